@@ -1,0 +1,1 @@
+"""Data sets, baselines, protocols and recorded results; run from a checkout."""

@@ -1,0 +1,1 @@
+"""Vectors to a searchable, updatable index on disk."""

@@ -1,0 +1,131 @@
+"""Approximate search with FAISS; the one module that imports it, and not before it is needed.
+
+An index kind is FAISS's own factory string (https://github.com/facebookresearch/faiss/wiki/The-index-factory),
+its search parameters are FAISS's own too: ``"nprobe=16"``, ``"efSearch=64,k_factor_rf=4"``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from towers.errors import ArtefactError, InputError, MissingExtraError
+
+
+def library() -> Any:
+    """The `faiss` module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingExtraError(
+            f"an index needs FAISS, which cannot be imported ({error}): "
+            "pip install 'faiss-cpu>=1.15' (on Linux x86-64 faiss-gpu, which runs without a GPU too)"
+        ) from error
+    return faiss
+
+
+def build(kind: str, vectors: np.ndarray) -> Any:
+    """A FAISS index of `kind`, by inner product, trained on and filled with `vectors` float32 ``(N, D)``.
+
+    Raises:
+        InputError: FAISS does not know the kind, or cannot train it on these vectors.
+    """
+    # Some counts of zero, such as HNSW0 and PQ8x0, make FAISS end the process instead of raising.
+    if re.search(r"[A-Za-z]0(?!\d)", kind):
+        raise InputError(f"the index kind {kind!r} holds a count of 0")
+    with _faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
+        index = library().index_factory(vectors.shape[1], kind, library().METRIC_INNER_PRODUCT)
+        _accept_few_vectors(index)
+        index.train(vectors)
+        index.add(vectors)
+    return index
+
+
+def default_parameters(index: Any) -> str:
+    """Search parameters that favour recall. FAISS's own favour speed, and what that costs goes unnoticed.
+
+    - IVF: an eighth of the lists, at least 8. FAISS looks into one list, and misses each neighbour that
+      lies just across a border: often more than half of them.
+    - HNSW: 128 candidates, where FAISS keeps 16.
+    - RFlat: eight times k candidates are scored again, where FAISS re-orders k and so can mend no miss.
+    """
+    parameters = []
+    for layer in _layers(index):
+        if hasattr(layer, "k_factor"):
+            parameters.append("k_factor_rf=8")
+        if hasattr(layer, "nprobe"):
+            parameters.append(f"nprobe={min(layer.nlist, max(8, layer.nlist // 8))}")
+        if hasattr(layer, "hnsw"):
+            parameters.append("efSearch=128")
+    return ",".join(parameters)
+
+
+def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
+    """Set FAISS search parameters, and search for `example` float32 ``(1, D)`` to see that they work.
+
+    Raises:
+        InputError: the index has no such parameter, or cannot search with its value.
+    """
+    with _faiss_errors(f"the search parameters {parameters!r}"):
+        library().ParameterSpace().set_index_parameters(index, parameters)
+        index.search(example, 1)
+
+
+def search(index: Any, queries: np.ndarray, depth: int) -> np.ndarray:
+    """int64 ``(B, depth)`` rows near float32 ``(B, D)`` `queries`; -1 where FAISS found fewer."""
+    return index.search(queries, depth)[1]
+
+
+def write(index: Any, path: Path) -> None:
+    """Write the FAISS file `path`."""
+    library().write_index(index, str(path))
+
+
+def read(path: Path) -> Any:
+    """Read the FAISS file `path`.
+
+    Raises:
+        ArtefactError: it is not one.
+    """
+    try:
+        return library().read_index(str(path))
+    except RuntimeError as error:
+        raise ArtefactError(f"{path} is not a readable FAISS index: {_reason(error)}") from error
+
+
+@contextmanager
+def _faiss_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(f"FAISS refuses {what}: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without the C++ signature and source line it puts before it."""
+    return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL).strip()
+
+
+def _layers(index: Any) -> Iterator[Any]:
+    """The index and those inside it: under RFlat (re-ranking), under PCA, OPQ and the like (transforms)."""
+    while index is not None:
+        index = library().downcast_index(index)
+        yield index
+        index = getattr(index, "base_index", None) or getattr(index, "index", None)
+
+
+def _accept_few_vectors(index: Any) -> None:
+    """Few vectors a centroid are the caller's choice, and `recall` tells its price: no warning on stderr."""
+    for layer in _layers(index):
+        for owner in (layer, getattr(layer, "pq", None)):
+            if owner is not None and hasattr(owner, "cp"):
+                owner.cp.min_points_per_centroid = 1

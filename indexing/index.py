@@ -1,0 +1,270 @@
+"""`ItemIndex`: item vectors on disk and in memory, and the items nearest to a query. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexing import approximate
+from indexing.exact import check_k, exact_search, rank_pairs
+from indexing.excluded import Exclude, Excluded
+from indexing.hits import Hits
+from indexing.vectors import check_items, check_vectors
+from indexing.versions import current_version, version_writer
+from towers.artefact import read_manifest
+from towers.errors import ArtefactError, InputError
+from towers.ids import Id, IdList, as_id_array
+
+KIND = "twotower/index"
+FLAT = "Flat"
+AUTO_FLAT_BELOW = 50_000  # An exact scan takes a few milliseconds up to here; to be replaced by measurement.
+AUTO_BEYOND = "HNSW32"
+FLAT_MARGIN = 8  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals.
+EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, which adds up in blocks.
+SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
+
+
+class ItemIndex:
+    """N item vectors that can be searched; made by `from_arrays` or `load`.
+
+    The exact vectors are kept beside the FAISS index. Whatever the kind, each score is the exact inner
+    product, equal scores go to the lower row, and only *which* rows are found is approximate. For a kind
+    that compresses vectors (PQ, SQ, PCA), ``,RFlat`` at its end has FAISS consider more rows than k.
+
+    Attributes:
+        ids: the item of each row.
+        vectors: float32 ``(N, D)``, unit norm, read-only.
+        kind: FAISS factory string; ``"Flat"`` is exact.
+        space: fingerprint of the vector space that the vectors live in, "" for vectors of one's own.
+        duplicates: how many vectors are exact copies of an earlier one.
+        parameters: FAISS search parameters in force, such as ``"nprobe=16"``.
+    """
+
+    def __init__(self, *, ids: IdList, vectors: np.ndarray, kind: str, space: str, duplicates: int, faiss: Any) -> None:
+        self.ids = ids
+        self.vectors = vectors.view()
+        self.vectors.flags.writeable = False
+        self.kind = kind
+        self.space = space
+        self.duplicates = duplicates
+        self.parameters = ""
+        self._faiss = faiss
+
+    @classmethod
+    def from_arrays(
+        cls,
+        ids: IdList | Iterable[Id],
+        vectors: np.ndarray,
+        *,
+        kind: str = "auto",
+        space: str = "",
+        search: str | None = None,
+    ) -> ItemIndex:
+        """Build an index.
+
+        Args:
+            ids: N different strings or integers.
+            vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards.
+            kind: FAISS factory string, or "auto": an exact scan of a small catalog, HNSW beyond
+                `AUTO_FLAT_BELOW` items.
+            space: fingerprint of the space of the vectors.
+            search: FAISS search parameters; None for ones that favour recall.
+
+        Raises:
+            InputError: ids and vectors that do not fit together, vectors that `check_items` refuses, a
+                kind that FAISS does not know or cannot train on so few vectors, unknown parameters.
+        """
+        ids = ids if isinstance(ids, IdList) else IdList(ids)
+        duplicates = check_items(vectors)
+        if len(ids) != len(vectors):
+            raise InputError(f"there are {len(ids)} ids for {len(vectors)} vectors, expected one for each")
+        if kind == "auto":
+            kind = FLAT if len(vectors) < AUTO_FLAT_BELOW else AUTO_BEYOND
+        faiss = approximate.build(kind, vectors)
+        index = cls(ids=ids, vectors=vectors, kind=kind, space=space, duplicates=duplicates, faiss=faiss)
+        index.set_parameters(approximate.default_parameters(faiss) if search is None else search)
+        return index
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __repr__(self) -> str:
+        return f"ItemIndex({len(self)} items, {self.dimension} dimensions, kind {self.kind!r}, {self.parameters!r})"
+
+    @property
+    def dimension(self) -> int:
+        """D, the length of a vector."""
+        return self.vectors.shape[1]
+
+    def set_parameters(self, parameters: str) -> None:
+        """Search with these FAISS parameters from now on; "" leaves them as they are.
+
+        Raises:
+            InputError: this kind has no such parameter or cannot use the value; nothing is changed.
+        """
+        if not parameters:
+            return
+        try:
+            approximate.set_parameters(self._faiss, parameters, self.vectors[:1])
+        except InputError:
+            if self.parameters:
+                approximate.set_parameters(self._faiss, self.parameters, self.vectors[:1])
+            raise
+        self.parameters = parameters
+
+    def search(self, queries: np.ndarray, k: int, *, exclude: Exclude = None) -> Hits:
+        """The k items nearest to each query, best first; fewer only where fewer are left.
+
+        Args:
+            queries: float32 ``(B, D)``, unit norm.
+            k: how many, at least 1.
+            exclude: rows that must not be returned: one list for each query, or `Excluded` pairs.
+
+        Returns:
+            Hits ``(B, k)`` with rows of `ids` and exact inner products.
+
+        Raises:
+            InputError: `queries`, `k` or `exclude` cannot be used.
+        """
+        check_vectors(queries, self.dimension)
+        check_k(k)
+        excluded = Excluded.of(exclude, len(queries), len(self))
+        counts = excluded.counts(len(queries))
+        # A query's depth depends on its own exclusions alone, so that its company in a batch changes nothing;
+        # rounding up to powers of two keeps the number of FAISS calls small.
+        depths = k + np.where(counts, 2 ** np.ceil(np.log2(np.maximum(counts, 1))), 0).astype(np.int64)
+        rows = np.full((len(queries), k), -1, np.int64)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        for depth in np.unique(depths):
+            group = np.flatnonzero(depths == depth)
+            hits = self._search_deep(queries[group], k, int(depth), excluded.take(group))
+            rows[group], scores[group] = hits.rows, hits.scores
+        # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
+        short = np.flatnonzero((rows >= 0).sum(axis=1) < np.minimum(k, len(self) - counts))
+        if len(short):
+            hits = exact_search(queries[short], self.vectors, k, exclude=excluded.take(short))
+            rows[short], scores[short] = hits.rows, hits.scores
+        return Hits(rows, scores)
+
+    def _search_deep(self, queries: np.ndarray, k: int, depth: int, excluded: Excluded) -> Hits:
+        """The k best allowed rows among the `depth` that FAISS finds."""
+        if depth > SCAN_BEYOND * len(self):
+            return exact_search(queries, self.vectors, k, exclude=excluded)
+        margin = FLAT_MARGIN if self.kind == FLAT else 0
+        found = approximate.search(self._faiss, queries, min(depth + margin, len(self)))
+        query, place = np.nonzero(found >= 0)
+        row = found[query, place]
+        allowed = ~excluded.holds(query, row, len(self))
+        hits = rank_pairs(queries, self.vectors, k + margin, query[allowed], row[allowed])
+        return self._cut(hits, queries, k, excluded) if margin else hits
+
+    def _cut(self, hits: Hits, queries: np.ndarray, k: int, excluded: Excluded) -> Hits:
+        """The first k of hits with a margin; where the cut falls among equals, a scan decides by the lower row."""
+        rows, scores = hits.rows[:, :k].copy(), hits.scores[:, :k].copy()
+        last = np.where(hits.rows >= 0, hits.scores, np.inf).min(axis=1)
+        close = np.flatnonzero((scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
+        if len(close):
+            exact = exact_search(queries[close], self.vectors, k, exclude=excluded.take(close))
+            rows[close], scores[close] = exact.rows, exact.scores
+        return Hits(rows, scores)
+
+    def search_ids(self, ids: Iterable[Id], k: int) -> Hits:
+        """The k nearest neighbours of each of these B items, itself left out, ``(B, k)``.
+
+        Raises:
+            InputError: an id that is not in the index, or a k below 1.
+        """
+        wanted = as_id_array(ids)
+        rows = self.ids.rows(wanted)
+        if (unknown := rows < 0).any():
+            first = wanted[int(unknown.argmax())].as_py()
+            raise InputError(f"{unknown.sum()} of {len(rows)} items are not in the index, the first is {first!r}")
+        return self.search(self.vectors[rows], k, exclude=rows[:, None])
+
+    def recall(self, queries: np.ndarray, k: int) -> float:
+        """The share of the k nearest items that `search` finds, in [0, 1], a mean over queries ``(B, D)``.
+
+        A row that scores as much as the k-th nearest counts as found.
+
+        Raises:
+            InputError: no queries, or ones that cannot be used.
+        """
+        if len(queries) == 0:
+            raise InputError("recall is a mean over queries, got none")
+        width = min(k, len(self))
+        truth = exact_search(queries, self.vectors, k).scores[:, :width]
+        return float((self.search(queries, k).scores[:, :width] >= truth[:, -1:]).mean())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the next version into the index folder `path` and make it the current one.
+
+        Returns:
+            The folder of the version.
+
+        Raises:
+            ArtefactError: `path` is something else than an index, or cannot be written.
+        """
+        about = {
+            "space": self.space,
+            "ids": self.ids.fingerprint,
+            "count": len(self),
+            "dimension": self.dimension,
+            "duplicates": self.duplicates,
+            "index_kind": self.kind,
+            "parameters": self.parameters,
+        }
+        with version_writer(Path(path), KIND, about) as folder:
+            np.save(folder / "vectors.npy", self.vectors, allow_pickle=False)
+            pq.write_table(pa.table({"item_id": self.ids.array}), folder / "ids.parquet")
+            approximate.write(self._faiss, folder / "index.faiss")
+        return current_version(Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, space: str | None = None) -> ItemIndex:
+        """Read the current version of the index folder `path`, every checksum verified.
+
+        Args:
+            path: index folder.
+            space: the space that queries will live in; None where it is not known.
+
+        Raises:
+            ArtefactError: not an index, damaged, or built for another space.
+        """
+        folder = current_version(Path(path))
+        about = read_manifest(folder, KIND)
+        try:
+            return cls._read(folder, about, space)
+        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+            raise ArtefactError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _read(cls, folder: Path, about: dict[str, Any], space: str | None) -> ItemIndex:
+        if space is not None and about["space"] != space:
+            raise ArtefactError(
+                f"this index was built for another model: {folder} is of the space {about['space'][:12]!r}, "
+                f"expected {space[:12]!r}; build it again with this model"
+            )
+        vectors = np.load(folder / "vectors.npy", allow_pickle=False)
+        ids = IdList(pq.read_table(folder / "ids.parquet")["item_id"])
+        faiss = approximate.read(folder / "index.faiss")
+        shape = (about["count"], about["dimension"])
+        shapes = [vectors.shape, (len(ids), shape[1]), (faiss.ntotal, faiss.d)]
+        if vectors.dtype != np.float32 or any(found != shape for found in shapes):
+            raise ArtefactError(f"{folder}: vectors, ids and FAISS index do not line up: {shapes} for {shape}")
+        if ids.fingerprint != about["ids"]:
+            raise ArtefactError(f"{folder}: the ids are not those that the vectors were written with")
+        index = cls(
+            ids=ids,
+            vectors=vectors,
+            kind=about["index_kind"],
+            space=about["space"],
+            duplicates=about["duplicates"],
+            faiss=faiss,
+        )
+        index.set_parameters(about["parameters"])
+        return index

@@ -1,0 +1,105 @@
+"""Similarity: the inner product of unit vectors, decided here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from towers.errors import InputError
+
+UNIT_TOLERANCE = 1e-3
+PAIRS_AT_ONCE = 16_384
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length one, float32 ``(N, D)``, C-contiguous.
+
+    Args:
+        vectors: real numbers ``(N, D)``.
+
+    Raises:
+        InputError: not ``(N, D)``, or a row that has no direction: all zeros, or not finite.
+    """
+    wide = np.asarray(vectors, np.float64)
+    if wide.ndim != 2:
+        raise InputError(f"vectors must be (N, D), got the shape {wide.shape}")
+    _refuse(~np.isfinite(wide).all(axis=1), "have values that are not finite")
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    _refuse(norms[:, 0] == 0, "are all zeros and have no direction")
+    return np.ascontiguousarray(wide / norms, np.float32)
+
+
+def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarray:
+    """`vectors`, unchanged, if they can be compared: finite float32 ``(N, D)`` rows of length one, C-contiguous.
+
+    Args:
+        vectors: the array to check; lengths may be off by `UNIT_TOLERANCE`.
+        dimension: the D they must have.
+
+    Raises:
+        InputError: anything else, with how many rows are at fault and which is the first.
+    """
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+        found = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise InputError(f"vectors must be a float32 array, got {found}; indexing.vectors.unit makes one")
+    if vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise InputError(f"vectors must be (N, D) with D at least 1, got the shape {vectors.shape}")
+    if dimension is not None and vectors.shape[1] != dimension:
+        raise InputError(f"vectors have {vectors.shape[1]} dimensions, expected {dimension}")
+    if not vectors.flags.c_contiguous:
+        raise InputError("vectors must be C-contiguous, got a strided view; numpy.ascontiguousarray copies it")
+    _refuse(~np.isfinite(vectors).all(axis=1), "have values that are not finite")
+    norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    _refuse(norms == 0, "are all zeros")
+    _refuse(np.abs(norms - 1) > UNIT_TOLERANCE, "are not of length one; indexing.vectors.unit scales them")
+    return vectors
+
+
+def check_items(vectors: np.ndarray, dimension: int | None = None) -> int:
+    """Check the vectors of a catalog as `check_vectors` does, and count the rows that repeat an earlier one.
+
+    A few repeats are honest (two items with the same text) and are only counted. Where more than half
+    of the rows repeat another, or all are the same, the tower has collapsed or the wrong column was
+    embedded, and every search would look fine and mean nothing: that is refused.
+
+    Returns:
+        How many rows are equal, bit for bit, to an earlier row.
+
+    Raises:
+        InputError: no rows, rows that `check_vectors` refuses, or too many repeats.
+    """
+    count = len(check_vectors(vectors, dimension))
+    if count == 0:
+        raise InputError("there are no vectors to index, expected at least one")
+    repeats = count - len({hashlib.blake2b(row.data, digest_size=16).digest() for row in vectors})
+    if 2 * repeats > count or (repeats and repeats == count - 1):
+        raise InputError(
+            f"{repeats} of {count} vectors are exact copies of another, so items cannot be told apart: "
+            "look at the texts and the model that the vectors came from"
+        )
+    return repeats
+
+
+def similarity(queries: np.ndarray, vectors: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Inner products of pairs, float32 ``(P,)``: ``queries[query[p]] · vectors[row[p]]``.
+
+    Each pair is summed on its own, so that its score does not depend on what else is asked at the same
+    time; a matrix product rounds differently for a batch than for a single query.
+
+    Args:
+        queries: float32 ``(B, D)``.
+        vectors: float32 ``(N, D)``.
+        query, row: int64 ``(P,)``.
+    """
+    scores = np.empty(len(row), np.float32)
+    for start in range(0, len(row), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        scores[part] = np.vecdot(queries[query[part]], vectors[row[part]])
+    return scores
+
+
+def _refuse(bad: Any, fault: str) -> None:
+    if bad.any():
+        raise InputError(f"{bad.sum()} of {len(bad)} vectors {fault}; the first is row {bad.argmax()}")

@@ -1,0 +1,1 @@
+"""Retrieve, re-rank, explain."""

@@ -1,0 +1,175 @@
+"""One contract over all rankers on a checkerboard, then what is special to each."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from indexing.hits import Hits
+from towers.errors import InputError, MissingExtraError
+from towers.history import Histories
+from training.baselines import ALS, BPR, EASE, Baseline, ItemKNN, MostPopular, baseline_grids, interaction_matrix, tune
+from training.evaluate import evaluate
+from training.metrics import popularity_groups
+from training.protocols import Questions, Split
+
+SIZE = 20
+RANKERS = {
+    "most-popular": lambda: MostPopular(),
+    "item-knn": lambda: ItemKNN(neighbours=10),
+    "ease": lambda: EASE(regularisation=10),
+    "als": lambda: ALS(factors=4, regularisation=0.1),
+    "bpr": lambda: BPR(factors=4, learning_rate=0.1, regularisation=0.001),
+}
+
+
+def checkerboard() -> Histories:
+    """Even people like even items, odd people odd ones; nobody has the item of their own number."""
+    return Histories.of([[i for i in range(p % 2, SIZE, 2) if i != p] for p in range(SIZE)])
+
+
+def ask(ranker: Baseline, people: list[int], histories: Histories, k: int) -> Hits:
+    return (ranker.for_people(np.array(people)) if isinstance(ranker, BPR) else ranker).rank(histories, k)
+
+
+@pytest.fixture(scope="module", params=RANKERS)
+def fitted(request: pytest.FixtureRequest) -> Baseline:
+    return RANKERS[request.param]().fit(checkerboard(), SIZE)
+
+
+def test_the_missing_item_of_the_right_colour_comes_first(fitted: Baseline) -> None:
+    top = ask(fitted, list(range(SIZE)), checkerboard(), 1).rows[:, 0]
+    if isinstance(fitted, MostPopular):  # all items are equally popular: the lowest row not seen
+        assert top.tolist() == [0, 0] + [1, 0] * (SIZE // 2 - 1)
+    else:
+        assert top.tolist() == list(range(SIZE))
+
+
+def test_seen_items_never_return_and_all_others_do(fitted: Baseline) -> None:
+    hits = ask(fitted, [4], checkerboard().take([4]), SIZE + 5)
+    assert sorted(hits.rows[0, :11]) == [*range(1, 5, 2), 4, *range(5, SIZE, 2)]
+    assert (hits.rows[0, 11:] == -1).all()
+    assert np.isfinite(hits.scores[0, :11]).all()
+
+
+def test_a_batch_is_as_good_as_one_at_a_time(fitted: Baseline) -> None:
+    people = [7, 0, 7, 13]
+    whole = ask(fitted, people, checkerboard().take(people), 5)
+    for row, person in enumerate(people):
+        single = ask(fitted, [person], checkerboard().take([person]), 5)
+        np.testing.assert_allclose(whole.scores[row], single.scores[0], rtol=1e-5, atol=1e-6)
+        assert whole.rows[row, 0] == single.rows[0, 0]
+
+
+def test_an_empty_history_gets_the_most_popular(fitted: Baseline) -> None:
+    train = Histories.of([[3, 1], [3], [3, 0, 1]])
+    ranker = type(fitted)(**fitted.settings).fit(train, 5)
+    hits = ask(ranker, [1], Histories.of([[]]), 3)
+    assert hits.rows.tolist() == [[3, 1, 0]]
+    assert hits.scores.tolist() == [[3, 2, 1]]
+
+
+def test_no_histories_at_all(fitted: Baseline) -> None:
+    assert ask(fitted, [], Histories.of([]), 3).rows.shape == (0, 3)
+
+
+def test_the_same_seed_gives_the_same_scores(fitted: Baseline) -> None:
+    again = type(fitted)(**fitted.settings).fit(checkerboard(), SIZE)
+    ours, theirs = (ask(r, [2, 5], checkerboard().take([2, 5]), 9) for r in (fitted, again))
+    assert (ours.rows == theirs.rows).all()
+    assert (ours.scores == theirs.scores).all()
+
+
+def test_what_cannot_be_ranked_is_refused(fitted: Baseline) -> None:
+    with pytest.raises(InputError, match="call fit first"):
+        type(fitted)().rank(checkerboard(), 1)
+    with pytest.raises(InputError, match="row 20, the catalog has 20"):
+        fitted.rank(Histories.of([[SIZE]]), 1)
+
+
+def test_most_popular_ranks_by_count() -> None:
+    hits = MostPopular().fit(Histories.of([[2, 0], [2, 3], [2, 3]]), 5).rank(Histories.of([[3]]), 5)
+    assert hits.rows.tolist() == [[2, 0, 1, 4, -1]]
+    assert hits.scores[0, :4].tolist() == [3, 1, 0, 0]
+
+
+def test_item_knn_by_hand() -> None:
+    # Item 0 was had by 3 people, item 1 by 2 of them, item 2 by 1 of them who had not item 1.
+    train = Histories.of([[0, 1], [0, 1], [0, 2]])
+    scores = ItemKNN(neighbours=2, shrink=1).fit(train, 3).rank(Histories.of([[0], [1]]), 2).scores
+    np.testing.assert_allclose(scores[0], [2 / (np.sqrt(6) + 1), 1 / (np.sqrt(3) + 1)], rtol=1e-6)
+    np.testing.assert_allclose(scores[1], [2 / (np.sqrt(6) + 1), 0], rtol=1e-6)
+    nearest = ItemKNN(neighbours=1).fit(train, 3).rank(Histories.of([[0]]), 2).scores
+    np.testing.assert_allclose(nearest, [[2 / np.sqrt(6), 0]], rtol=1e-6)
+
+
+def test_ease_is_the_ridge_regression_of_each_item_on_the_others() -> None:
+    train, strength = Histories.of([[0, 1], [0, 1, 2], [0], [2]]), 0.5
+    x = interaction_matrix(train, 3).toarray().astype(np.float64)
+    weights = np.zeros((3, 3))
+    for item in range(3):
+        others = [i for i in range(3) if i != item]
+        a = x[:, others]
+        weights[others, item] = np.linalg.solve(a.T @ a + strength * np.eye(2), a.T @ x[:, item])
+    hits = EASE(regularisation=strength).fit(train, 3).rank(Histories.of([[0], [1, 2]]), 2)
+    order = np.argsort(-weights[0, 1:]) + 1
+    assert hits.rows.tolist() == [order.tolist(), [0, -1]]
+    np.testing.assert_allclose(hits.scores[0], weights[0, order], rtol=1e-6)
+    np.testing.assert_allclose(hits.scores[1, 0], weights[1, 0] + weights[2, 0], rtol=1e-6)
+
+
+def test_als_makes_a_vector_for_a_new_history() -> None:
+    ranker = ALS(factors=4, regularisation=0.1).fit(checkerboard(), SIZE)
+    rows = ranker.rank(Histories.of([[1, 3, 5], [0, 2]]), 5).rows % 2
+    assert (rows == [[1], [0]]).all()
+
+
+def test_bpr_ranks_the_people_it_is_told_of() -> None:
+    ranker = BPR(factors=4, learning_rate=0.1, regularisation=0.001).fit(checkerboard(), SIZE)
+    same_past = Histories.of([[0], [0]])
+    assert (ranker.for_people(np.array([3, 8])).rank(same_past, 5).rows % 2 == [[1], [0]]).all()
+    for wrong in (ranker, ranker.for_people(np.array([3]))):
+        with pytest.raises(InputError, match="only people it was trained on"):
+            wrong.rank(same_past, 5)
+
+
+def test_repeats_count_once_and_leave_the_histories_as_they_were() -> None:
+    histories = Histories.of([[2, 0, 2], [1]])
+    assert interaction_matrix(histories, 3).toarray().tolist() == [[1, 0, 1], [0, 1, 0]]
+    assert histories.items.tolist() == [2, 0, 2, 1]
+
+
+def test_batches_keep_people_and_histories_together() -> None:
+    ranker = BPR(factors=4, learning_rate=0.1, regularisation=0.001).fit(checkerboard(), SIZE)
+    order = np.random.default_rng(0).permutation(SIZE)
+    questions = Questions(order, checkerboard().take(order), Histories.of(order[:, None].tolist()))
+    groups = popularity_groups(np.ones(SIZE, np.int64))
+    result = evaluate(ranker, questions, groups=groups, ks=(1,), depth=5, batch=3)
+    assert result.metrics["recall@1"] == (1, 1, 1)
+
+
+def test_tune_keeps_the_best_on_validation_data() -> None:
+    board = checkerboard()
+    right = Questions(np.arange(SIZE), board, Histories.of(np.arange(SIZE)[:, None].tolist()))
+    # The test answers are nonsense: they must not be looked at.
+    wrong = Questions(np.arange(SIZE), board, Histories.of([[(p + 1) % SIZE] for p in range(SIZE)]))
+    split = Split(board, right, wrong, too_short=0, ties=0, repeats=0)
+    best = tune([EASE(regularisation=1e9), ItemKNN(neighbours=10), ItemKNN(neighbours=11)], split, SIZE)
+    assert best.settings == {"neighbours": 10, "shrink": 0.0}
+    assert [one["ndcg@20"] for one in best.tried][1:] == [1, 1]
+    assert best.ranker.rank(board.take([4]), 1).rows.tolist() == [[4]]
+
+
+def test_the_grids_know_every_baseline_and_repeat_nothing() -> None:
+    grids = baseline_grids(seed=3)
+    assert list(grids) == ["most-popular", "item-knn", "ease", "als", "bpr"]
+    for grid in grids.values():
+        assert len({tuple(one.settings.items()) for one in grid}) == len(grid)
+        assert {one.settings.get("seed", 3) for one in grid} == {3}
+
+
+@pytest.mark.parametrize("ranker", [ALS(), BPR()])
+def test_without_implicit_the_error_names_the_extra(ranker: Baseline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "implicit", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'twotower\[evaluate\]'"):
+        ranker.fit(checkerboard(), SIZE)

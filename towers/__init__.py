@@ -1,0 +1,1 @@
+"""What an item and a person are, and how each becomes a vector."""

@@ -1,0 +1,36 @@
+"""Everything this project raises on purpose.
+
+TwoTowerError            exit code 1: something failed
+├── InputError           exit code 2: the caller gave something that cannot be used
+├── ArtefactError        a folder that is not, or no longer, what it should be
+├── WeightsError         pretrained weights or sample data could not be had
+└── MissingExtraError    an optional package is not installed
+
+A message is one sentence that says what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class TwoTowerError(Exception):
+    """Base of every error raised on purpose; its text is meant for a person."""
+
+    exit_code = 1
+
+
+class InputError(TwoTowerError, ValueError):
+    """An argument, a file or a column that cannot be used."""
+
+    exit_code = 2
+
+
+class ArtefactError(TwoTowerError):
+    """A folder that is not an artefact, is damaged, too new, or belongs to another model."""
+
+
+class WeightsError(TwoTowerError):
+    """Pretrained weights or sample data that could not be fetched or verified."""
+
+
+class MissingExtraError(TwoTowerError, ImportError):
+    """An optional dependency is absent; the message names the extra that brings it."""

@@ -1,0 +1,51 @@
+"""Masked fusion: several vectors of one thing become one, any of them may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def unit(vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
+    """Scale vectors to length one; similarity everywhere is the inner product of these."""
+    return F.normalize(vectors, dim=-1)
+
+
+class MaskedFusion(nn.Module):
+    """Gated sum over the parts that are there, scaled to unit norm.
+
+    ``unit(sum over present m of softplus(g_m) x_m)``: a missing part leaves the sum, it is not a zero
+    vector that looks like content. Gates start at one, so that at first it is a plain sum.
+
+    Args:
+        parts: names of the parts, such as ``("id", "text")``.
+    """
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        super().__init__()
+        start = torch.tensor(1.0).expm1().log()  # softplus of it is one
+        self.gates = nn.ParameterDict({name: nn.Parameter(start.clone()) for name in parts})
+
+    def forward(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> Float[Tensor, "*b d"]:
+        """Fuse.
+
+        Args:
+            parts: name → vectors ``(…, d)`` and mask ``(…)`` of where they are present; None: everywhere.
+                Names may be left out. Where nothing is present the result is the zero vector, which
+                `present` tells apart.
+        """
+        total: Tensor | None = None
+        for name, (vectors, mask) in parts.items():
+            part = F.softplus(self.gates[name]) * vectors
+            if mask is not None:
+                part = torch.where(mask[..., None], part, torch.zeros((), dtype=part.dtype, device=part.device))
+            total = part if total is None else total + part
+        if total is None:
+            raise ValueError("fusion of no parts at all")
+        return unit(total)

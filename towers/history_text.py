@@ -1,0 +1,110 @@
+"""History text: what BERT reads of a person, newest event first. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from towers.history import Histories
+
+Tokens = list[int]
+Tokenize = Callable[[Sequence[str]], list[Tokens]]
+
+LIKING = ("hated", "disliked", "found fair", "liked", "loved")
+"""Words for a rating in [0, 1], five equal parts."""
+
+DAY = 86_400.0
+AGES = ((1 * DAY, "a day before:"), (7 * DAY, "a week before:"), (30 * DAY, "a month before:"), (365 * DAY, "a year before:"))
+"""Words for how long before the newest event, from that many seconds on."""
+
+
+class HistoryTextConfig(BaseModel):
+    """How a history becomes text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    template: str | None = None
+    """Columns and words that stand for one past item, such as `"{title}[, {genres}]"`; default: the item's own text."""
+    budget: int = Field(default=64, ge=16)
+    """Most tokens of a history, special tokens included; the oldest events are dropped first."""
+    item_budget: int = Field(default=20, ge=4)
+    """Most tokens of one past item."""
+    comment_budget: int = Field(default=24, ge=0)
+    """Most tokens of what the person wrote about one item."""
+
+
+class HistoryText:
+    """Writes histories as text and as token ids, piece by piece, so that both always agree.
+
+    Args:
+        config: template and budgets.
+        items: the text of each item by catalog row; "" where there is none.
+        tokenize: texts → token ids without special tokens.
+    """
+
+    def __init__(self, *, config: HistoryTextConfig, items: Sequence[str], tokenize: Tokenize) -> None:
+        self.config = config
+        self._tokenize = tokenize
+        self._items = [(text, ids[: config.item_budget]) for text, ids in zip(items, tokenize(items), strict=True)]
+        words = [*LIKING, *(phrase for _, phrase in AGES), ";"]
+        self._words = dict(zip(words, zip(words, tokenize(words), strict=True), strict=True))
+
+    def tokens(self, histories: Histories) -> list[Tokens]:
+        """Token ids of each history, at most ``budget - 2``, without special tokens."""
+        return [list(chain.from_iterable(ids for _, ids in pieces)) for pieces in self._pieces(histories)]
+
+    def texts(self, histories: Histories) -> list[str]:
+        """The same histories in words, for people. The last piece may be cut in the tokens."""
+        return [" ".join(text for text, _ in pieces).replace(" ;", ";") for pieces in self._pieces(histories)]
+
+    def _pieces(self, histories: Histories) -> list[list[tuple[str, Tokens]]]:
+        about = histories.about.to_pylist() if histories.about is not None else [None] * len(histories)
+        liking = np.minimum(np.nan_to_num(histories.ratings, nan=-1) * len(LIKING), len(LIKING) - 1).astype(int)
+        return [self._person(histories, liking, person, about[person]) for person in range(len(histories))]
+
+    def _person(
+        self, histories: Histories, liking: np.ndarray, person: int, about: str | None
+    ) -> list[tuple[str, Tokens]]:
+        start, end = histories.offsets[person : person + 2]
+        room = self.config.budget - 2
+        pieces: list[tuple[str, Tokens]] = []
+        if about:
+            room = self._add(pieces, [*self._written(about), self._words[";"]], room)
+        age = 0
+        for event in range(end - 1, start - 1, -1):
+            if room <= 0:
+                break
+            group: list[tuple[str, Tokens]] = []
+            if histories.times is not None and (now := _age(histories.times[end - 1] - histories.times[event])) > age:
+                age = now
+                group.append(self._words[AGES[age - 1][1]])
+            if not np.isnan(histories.ratings[event]):
+                group.append(self._words[LIKING[liking[event]]])
+            group.append(self._items[histories.items[event]])
+            if histories.texts is not None and (comment := histories.texts[int(event)].as_py()):
+                group += self._written(comment)
+            room = self._add(pieces, [*group, self._words[";"]], room)
+        return pieces
+
+    def _written(self, text: str) -> list[tuple[str, Tokens]]:
+        ids = self._tokenize([text])[0][: self.config.comment_budget]
+        return [(text, ids)] if ids else []
+
+    def _add(self, pieces: list[tuple[str, Tokens]], group: list[tuple[str, Tokens]], room: int) -> int:
+        """Append a group; an event that does not fit is dropped whole, unless it is the first."""
+        size = sum(len(ids) for _, ids in group)
+        if size > room:
+            if not pieces:
+                for text, ids in group:
+                    pieces.append((text, ids[:room]))
+                    room -= len(pieces[-1][1])
+            return 0
+        pieces += group
+        return room - size
+
+
+def _age(seconds: float) -> int:
+    return sum(seconds >= least for least, _ in AGES)

@@ -1,0 +1,167 @@
+"""Sequence reader: a causal transformer over the item vectors of a person's past."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from towers.fusion import unit
+from towers.history import Histories
+
+GAP_BUCKETS = 32  # powers of two of a second: the last one begins after 68 years
+
+
+class SequenceConfig(BaseModel):
+    """The reader of past items in their order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    length: int = Field(default=100, ge=1)
+    """Most past items read; older ones are left out."""
+    blocks: int = Field(default=2, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(default=2, ge=1)
+    """Attention heads; they divide the dimension."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Dropout inside the blocks."""
+    input_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout on what goes into the first block."""
+    ratings: bool = True
+    """Whether the reader sees how much each item was liked."""
+    gaps: bool = True
+    """Whether attention sees how much time lies between two events."""
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """Histories as left-padded arrays: the newest event is always in the last column.
+
+    Args:
+        items: int64 ``(B, T)`` catalog rows, 0 in the padding.
+        ratings: float32 ``(B, T)`` in [0, 1], NaN where unknown.
+        times: float64 ``(B, T)`` seconds, all 0 where the log has no time.
+        mask: bool ``(B, T)``, False in the padding.
+    """
+
+    items: Int[Tensor, "b t"]
+    ratings: Float[Tensor, "b t"]
+    times: Float[Tensor, "b t"]
+    mask: Bool[Tensor, "b t"]
+
+    @classmethod
+    def of(cls, histories: Histories, length: int) -> SequenceBatch:
+        """The last `length` events of each history, as wide as the longest needs."""
+        lengths = np.minimum(histories.lengths, length)
+        width = max(int(lengths.max(initial=0)), 1)
+        column = np.arange(width)
+        mask = column >= (width - lengths)[:, None]
+        index = np.where(mask, histories.offsets[1:, None] - width + column, 0)
+
+        def pick(values: np.ndarray | None, empty: float, kind: type) -> Tensor:
+            if values is None or len(values) == 0:
+                return torch.from_numpy(np.full(mask.shape, empty, kind))
+            return torch.from_numpy(np.where(mask, values[index], empty).astype(kind, copy=False))
+
+        return cls(
+            pick(histories.items, 0, np.int64),
+            pick(histories.ratings, np.nan, np.float32),
+            pick(histories.times, 0, np.float64),
+            torch.from_numpy(mask),
+        )
+
+    def to(self, device: torch.device) -> SequenceBatch:
+        """The same batch on another device."""
+        return SequenceBatch(*(t.to(device) for t in (self.items, self.ratings, self.times, self.mask)))
+
+
+class SequenceReader(nn.Module):
+    """Pre-norm causal transformer; the output at a position is the query after that event.
+
+    Follows SASRec (ICDM 2018) in form; time enters as a learned bias on attention for the logarithm of
+    the time between two events, as in HSTU (arXiv 2402.17152, section 3.2).
+
+    Args:
+        config: sizes.
+        dimension: length D of item vectors and of the result.
+    """
+
+    def __init__(self, *, config: SequenceConfig, dimension: int) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
+        self.rating = nn.Linear(2, dimension) if config.ratings else None
+        self.gap_bias = nn.Embedding(GAP_BUCKETS, config.heads) if config.gaps else None
+        self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(dimension)
+        self.out = nn.Linear(dimension, dimension)
+        self.dropout = nn.Dropout(config.input_dropout)
+        for layer in (self.rating, self.gap_bias):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=0.02)
+
+    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
+        """Queries of unit norm at every position.
+
+        Args:
+            vectors: item vectors by catalog row.
+            batch: B histories, T at most ``config.length``.
+        """
+        steps = batch.items.shape[1]
+        hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25 + self.positions[-steps:]
+        if self.rating is not None:
+            known = ~batch.ratings.isnan()
+            felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known.float()], -1)
+            hidden = hidden + self.rating(felt)
+        hidden = self.dropout(hidden)
+        attention = self._attention(batch).to(hidden.dtype)
+        for block in self.blocks:
+            hidden = block(hidden, attention)
+        return unit(self.out(self.norm(hidden)).float())
+
+    def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
+        steps = batch.items.shape[1]
+        past = torch.ones(steps, steps, dtype=torch.bool, device=batch.items.device).tril()
+        seen = batch.mask[:, None, None, :] & past
+        seen = seen | torch.eye(steps, dtype=torch.bool, device=seen.device)  # padding reads itself, never nothing
+        if self.gap_bias is None:
+            bias = torch.zeros((), device=seen.device)
+        else:
+            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0)
+            bias = self.gap_bias(gap_bucket(gaps)).permute(0, 3, 1, 2)
+        return torch.where(seen, bias, torch.finfo(torch.float32).min)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer block: attention, then a feed-forward layer four times as wide."""
+
+    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(dimension)
+        self.norm_feed = nn.LayerNorm(dimension)
+        self.project = nn.Linear(dimension, 3 * dimension)
+        self.join = nn.Linear(dimension, dimension)
+        self.feed = nn.Sequential(
+            nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * dimension, dimension)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Float[Tensor, "b t d"], attention: Float[Tensor, "b h t t"]) -> Float[Tensor, "b t d"]:
+        """`attention` is added to the attention logits."""
+        heads = self.project(self.norm_attention(hidden)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        rate = self.dropout.p / 2 if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attention, dropout_p=rate)
+        hidden = hidden + self.dropout(self.join(mixed.transpose(1, 2).flatten(2)))
+        return hidden + self.dropout(self.feed(self.norm_feed(hidden)))
+
+
+def gap_bucket(seconds: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """Bucket of a time gap: 0 for none, then one for each doubling."""
+    return torch.log2(seconds.float() + 1).ceil().long().clamp(max=GAP_BUCKETS - 1)

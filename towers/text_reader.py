@@ -1,0 +1,58 @@
+"""Text reader: a fine-tuned BERT that reads a person's history, or any sentence, into a query."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from towers.fusion import unit
+from towers.history_text import HistoryTextConfig
+from towers.text import TextEncoder
+
+
+class TextReaderConfig(BaseModel):
+    """The reader of history text and of free text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tune: int | Literal["all"] = Field(default=2, union_mode="left_to_right")
+    """Upper layers that are fine-tuned: 0 (frozen), a number, or "all"."""
+    hidden: int = Field(default=256, ge=1)
+    """Width of the layer between BERT's vector and the query."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout in that layer."""
+    history: HistoryTextConfig = HistoryTextConfig()
+    """How a history becomes text."""
+
+
+class TextReader(nn.Module):
+    """Token ids to queries.
+
+    Args:
+        config: depth of tuning and size of the projection.
+        encoder: the item side's encoder; its lower layers are shared, its top ones copied.
+        dimension: length D of a query.
+    """
+
+    def __init__(self, *, config: TextReaderConfig, encoder: TextEncoder, dimension: int) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder.tunable_copy(config.tune)
+        self.project = nn.Sequential(
+            nn.LayerNorm(encoder.dimension),
+            nn.Linear(encoder.dimension, config.hidden),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.hidden, dimension),
+        )
+
+    def forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+        """Queries of unit norm."""
+        return self.read_hidden(self.encoder.lower(ids, mask, 0), mask, 0)
+
+    def read_hidden(self, hidden: Float[Tensor, "b t c"], mask: Bool[Tensor, "b t"], start: int) -> Float[Tensor, "b d"]:
+        """Queries from hidden states after the first `start` layers."""
+        return unit(self.project(self.encoder.upper(hidden, mask, start)).float())

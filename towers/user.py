@@ -1,0 +1,121 @@
+"""User tower: two readers of one person, fused into one query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from towers.errors import InputError
+from towers.fusion import MaskedFusion
+from towers.history import Histories
+from towers.history_text import HistoryText
+from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
+from towers.text import TextEncoder
+from towers.text_reader import TextReader, TextReaderConfig
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the user tower knows of the items that histories speak of, by catalog row.
+
+    Args:
+        vectors: item vectors float32 ``(N, D)``.
+        id_rows: row of each item's own vector in the model ``(N,)``, -1 for none.
+        text: writes histories for the text reader; None where it is off.
+    """
+
+    vectors: Float[Tensor, "n d"]
+    id_rows: Int[Tensor, " n"]
+    text: HistoryText | None
+
+
+class UserTower(nn.Module):
+    """Histories or sentences to queries of unit norm.
+
+    Args:
+        sequence: configuration of the sequence reader, None for none.
+        text: configuration of the text reader, None for none.
+        encoder: the item side's text encoder, needed by the text reader.
+        dimension: length D of a query.
+
+    Raises:
+        InputError: both readers are off.
+    """
+
+    def __init__(
+        self,
+        *,
+        sequence: SequenceConfig | None,
+        text: TextReaderConfig | None,
+        encoder: TextEncoder,
+        dimension: int,
+    ) -> None:
+        super().__init__()
+        if sequence is None and text is None:
+            raise InputError("a user tower needs a reader: turn on [user.sequence], [user.text] or both")
+        self.sequence = SequenceReader(config=sequence, dimension=dimension) if sequence else None
+        self.text = TextReader(config=text, encoder=encoder, dimension=dimension) if text else None
+        self.fusion = MaskedFusion(("sequence", "text"))
+
+    def fuse(
+        self,
+        sequence: tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None] | None,
+        text: tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None] | None,
+    ) -> Float[Tensor, "*b d"]:
+        """One query from what the readers gave, each with the mask of where it has something to say."""
+        parts = {"sequence": sequence, "text": text}
+        return self.fusion({name: part for name, part in parts.items() if part is not None})
+
+    @torch.inference_mode()
+    def encode(self, histories: Histories, memory: Memory, texts: Sequence[str | None] | None = None) -> np.ndarray:
+        """Queries float32 ``(B, D)``, each person read alone.
+
+        Reading people one at a time, unpadded, makes a query independent of who else is asked for:
+        the same person has the same bits in evaluation, from Python and from a terminal.
+
+        Args:
+            histories: B pasts, which may be empty.
+            memory: items that they speak of.
+            texts: a sentence for each person, read instead of the history text; None: none.
+
+        Raises:
+            InputError: a person of whom nothing is known that a reader of this model could read.
+        """
+        was_training = self.training
+        self.eval()
+        device = memory.vectors.device
+        sentences = list(texts) if texts is not None else [None] * len(histories)
+        queries = np.empty((len(histories), memory.vectors.shape[1]), np.float32)
+        for person in range(len(histories)):
+            one = histories.take([person])
+            tokens = self._tokens(one, sentences[person], memory)
+            if (self.sequence is None or len(one.items) == 0) and not tokens:
+                raise InputError("nothing is known of this person: give a history with items of the catalog, or a text")
+            parts = (self._read_sequence(one, memory, device), self._read_text(tokens, device))
+            queries[person] = self.fuse(*parts)[0].cpu().numpy()
+        self.train(was_training)
+        return queries
+
+    def _tokens(self, one: Histories, sentence: str | None, memory: Memory) -> list[int]:
+        if self.text is None or memory.text is None:
+            return []
+        if sentence:
+            return self.text.encoder.tokenize([sentence])[0]
+        return memory.text.tokens(one)[0]
+
+    def _read_sequence(self, one: Histories, memory: Memory, device: torch.device) -> tuple[Tensor, None] | None:
+        if self.sequence is None or len(one.items) == 0:
+            return None
+        batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
+        return self.sequence(memory.vectors, batch)[:, -1], None
+
+    def _read_text(self, tokens: list[int], device: torch.device) -> tuple[Tensor, None] | None:
+        if self.text is None or not tokens:
+            return None
+        ids, mask = self.text.encoder.pad([tokens])
+        return self.text(ids.to(device), mask.to(device)), None

@@ -1,0 +1,120 @@
+"""A recipe: everything that a training run is told, read from TOML and checked."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from towers.errors import InputError
+from towers.interactions import Positive
+from towers.model import ModelConfig
+
+
+class TrainConfig(BaseModel):
+    """How the towers are trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=60, ge=1)
+    """Passes over all people."""
+    text_epochs: int = Field(default=10, ge=0)
+    """How many of them, the last ones, train the text reader too; before, the sequence reader shapes the item
+    space alone. Without a sequence reader the text reader trains in all epochs."""
+    batch_people: int = Field(default=64, ge=1)
+    """People in a step."""
+    anchors: int = Field(default=8, ge=1)
+    """Events of each person after which the text reader may read; fixed, so that frozen layers are cached."""
+    anchors_per_step: int = Field(default=4, ge=1)
+    """How many of them are read in one step."""
+    cache_bytes: int = Field(default=1_000_000_000, ge=0)
+    """Most memory for the outputs of the text reader's frozen layers; what does not fit is computed again."""
+    sentences: int = Field(default=64, ge=0)
+    """Sentence → item pairs in a step, while the text reader trains."""
+    sentence_weight: float = Field(default=0.2, ge=0)
+    """Weight of the sentence loss beside the contrastive loss of the readers."""
+    rate: float = Field(default=2e-3, gt=0)
+    """Highest learning rate of new weights."""
+    rate_pretrained: float = Field(default=1e-4, gt=0)
+    """Highest learning rate of pretrained weights."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decay, not on biases and norms."""
+    warmup: float = Field(default=0.03, ge=0, le=1)
+    """Share of the steps over which the rate rises; then it falls along a cosine to a twentieth."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+    softmax: Literal["auto", "full", "sampled"] = "auto"
+    """Negatives: the whole catalog, a sample of it, or by its size."""
+    uniform_negatives: int = Field(default=2048, ge=1)
+    """Items drawn uniformly in each step, beside the batch's own, where the softmax is sampled."""
+    evaluate_every: int = Field(default=5, ge=1)
+    """Epochs between two validations."""
+    patience: int = Field(default=4, ge=1)
+    """Validations without a better result after which training stops."""
+    seed: int = Field(default=0, ge=0)
+    """Fixes initial weights, order, windows, dropout."""
+
+
+class Recipe(ModelConfig):
+    """All that a training run is told."""
+
+    data: Positive = Positive()
+    """Which events are positives."""
+    train: TrainConfig = TrainConfig()
+    """How the towers are trained."""
+    index: str = "auto"
+    """FAISS factory string of the index, or "auto"."""
+
+    @classmethod
+    def read(cls, source: str | Path | dict[str, Any] | Recipe | None) -> Recipe:
+        """A recipe from a TOML file, from nested values, or the default one.
+
+        Raises:
+            InputError: the file cannot be read, a key is unknown (the nearest valid one is named) or a
+                value is out of range.
+        """
+        if source is None:
+            return cls()
+        if isinstance(source, Recipe):
+            return source
+        name = "the recipe" if isinstance(source, dict) else str(source)
+        values = source if isinstance(source, dict) else _read_toml(Path(source))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"{name}: " + "; ".join(_explain(cls, e) for e in error.errors())) from error
+
+    def model(self) -> ModelConfig:
+        """The part that fixes the model's shape."""
+        return ModelConfig(text=self.text, item=self.item, user=self.user, rating=self.rating)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"the recipe {path} cannot be read: {error}") from error
+
+
+def _explain(recipe: type[BaseModel], error: Any) -> str:
+    where = [str(part) for part in error["loc"]]
+    path = ".".join(where)
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {error['msg']}, got {error['input']!r}"
+    valid = _valid_keys(recipe)
+    near = difflib.get_close_matches(path, valid, 1, 0.5)
+    return f"unknown key {path!r}" + (f", did you mean {near[0]!r}?" if near else f"; valid are {', '.join(valid)}")
+
+
+def _valid_keys(model: type[BaseModel], before: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(before + name)
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in inner:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _valid_keys(kind, f"{before}{name}.")
+    return keys

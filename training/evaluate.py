@@ -1,0 +1,143 @@
+"""Ask a ranker questions with known answers; anything with `rank(histories, k) -> Hits` can be asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from indexing.hits import Hits
+from towers.errors import InputError
+from towers.history import Histories
+from training.metrics import GROUPS, Interval, bootstrap, coverage, gini, matches, ndcg, recall, reciprocal_rank
+from training.protocols import Questions
+
+
+class Ranker(Protocol):
+    """Ranks the catalog for a batch of B histories."""
+
+    def rank(self, histories: Histories, k: int) -> Hits:
+        """The k best items for each history, ``(B, k)``, items of the history itself excluded."""
+
+
+@runtime_checkable
+class PeopleRanker(Protocol):
+    """Ranks only people it was trained on, so it must be told whose histories come next."""
+
+    def for_people(self, people: np.ndarray) -> Ranker:
+        """A ranker for one batch of histories, those of the training people ``(B,)``, in this order."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Args:
+        metrics: name to `Interval` (a mean over people) or to a plain number.
+        people: int64 ``(M,)`` the people asked about.
+        per_person: name to float64 ``(M,)``, NaN where a metric does not exist for a person: the material
+            for `training.metrics.paired_difference`.
+        without_target: people with nothing relevant, who count in no mean.
+        seconds: time the ranker took.
+    """
+
+    metrics: dict[str, Interval | float]
+    people: np.ndarray
+    per_person: dict[str, np.ndarray]
+    without_target: int
+    seconds: float
+
+    def row(self, *, method: str, split: str, seed: int, **more: Any) -> dict[str, Any]:
+        """One row of a benchmark's JSON; `more` adds keys, such as the settings that were chosen."""
+        metrics = {name: _rounded(value) for name, value in self.metrics.items()}
+        return {"method": method, "split": split, "seed": seed, "metrics": metrics, **more}
+
+
+def evaluate(
+    ranker: Ranker | PeopleRanker,
+    questions: Questions,
+    *,
+    groups: np.ndarray,
+    ks: Sequence[int] = (10, 20),
+    depth: int = 200,
+    batch: int = 256,
+    seed: int = 0,
+) -> Result:
+    """Full ranking over the catalog, scored.
+
+    For each k: ``recall@k``, ``ndcg@k``, ``mrr@k``, recall among the relevant items of each popularity
+    group over the people who have one there (``recall@k/head`` …), ``coverage@k`` and ``gini@k``.
+    Recall, also by group, at `depth` besides: how often a re-ranker of that depth gets the right item
+    to see. A name that no person has a value for is left out.
+
+    Args:
+        ranker: what to ask.
+        questions: M questions.
+        groups: int64 ``(N,)`` of `training.metrics.popularity_groups`, one for each item of the catalog.
+        ks: list lengths.
+        depth: candidates that a re-ranker would be given.
+        batch: questions asked at once.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: no questions, or the ranker returned an item twice, from the history, or from
+            outside the catalog.
+    """
+    started = time.perf_counter()
+    rows = ranked_rows(ranker, questions, max(*ks, depth), batch)
+    seconds = time.perf_counter() - started
+    if rows.max(initial=-1) >= len(groups):
+        raise InputError(f"the ranker returned row {rows.max()} of a catalog of {len(groups)} items")
+    targets = questions.targets
+    found, relevant = matches(rows, targets), targets.lengths
+    members = [targets.keep(groups[targets.items] == group) for group in range(len(GROUPS))]
+    found_in = [matches(rows, member) for member in members]
+
+    per_person: dict[str, np.ndarray] = {}
+    shown: dict[str, float] = {}
+    for k in sorted({*ks, depth}):
+        per_person[f"recall@{k}"] = recall(found, relevant, k)
+        for name, member, hit in zip(GROUPS, members, found_in, strict=True):
+            per_person[f"recall@{k}/{name}"] = recall(hit, member.lengths, k)
+        if k in ks:
+            per_person[f"ndcg@{k}"] = ndcg(found, relevant, k)
+            per_person[f"mrr@{k}"] = reciprocal_rank(found, relevant, k)
+            shown[f"coverage@{k}"] = coverage(rows, len(groups), k)
+            shown[f"gini@{k}"] = gini(rows, len(groups), k)
+    means = {name: bootstrap(v, seed=seed) for name, v in per_person.items() if not np.isnan(v).all()}
+    return Result({**means, **shown}, questions.people, per_person, int((relevant == 0).sum()), seconds)
+
+
+def ranked_rows(ranker: Ranker | PeopleRanker, questions: Questions, k: int, batch: int = 256) -> np.ndarray:
+    """The k best rows for every question, int64 ``(M, k)``, checked against the contract of `Ranker`.
+
+    Raises:
+        InputError: no questions, or a list of another shape, with an item twice or from the history.
+    """
+    if not len(questions):
+        raise InputError("there is no question to ask: the split left nobody to evaluate")
+    parts = []
+    for start in range(0, len(questions), batch):
+        asked = questions.take(np.arange(start, min(start + batch, len(questions))))
+        one = ranker.for_people(asked.people) if isinstance(ranker, PeopleRanker) else ranker
+        rows = one.rank(asked.histories, k).rows
+        _check(rows, asked.histories, k)
+        parts.append(rows)
+    return np.concatenate(parts)
+
+
+def _check(rows: np.ndarray, histories: Histories, k: int) -> None:
+    if rows.shape != (len(histories), k):
+        raise InputError(f"expected ranked lists of shape {(len(histories), k)}, got {rows.shape}")
+    ordered = np.sort(rows, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
+        raise InputError("the ranker returned an item twice in one list")
+    if matches(rows, histories).any():
+        raise InputError("the ranker returned an item of the history, which it must exclude")
+
+
+def _rounded(value: Interval | float) -> list[float] | float:
+    return [round(v, 6) for v in value] if isinstance(value, Interval) else round(value, 6)

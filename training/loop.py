@@ -1,0 +1,247 @@
+"""The loop: steps, validation through the index that will serve, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from indexing.index import ItemIndex
+from towers.catalog import Catalog
+from towers.embed import TextCache
+from towers.errors import InputError, TwoTowerError
+from towers.history import Histories
+from towers.model import TwoTower
+from towers.precision import bf16_is_fast
+from towers.template import parse
+from training.anchors import Anchors
+from training.config import Recipe, TrainConfig
+from training.evaluate import evaluate
+from training.metrics import popularity_groups
+from training.objective import Items, Objective, Sentences
+from training.progress import TrainingProgress
+from training.protocols import Questions
+from training.ranker import IndexRanker
+from training.sampling import Known, Negatives, batches, windows
+from training.sentences import SentenceSampler
+
+FULL_SOFTMAX_UP_TO = 20_000  # items; above it a sampled softmax is faster (benchmarks/softmax.py)
+METRIC = "ndcg@20"
+
+
+@dataclass
+class Report:
+    """What happened in a run.
+
+    Args:
+        epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
+        best_epoch: epoch whose weights were kept.
+        seconds: of the whole training.
+        rating: what the rating head reached on validation data and the re-ranking weight that was chosen.
+    """
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    rating: dict[str, Any] = field(default_factory=dict)
+
+
+class Run:
+    """One training run; `go` does it.
+
+    Args: as in `fit`; `counts` are the training events of each item.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        catalog: Catalog,
+        past: Histories,
+        validation: Questions,
+        counts: np.ndarray,
+        recipe: Recipe,
+        out: Path | None,
+        progress: bool,
+    ) -> None:
+        self.model, self.catalog, self.past, self.validation, self.recipe = model, catalog, past, validation, recipe
+        self.config: TrainConfig = recipe.train
+        self.people = np.flatnonzero(past.lengths >= 2)
+        if not len(self.people):
+            raise InputError(f"training needs people with at least 2 events before the validation event, got {len(past)} people without")
+        self.rng = np.random.default_rng(self.config.seed)
+        self.generator = torch.Generator().manual_seed(self.config.seed)
+        self.groups = popularity_groups(counts)
+        self.accelerator = _accelerator(out)
+        device = self.accelerator.device
+        content, has_text = model.content(catalog, TextCache(), progress=progress)
+        model.item.fit_centre(content, has_text)
+        items = Items(content.to(device), has_text.to(device), model.id_rows(catalog).to(device))
+        self.objective = Objective(
+            model=model,
+            items=items,
+            known=Known(past, len(catalog)),
+            negatives=_negatives(self.config, counts),
+            config=self.config,
+        )
+        self.per_epoch = math.ceil(len(self.people) / self.config.batch_people)
+        optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        prepared = self.accelerator.prepare(self.objective, optimizer, schedule)
+        self.step_module, self.optimizer, self.schedule = prepared
+        self.anchors = self._anchors() if model.user.text is not None else None
+        self.sampler = SentenceSampler(_columns(catalog, model.template)) if self.anchors else None
+        self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
+
+    def go(self) -> Report:
+        """Train until the epochs or the patience end; the model then has its best weights."""
+        report, best, started = Report(), None, time.perf_counter()
+        best_value, waited = -1.0, 0
+        with self.show:
+            for epoch in range(1, self.config.epochs + 1):
+                losses = self._epoch(epoch)
+                if epoch % self.config.evaluate_every and epoch != self.config.epochs:
+                    continue
+                metrics = self.validate()
+                seconds = round(time.perf_counter() - started, 1)
+                report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
+                self.accelerator.log({**losses, **metrics}, step=epoch)
+                self.show.validated(metrics[METRIC])
+                waited += 1
+                if metrics[METRIC] > best_value:
+                    best_value, waited = metrics[METRIC], 0
+                    best, report.best_epoch = trained_state(self.model), epoch
+                if waited >= self.config.patience and epoch >= self._text_from:
+                    break
+        if best is not None:
+            self.model.load_state_dict(best, strict=False)
+        self.accelerator.end_training()
+        return report
+
+    def validate(self) -> dict[str, float]:
+        """Recall@20 and NDCG@20 on the validation questions, through the index that will serve."""
+        vectors = self.model.embed_items(self.catalog)
+        index = ItemIndex.from_arrays(self.catalog.ids, vectors, kind=self.recipe.index, space=self.model.space)
+        ranker = IndexRanker(self.model, index, self.catalog)
+        result = evaluate(ranker, self.validation, groups=self.groups, ks=(20,), depth=20)
+        return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
+
+    @property
+    def _text_from(self) -> int:
+        """First epoch in which the text reader trains."""
+        if self.model.user.text is None:
+            return 0
+        if self.model.user.sequence is None:
+            return 1
+        return self.config.epochs - self.config.text_epochs + 1
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        self.step_module.train()
+        reads = self.anchors is not None and epoch >= self._text_from
+        sums: dict[str, float] = {}
+        for people in batches(self.people, self.config.batch_people, self.rng):
+            losses = self._step(people, reads)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value / self.per_epoch
+            self.show.stepped(epoch, losses["loss"], len(people))
+        return {name: round(value, 5) for name, value in sums.items()}
+
+    def _step(self, people: np.ndarray, reads: bool) -> dict[str, float]:
+        device = self.accelerator.device
+        length = self.recipe.user.sequence.length if self.recipe.user.sequence else 100
+        seen = windows(self.past, people, length, self.rng).to(device)
+        anchors = self.anchors.texts(seen, self.config.anchors_per_step, self.rng, device) if reads and self.anchors else None
+        sentences = self._sentences(device) if reads and self.config.sentences else None
+        losses: dict[str, Tensor] = self.step_module(seen, anchors, sentences, self.generator)
+        if not torch.isfinite(losses["loss"]):
+            raise TwoTowerError(f"the loss became {losses['loss'].item()} at step {self.schedule.last_epoch}: lower train.rate")
+        self.optimizer.zero_grad()
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _sentences(self, device: torch.device) -> Sentences | None:
+        assert self.sampler is not None
+        rows = self.rng.integers(len(self.catalog), size=self.config.sentences)
+        pairs = [(row, text) for row in rows if (text := self.sampler(int(row), self.rng))]
+        if not pairs:
+            return None
+        ids, mask = self.model.encoder.pad(self.model.encoder.tokenize([text for _, text in pairs]))
+        return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
+
+    def _anchors(self) -> Anchors:
+        assert self.model.user.text is not None
+        memory = self.model.memory(self.catalog, np.zeros((len(self.catalog), self.model.config.item.dimension), np.float32))
+        assert memory.text is not None
+        return Anchors(
+            histories=self.past,
+            reader=self.model.user.text,
+            text=memory.text,
+            each=self.config.anchors,
+            budget=self.config.cache_bytes,
+            rng=self.rng,
+        )
+
+    def _rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to a twentieth."""
+        total = self.per_epoch * self.config.epochs
+        warm = max(1, int(total * self.config.warmup))
+        if step < warm:
+            return (step + 1) / warm
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Four groups: pretrained or new, decayed (matrices) or not (biases, norms, single numbers)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not name.startswith("rating."):
+            key = (".encoder." in name, parameter.ndim >= 2)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.rate_pretrained if pretrained else config.rate,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (pretrained, decayed), parameters in groups.items()
+    ]
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights that training may change."""
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: copy.deepcopy(value) for name, value in model.state_dict().items() if name in names}
+
+
+def _accelerator(out: Path | None) -> Accelerator:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    accelerator = Accelerator(
+        mixed_precision="bf16" if bf16_is_fast(device) else "no",
+        log_with="tensorboard" if out is not None else None,
+        project_dir=str(out.parent) if out is not None else None,
+    )
+    if out is not None:
+        accelerator.init_trackers("tensorboard")
+    return accelerator
+
+
+def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:
+    if config.softmax == "full" or (config.softmax == "auto" and len(counts) <= FULL_SOFTMAX_UP_TO):
+        return None
+    return Negatives(counts, config.uniform_negatives)
+
+
+def _columns(catalog: Catalog, template: str) -> dict[str, list[str]]:
+    """The columns that the template names, each as text."""
+    fields = [field for part in parse(template) for field in part.fields]
+    return {field: catalog.texts(f"[{{{field}}}]") for field in fields}

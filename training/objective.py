@@ -1,0 +1,159 @@
+"""One training step: which vectors are compared, and what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from towers.model import TwoTower
+from training.anchors import AnchorTexts
+from training.config import TrainConfig
+from training.losses import full_softmax, sampled_softmax
+from training.sampling import Known, Negatives, Windows
+
+
+@dataclass(frozen=True)
+class Items:
+    """What the item tower reads of the training catalog, by row.
+
+    Args:
+        content: frozen content vectors ``(N, C)``.
+        has_text: ``(N,)`` where there is one.
+        id_rows: ``(N,)`` row of each item's own vector, -1 for none.
+    """
+
+    content: Float[Tensor, "n c"]
+    has_text: Bool[Tensor, " n"]
+    id_rows: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences and the items that they speak of.
+
+    Args:
+        ids, mask: padded token ids ``(S, T)`` and where they are real.
+        items: ``(S,)`` catalog rows.
+    """
+
+    ids: Int[Tensor, "s t"]
+    mask: Bool[Tensor, "s t"]
+    items: Int[Tensor, " s"]
+
+
+class Objective(nn.Module):
+    """The model with its losses, so that one forward pass is one training step.
+
+    Args:
+        model: both towers.
+        items: the training catalog.
+        known: what each person is known to like.
+        negatives: sampler, or None for the full softmax.
+        config: weights of the losses.
+    """
+
+    def __init__(
+        self, *, model: TwoTower, items: Items, known: Known, negatives: Negatives | None, config: TrainConfig
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._items = items
+        self._known = known
+        self._negatives = negatives
+        self._config = config
+
+    def forward(
+        self,
+        windows: Windows,
+        anchors: AnchorTexts | None,
+        sentences: Sentences | None,
+        generator: torch.Generator,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Losses by name; ``"loss"`` is their weighted sum.
+
+        Args:
+            windows: pasts of B people.
+            anchors: events after which the text reader reads, None where it does not train.
+            sentences: sentence → item pairs, or None.
+            generator: of the sampled negatives, on the CPU.
+        """
+        vectors = self.model.item(self._items.content, self._items.has_text, self._items.id_rows)
+        losses: dict[str, Tensor] = {}
+        sequence = None
+        if self.model.user.sequence is not None:
+            sequence = self.model.user.sequence(vectors, windows.inputs)
+            mask = windows.inputs.mask
+            people = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
+            losses["sequence"] = self._contrast(
+                sequence[mask], vectors, windows.targets[mask], windows.people, people, generator
+            )
+        if anchors is not None:
+            losses |= self._read_anchors(windows, anchors, sequence, vectors, generator)
+        total = torch.stack(list(losses.values())).sum()
+        if sentences is not None:
+            losses["sentence"] = self._read_sentences(sentences, vectors)
+            total = total + self._config.sentence_weight * losses["sentence"]
+        return {"loss": total, **losses}
+
+    def _read_anchors(
+        self,
+        windows: Windows,
+        anchors: AnchorTexts,
+        sequence: Tensor | None,
+        vectors: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The text reader alone and, where there are two readers, both fused."""
+        assert self.model.user.text is not None
+        text = self.model.user.text.read_hidden(anchors.hidden, anchors.mask, anchors.start)
+        targets = windows.targets[anchors.rows, anchors.columns]
+        losses = {"text": self._contrast(text, vectors, targets, windows.people, anchors.rows, generator)}
+        if sequence is not None:
+            fused = self.model.user.fuse((sequence[anchors.rows, anchors.columns], None), (text, None))
+            losses["fused"] = self._contrast(fused, vectors, targets, windows.people, anchors.rows, generator)
+        return losses
+
+    def _read_sentences(self, sentences: Sentences, vectors: Tensor) -> Tensor:
+        """Sentences against the whole catalog or the sentences' own items; other items are all negatives."""
+        assert self.model.user.text is not None
+        queries = self.model.user.fuse(None, (self.model.user.text(sentences.ids, sentences.mask), None))
+        scale = self.model.scale
+        if self._negatives is None:
+            nothing = torch.zeros(len(queries), len(vectors), dtype=torch.bool, device=vectors.device)
+            return full_softmax(queries, vectors, sentences.items, scale=scale, known=nothing)
+        candidates = sentences.items.unique()
+        nothing = torch.zeros(len(queries), len(candidates), dtype=torch.bool, device=vectors.device)
+        weight = torch.zeros(len(candidates), device=vectors.device)
+        return sampled_softmax(
+            queries, vectors, sentences.items, scale=scale, candidates=candidates, log_weight=weight, known=nothing
+        )
+
+    def _contrast(
+        self,
+        queries: Float[Tensor, "p d"],
+        vectors: Float[Tensor, "n d"],
+        targets: Int[Tensor, " p"],
+        people: np.ndarray,
+        owner: Int[Tensor, " p"],
+        generator: torch.Generator,
+    ) -> Float[Tensor, ""]:
+        """`owner` is the row in `people` of each query."""
+        scale, device = self.model.scale, vectors.device
+        if self._negatives is None:
+            known = self._known.of_catalog(people).to(device)[owner]
+            return full_softmax(queries, vectors, targets, scale=scale, known=known)
+        candidates, log_weight = self._negatives.draw(targets, generator)
+        known = self._known.of(people, candidates).to(device)[owner]
+        return sampled_softmax(
+            queries,
+            vectors,
+            targets,
+            scale=scale,
+            candidates=candidates.to(device),
+            log_weight=log_weight.to(device),
+            known=known,
+        )

@@ -1,0 +1,132 @@
+"""What a training step looks at: people, windows of their past, anchors, sampled negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from towers.history import Histories
+from towers.sequence_reader import SequenceBatch
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A window of the past of each of B people, and the item that followed each event in it.
+
+    Args:
+        people: int64 ``(B,)`` rows of the training histories.
+        inputs: events but the last, left-padded ``(B, T)``.
+        targets: int64 ``(B, T)`` the next item after each event.
+        events: int64 ``(B, T)`` position of each input event in the flat arrays of the histories.
+    """
+
+    people: np.ndarray
+    inputs: SequenceBatch
+    targets: Int[Tensor, "b t"]
+    events: Int[Tensor, "b t"]
+
+    def to(self, device: torch.device) -> Windows:
+        """The same windows on another device."""
+        return Windows(self.people, self.inputs.to(device), self.targets.to(device), self.events.to(device))
+
+
+def windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:
+    """A window of at most ``length + 1`` events of each person.
+
+    Longer pasts give their newest window half of the time and a random one otherwise, so that old events
+    are learned from too.
+    """
+    starts, ends = histories.offsets[people], histories.offsets[people + 1]
+    spare = np.maximum(ends - starts - (length + 1), 0)
+    back = np.where(rng.random(len(people)) < 0.5, rng.integers(0, spare + 1), 0)
+    ends = ends - back
+    starts = np.maximum(starts, ends - (length + 1))
+    past = histories.cut(people, starts, ends - 1)
+    inputs = SequenceBatch.of(past, length)
+    width = inputs.items.shape[1]
+    events = torch.from_numpy((ends - 1)[:, None] - width + np.arange(width))
+    events = torch.where(inputs.mask, events, 0)
+    targets = torch.where(inputs.mask, torch.from_numpy(histories.items)[events + 1], 0)
+    return Windows(people, inputs, targets, events)
+
+
+def batches(people: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """People in random order, `size` at a time; the last batch may be smaller."""
+    order = rng.permutation(people)
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+def draw_anchors(histories: Histories, each: int, rng: np.random.Generator) -> np.ndarray:
+    """Events after which the text reader reads: int64 ``(A,)`` sorted positions in the flat arrays.
+
+    Each person gives at most `each` of the events that have a successor, the last of them always, since
+    that is where people will be asked.
+    """
+    order = rng.random(len(histories.items))
+    last = histories.offsets[1:] - 2
+    has = histories.lengths >= 2
+    order[last[has]] = -1.0
+    order[(histories.offsets[1:] - 1)[histories.lengths >= 1]] = np.inf
+    people = histories.people
+    ranked = np.lexsort((order, people))
+    rank = np.arange(len(ranked)) - histories.offsets[people]  # `ranked` groups by person, like the flat arrays
+    chosen = ranked[(rank < each) & np.isfinite(order[ranked])]
+    return np.sort(chosen)
+
+
+class Negatives:
+    """Draws catalog rows: the targets of the batch and a uniform share, with the correction that fits.
+
+    Args:
+        counts: int64 ``(N,)`` how often each item is a target in training.
+        uniform: how many rows are drawn uniformly from the catalog in each step.
+    """
+
+    def __init__(self, counts: np.ndarray, uniform: int) -> None:
+        self._share = torch.from_numpy(counts / counts.sum())
+        self._uniform = uniform
+
+    def draw(self, targets: Int[Tensor, " p"], generator: torch.Generator) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
+        """Distinct candidates and the log of (times drawn / times expected).
+
+        An item is expected ``P f + U / N`` times: P targets with its training frequency f, and U
+        uniform draws from N items.
+        """
+        count = len(self._share)
+        uniform = torch.randint(count, (self._uniform,), generator=generator)
+        candidates, drawn = torch.cat([targets.cpu(), uniform]).unique(return_counts=True)
+        expected = len(targets) * self._share[candidates] + self._uniform / count
+        return candidates, (drawn.double().log() - expected.log()).float()
+
+
+class Known:
+    """What each person is known to like, to keep it out of the negatives.
+
+    Args:
+        histories: training histories.
+        count: number of items N.
+    """
+
+    def __init__(self, histories: Histories, count: int) -> None:
+        self._count = count
+        self._offsets = histories.offsets
+        self._items = torch.from_numpy(histories.items)
+        self._keys = torch.from_numpy(np.unique(histories.people * count + histories.items))
+
+    def of_catalog(self, people: np.ndarray) -> Bool[Tensor, "b n"]:
+        """bool ``(B, N)`` over the whole catalog."""
+        known = torch.zeros(len(people), self._count, dtype=torch.bool)
+        for row, person in enumerate(people):
+            known[row, self._items[self._offsets[person] : self._offsets[person + 1]]] = True
+        return known
+
+    def of(self, people: np.ndarray, candidates: Int[Tensor, " m"]) -> Bool[Tensor, "b m"]:
+        """bool ``(B, M)`` over `candidates`, in memory that does not grow with the catalog."""
+        wanted = torch.from_numpy(people)[:, None] * self._count + candidates.cpu()
+        found = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
+        return self._keys[found] == wanted

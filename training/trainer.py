@@ -1,0 +1,118 @@
+"""Train a model on a catalog and a log."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import set_seed
+
+from towers.catalog import Catalog
+from towers.history import Histories
+from towers.ids import IdList
+from towers.interactions import Interactions
+from towers.model import TwoTower
+from towers.text import TextEncoder
+from training.config import Recipe
+from training.loop import Report, Run
+from training.protocols import Questions, last_event
+from training.ratings import fit_ratings
+
+
+def train(
+    catalog: Catalog,
+    log: Interactions,
+    *,
+    recipe: str | Path | dict[str, Any] | Recipe | None = None,
+    out: str | Path | None = None,
+    weights: str | Path | None = None,
+    progress: bool = True,
+) -> TwoTower:
+    """Train a model on a catalog and a log.
+
+    The last positive event of each person is kept for validation.
+
+    Args:
+        catalog: items.
+        log: events; those with items that are not in the catalog are set aside.
+        recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
+        out: folder to save the model in; curves for TensorBoard go into a folder beside it.
+        weights: folder with pretrained weights, looked in before anything is downloaded.
+        progress: show a bar on standard error.
+
+    Raises:
+        InputError: a recipe that cannot be used, or a log in which nobody has two positive events.
+    """
+    recipe = Recipe.read(recipe)
+    known = log.known(catalog)
+    _, positives = known.histories(catalog, positive=recipe.data)
+    _, everything = known.histories(catalog)
+    past, validation = last_event(positives)
+    model, _ = fit(
+        catalog,
+        past,
+        validation,
+        recipe,
+        rated=without_targets(everything, validation),
+        out=Path(out) if out is not None else None,
+        weights=Path(weights) if weights is not None else None,
+        progress=progress,
+    )
+    return model
+
+
+def fit(
+    catalog: Catalog,
+    past: Histories,
+    validation: Questions,
+    recipe: Recipe,
+    *,
+    rated: Histories | None = None,
+    out: Path | None = None,
+    weights: Path | None = None,
+    progress: bool = True,
+) -> tuple[TwoTower, Report]:
+    """Train on `past`, choose by `validation`.
+
+    Args:
+        catalog: N items.
+        past: positive training events.
+        validation: questions that decide when to stop, which weights are kept and the re-ranking weight.
+        recipe: settings.
+        rated: events with ratings that the rating head learns from; default: `past`.
+        out, weights, progress: as in `train`.
+
+    Returns:
+        The model in evaluation mode, and what happened.
+    """
+    started = time.perf_counter()
+    set_seed(recipe.train.seed)
+    encoder = TextEncoder.load(recipe.text, weights=weights)
+    counts = np.bincount(past.items, minlength=len(catalog))
+    model = new_model(catalog, counts, recipe, encoder)
+    run = Run(model, catalog, past, validation, counts, recipe, out, progress)
+    report = run.go()
+    model.eval()
+    fit_ratings(model, catalog, rated if rated is not None else past, validation, recipe.train.seed, report.rating)
+    report.seconds = time.perf_counter() - started
+    if out is not None:
+        model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": asdict(report)})
+    return model, report
+
+
+def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder) -> TwoTower:
+    """An untrained model whose frequent items have vectors of their own."""
+    frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)
+    template = recipe.item.template or catalog.default_template()
+    ids = IdList(catalog.ids.array.take(frequent))
+    return TwoTower(config=recipe.model(), encoder=encoder, ids=ids, template=template)
+
+
+def without_targets(everything: Histories, validation: Questions) -> Histories:
+    """All events but those that validation asks for."""
+    count = int(max(everything.items.max(initial=0), validation.targets.items.max(initial=0))) + 1
+    asked = validation.people[validation.targets.people] * count + validation.targets.items
+    return everything.keep(~np.isin(everything.people * count + everything.items, asked))
