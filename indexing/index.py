@@ -70,8 +70,7 @@ class ItemIndex:
         Args:
             ids: N different strings or integers.
             vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards.
-            kind: FAISS factory string, or "auto": an exact scan of a small catalog, HNSW beyond
-                `AUTO_FLAT_BELOW` items.
+            kind: FAISS factory string, or "auto": Flat for a small catalog, HNSW beyond `AUTO_FLAT_BELOW` items.
             space: fingerprint of the space of the vectors.
             search: FAISS search parameters; None for ones that favour recall.
 

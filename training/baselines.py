@@ -15,8 +15,6 @@ from itertools import product
 from typing import Any, Self
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse as sp
 
 from indexing.hits import Hits
 from towers.errors import InputError, MissingExtraError
@@ -24,6 +22,12 @@ from towers.history import Histories
 from training.evaluate import ranked_rows
 from training.metrics import matches, ndcg
 from training.protocols import Split
+
+try:
+    import scipy.linalg
+    import scipy.sparse as sp
+except ImportError as error:
+    raise MissingExtraError("the baselines need scipy: pip install 'twotower[evaluate]'") from error
 
 
 class Baseline(ABC):

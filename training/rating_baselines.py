@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import lsqr
 
-from towers.errors import InputError
+from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
 from training.protocols import random_tenth
+
+try:
+    import scipy.sparse as sp
+    from scipy.sparse.linalg import lsqr
+except ImportError as error:
+    raise MissingExtraError("the rating baselines need scipy: pip install 'twotower[evaluate]'") from error
 
 
 class GlobalMean:

@@ -44,6 +44,6 @@ def _value(metric: Sequence[float] | float) -> float:
 
 def _cell(metric: Sequence[float] | float | None, best: float) -> str:
     if metric is None:
-        return "-"
+        return "–"
     text = f"[bold]{best:.3f}[/]" if _value(metric) == best else f"{_value(metric):.3f}"
-    return f"{text} [dim]{metric[1]:.3f}-{metric[2]:.3f}[/]" if isinstance(metric, Sequence) else text
+    return f"{text} [dim]{metric[1]:.3f}–{metric[2]:.3f}[/]" if isinstance(metric, Sequence) else text

@@ -55,9 +55,9 @@ def test_the_folder_holds_what_its_manifest_says(folder):
     assert not list(folder.rglob("*.part"))
 
 
-def test_an_exact_scan_stores_its_vectors_once(tmp_path):
+def test_a_version_holds_what_the_design_says(tmp_path):
     version = make(kind="Flat").save(tmp_path)
-    assert {path.name for path in version.iterdir()} == {"vectors.npy", "ids.parquet", "manifest.json"}
+    assert {path.name for path in version.iterdir()} == {"vectors.npy", "ids.parquet", "index.faiss", "manifest.json"}
 
 
 def test_saving_again_writes_a_second_version_and_keeps_the_first(folder):

@@ -109,9 +109,9 @@ def test_the_table_shows_values_intervals_and_the_best() -> None:
     lines = console.export_text(clear=False).splitlines()
     styled = console.export_text(styles=True)
     assert "absent" not in styled
-    assert [word for word in lines[3].split() if word != "│"] == ["ease", "test", "0.200", "0.100-0.300", "0.500"]
-    assert [word for word in lines[4].split() if word != "│"] == ["[als]", "test", "0.400", "0.300-0.500", "0.900"]
-    assert [word for word in lines[5].split() if word != "│"] == ["old", "test", "-", "0.700"]
+    assert [word for word in lines[3].split() if word != "│"] == ["ease", "test", "0.200", "0.100–0.300", "0.500"]
+    assert [word for word in lines[4].split() if word != "│"] == ["[als]", "test", "0.400", "0.300–0.500", "0.900"]
+    assert [word for word in lines[5].split() if word != "│"] == ["old", "test", "–", "0.700"]
     assert "\x1b[1m0.400" in styled
     assert "\x1b[1m0.500" in styled
     assert "\x1b[1m0.900" not in styled
