@@ -71,6 +71,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def refuse_unwritable(path: Path, kind: str) -> None:
+    """Raise before hours of work what `artefact_writer` would raise after them."""
+    if path.exists():
+        _refuse_unless_kind(path, kind)
+    _temporary(path).rmdir()
+
+
 @contextmanager
 def artefact_writer(path: Path, kind: str, about: dict[str, Any]) -> Iterator[Path]:
     """Yield an empty temporary folder; on success it becomes `path`, manifest included.
@@ -85,12 +92,7 @@ def artefact_writer(path: Path, kind: str, about: dict[str, Any]) -> Iterator[Pa
     """
     if path.exists():
         _refuse_unless_kind(path, kind)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        temporary.mkdir()
-    except OSError as error:
-        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+    temporary = _temporary(path)
     try:
         yield temporary
         _write_manifest(temporary, kind, about)
@@ -127,6 +129,17 @@ def read_manifest(path: Path, kind: str, *, verify: bool = True) -> dict[str, An
         )
     _check_files(path, manifest.get("files"), verify)
     return manifest
+
+
+def _temporary(path: Path) -> Path:
+    """A new empty folder beside `path`."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
+    except OSError as error:
+        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+    return temporary
 
 
 def _refuse_unless_kind(path: Path, kind: str) -> None:

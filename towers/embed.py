@@ -64,9 +64,9 @@ def _read_parts(folder: Path) -> dict[bytes, np.ndarray]:
     known: dict[bytes, np.ndarray] = {}
     for part in sorted(folder.glob("*.npz")):
         try:
-            with np.load(part, allow_pickle=False) as stored:
+            with part.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 keys, vectors = stored["keys"], stored["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             continue  # a damaged part is embedded again
         known.update(zip((key.tobytes() for key in keys), vectors, strict=True))
     return known

@@ -17,7 +17,12 @@ LIKING = ("hated", "disliked", "found fair", "liked", "loved")
 """Words for a rating in [0, 1], five equal parts."""
 
 DAY = 86_400.0
-AGES = ((1 * DAY, "a day before:"), (7 * DAY, "a week before:"), (30 * DAY, "a month before:"), (365 * DAY, "a year before:"))
+AGES = (
+    (1 * DAY, "a day before:"),
+    (7 * DAY, "a week before:"),
+    (30 * DAY, "a month before:"),
+    (365 * DAY, "a year before:"),
+)
 """Words for how long before the newest event, from that many seconds on."""
 
 
@@ -33,7 +38,7 @@ class HistoryTextConfig(BaseModel):
     item_budget: int = Field(default=20, ge=4)
     """Most tokens of one past item."""
     comment_budget: int = Field(default=24, ge=0)
-    """Most tokens of what the person wrote about one item."""
+    """Most tokens of what the person wrote about one item, and of what is known about the person."""
 
 
 class HistoryText:
@@ -43,22 +48,30 @@ class HistoryText:
         config: template and budgets.
         items: the text of each item by catalog row; "" where there is none.
         tokenize: texts → token ids without special tokens.
+        prefix: instruction that the encoder wants before every text.
     """
 
-    def __init__(self, *, config: HistoryTextConfig, items: Sequence[str], tokenize: Tokenize) -> None:
+    def __init__(
+        self, *, config: HistoryTextConfig, items: Sequence[str], tokenize: Tokenize, prefix: str = ""
+    ) -> None:
         self.config = config
         self._tokenize = tokenize
+        self._prefix = tokenize([prefix])[0] if prefix else []
         self._items = [(text, ids[: config.item_budget]) for text, ids in zip(items, tokenize(items), strict=True)]
         words = [*LIKING, *(phrase for _, phrase in AGES), ";"]
         self._words = dict(zip(words, zip(words, tokenize(words), strict=True), strict=True))
 
     def tokens(self, histories: Histories) -> list[Tokens]:
-        """Token ids of each history, at most ``budget - 2``, without special tokens."""
-        return [list(chain.from_iterable(ids for _, ids in pieces)) for pieces in self._pieces(histories)]
+        """Token ids of each history, prefix included, at most ``budget - 2``, without special tokens.
+
+        Events of items without text on which nothing was written are passed over.
+        """
+        written = [list(chain.from_iterable(ids for _, ids in pieces)) for pieces in self._pieces(histories)]
+        return [[*self._prefix, *ids] if ids else [] for ids in written]
 
     def texts(self, histories: Histories) -> list[str]:
         """The same histories in words, for people. The last piece may be cut in the tokens."""
-        return [" ".join(text for text, _ in pieces).replace(" ;", ";") for pieces in self._pieces(histories)]
+        return [" ".join(text for text, _ in pieces if text).replace(" ;", ";") for pieces in self._pieces(histories)]
 
     def _pieces(self, histories: Histories) -> list[list[tuple[str, Tokens]]]:
         about = histories.about.to_pylist() if histories.about is not None else [None] * len(histories)
@@ -69,41 +82,45 @@ class HistoryText:
         self, histories: Histories, liking: np.ndarray, person: int, about: str | None
     ) -> list[tuple[str, Tokens]]:
         start, end = histories.offsets[person : person + 2]
-        room = self.config.budget - 2
+        room = self.config.budget - 2 - len(self._prefix)
         pieces: list[tuple[str, Tokens]] = []
-        if about:
-            room = self._add(pieces, [*self._written(about), self._words[";"]], room)
-        age = 0
+        if about and (written := self._written(about)):
+            room = self._add(pieces, [*written, self._words[";"]], room, cut=True)
+        age, newest = 0, True
         for event in range(end - 1, start - 1, -1):
             if room <= 0:
                 break
+            said = [self._items[histories.items[event]], *self._comment(histories, event)]
+            if not any(ids for _, ids in said):
+                continue
             group: list[tuple[str, Tokens]] = []
             if histories.times is not None and (now := _age(histories.times[end - 1] - histories.times[event])) > age:
                 age = now
                 group.append(self._words[AGES[age - 1][1]])
             if not np.isnan(histories.ratings[event]):
                 group.append(self._words[LIKING[liking[event]]])
-            group.append(self._items[histories.items[event]])
-            if histories.texts is not None and (comment := histories.texts[int(event)].as_py()):
-                group += self._written(comment)
-            room = self._add(pieces, [*group, self._words[";"]], room)
+            room = self._add(pieces, [*group, *said, self._words[";"]], room, cut=newest)
+            newest = False
         return pieces
+
+    def _comment(self, histories: Histories, event: int) -> list[tuple[str, Tokens]]:
+        comment = histories.texts[event].as_py() if histories.texts is not None else None
+        return self._written(comment) if comment else []
 
     def _written(self, text: str) -> list[tuple[str, Tokens]]:
         ids = self._tokenize([text])[0][: self.config.comment_budget]
         return [(text, ids)] if ids else []
 
-    def _add(self, pieces: list[tuple[str, Tokens]], group: list[tuple[str, Tokens]], room: int) -> int:
-        """Append a group; an event that does not fit is dropped whole, unless it is the first."""
+    def _add(self, pieces: list[tuple[str, Tokens]], group: list[tuple[str, Tokens]], room: int, *, cut: bool) -> int:
+        """Append a group; one that does not fit is cut or dropped whole. Returns the room that is left."""
         size = sum(len(ids) for _, ids in group)
-        if size > room:
-            if not pieces:
-                for text, ids in group:
-                    pieces.append((text, ids[:room]))
-                    room -= len(pieces[-1][1])
-            return 0
-        pieces += group
-        return room - size
+        if size <= room:
+            pieces += group
+            return room - size
+        for text, ids in group if cut else []:
+            pieces.append((text, ids[:room]))
+            room -= len(pieces[-1][1])
+        return 0
 
 
 def _age(seconds: float) -> int:

@@ -90,7 +90,7 @@ def as_id_array(ids: pa.Array | pa.ChunkedArray | Iterable[Id]) -> pa.Array:
     Raises:
         InputError: floats, booleans, mixed types, or integers beyond 64 bits.
     """
-    if isinstance(ids, str | bytes):
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise InputError(f"expected a list of ids, got the one value {ids!r}: put it in a list")
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from towers.fusion import MaskedFusion
+from towers.projection import TextProjection
 
 
 class ItemConfig(BaseModel):
@@ -46,29 +47,16 @@ class ItemTower(nn.Module):
     def __init__(self, *, config: ItemConfig, content_dimension: int, ids: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("centre", torch.zeros(content_dimension))
-        self.register_buffer("scale", torch.ones(()))
-        self.text = nn.Sequential(
-            nn.Linear(content_dimension, config.hidden),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, config.dimension),
+        self.text = TextProjection(
+            text_dimension=content_dimension,
+            hidden=config.hidden,
+            dimension=config.dimension,
+            dropout=config.dropout,
         )
-        self.id = nn.Embedding(ids, config.dimension)
-        nn.init.normal_(self.id.weight, std=0.1)
-        self.fusion = MaskedFusion(("text", "id"))
-
-    def fit_centre(self, content: Float[Tensor, "n c"], has_text: Bool[Tensor, " n"]) -> None:
-        """Learn the mean that is removed from content vectors, and their scale.
-
-        Sentence vectors share one large direction; without it they rank far better.
-        """
-        if not has_text.any():
-            return
-        present = content[has_text]
-        self.centre.copy_(present.mean(0))
-        norm = (present - self.centre).norm(dim=-1).mean()
-        self.scale.copy_(1 / norm.clamp(min=1e-6))
+        self.id = nn.Embedding(ids, config.dimension) if ids else None
+        if self.id is not None:
+            nn.init.normal_(self.id.weight, std=0.1)
+        self.fusion = MaskedFusion({"text": 1.0, "id": 1.0})
 
     def forward(
         self, content: Float[Tensor, "n c"], has_text: Bool[Tensor, " n"], id_rows: Int[Tensor, " n"]
@@ -86,5 +74,7 @@ class ItemTower(nn.Module):
         has_id = id_rows >= 0
         if self.training and self.config.id_dropout:
             has_id = has_id & ((torch.rand(has_id.shape, device=has_id.device) >= self.config.id_dropout) | ~has_text)
-        text = self.text((content - self.centre) * self.scale)
-        return self.fusion({"text": (text, has_text), "id": (self.id(id_rows.clamp(min=0)), has_id)})
+        parts = {"text": (self.text(content), has_text)}
+        if self.id is not None:
+            parts["id"] = (self.id(id_rows.clamp(min=0)), has_id)
+        return self.fusion(parts)

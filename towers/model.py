@@ -22,6 +22,7 @@ from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
+from towers.interactions import Positive
 from towers.item import ItemConfig, ItemTower
 from towers.rating import RatingConfig, RatingHead
 from towers.sequence_reader import SequenceConfig
@@ -49,10 +50,12 @@ class UserConfig(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """All that fixes the shape of a model."""
+    """All that fixes the shape of a model, and how it reads a log."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    data: Positive = Positive()
+    """Which events are positives: what the towers learn from, and what speaks for a person."""
     text: TextConfig = TextConfig()
     """The pretrained text encoder from which both sides start."""
     item: ItemConfig = ItemConfig()
@@ -76,12 +79,16 @@ class TwoTower(nn.Module):
     def __init__(self, *, config: ModelConfig, encoder: TextEncoder, ids: IdList, template: str) -> None:
         super().__init__()
         self.config = config
-        self.ids = ids
+        self.ids = IdList(ids.to_list())  # an empty list forgets its type, as it does in JSON
         self.template = template
         self.encoder = encoder.requires_grad_(False)
         self.item = ItemTower(config=config.item, content_dimension=encoder.dimension, ids=len(ids))
         self.user = UserTower(
-            sequence=config.user.sequence, text=config.user.text, encoder=encoder, dimension=config.item.dimension
+            sequence=config.user.sequence,
+            text=config.user.text,
+            encoder=encoder,
+            hidden=config.item.hidden,
+            dimension=config.item.dimension,
         )
         self.rating = RatingHead(config=config.rating, item_dimension=config.item.dimension, ids=len(ids))
         self.log_scale = nn.Parameter(torch.tensor(2.7))
@@ -115,7 +122,7 @@ class TwoTower(nn.Module):
         was_training = self.training
         self.eval()
         content, has_text = self.content(catalog, cache or TextCache(), progress=progress)
-        device = self.item.centre.device
+        device = self.log_scale.device
         vectors = self.item(content.to(device), has_text.to(device), self.id_rows(catalog).to(device)).cpu().numpy()
         self.train(was_training)
         empty = np.flatnonzero(np.linalg.norm(vectors, axis=1) < 0.5)
@@ -132,8 +139,10 @@ class TwoTower(nn.Module):
         if self.user.text is not None:
             config = self.user.text.config.history
             items = catalog.texts(config.template or self.template)
-            text = HistoryText(config=config, items=items, tokenize=self.encoder.tokenize)
-        device = self.item.centre.device
+            text = HistoryText(
+                config=config, items=items, tokenize=self.encoder.tokenize_plain, prefix=self.encoder.config.prefix
+            )
+        device = self.log_scale.device
         own = torch.tensor(vectors, device=device)
         return Memory(own, self.id_rows(catalog).to(device), text)
 
@@ -162,7 +171,12 @@ class TwoTower(nn.Module):
             clicks = self.config.rating.objective == "click"
             felt = torch.from_numpy(np.ones_like(one.ratings) if clicks else one.ratings)[None].to(device)
             predicted = self.rating(
-                memory.vectors[involved], memory.id_rows[involved], past, felt, torch.ones_like(past, dtype=torch.bool), asked
+                memory.vectors[involved],
+                memory.id_rows[involved],
+                past,
+                felt,
+                torch.ones_like(past, dtype=torch.bool),
+                asked,
             )
             answers[person, real] = self.rating.to_unit(predicted)[0].cpu().numpy()
         return answers

@@ -21,13 +21,15 @@ class RatingConfig(BaseModel):
     """Length of taste vectors."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout on item features."""
+    range: tuple[float, float] | None = None
+    """Smallest and largest rating, which became 0 and 1; default: as the log was read."""
 
 
 class RatingHead(nn.Module):
     """Item level + person level + taste, each from the person's rated past; no vector for a person.
 
-    ``r(u, i) = b_i + sum_h e_h / (n + beta) + <p_u, q_i>`` with ``e_h = r_h - b_h`` what the person
-    rated item h above its level and ``p_u = sum_h e_h f_h / sqrt(n + gamma)``: the asymmetric factor model
+    ``r(u, i) = b_i + b_u + <p_u, q_i>`` with ``b_u = sum_h e_h / (n + beta)``, ``e_h = r_h - b_h`` what the person
+    rated item h above its level, and ``p_u = sum_h (e_h - b_u) f_h / sqrt(n + gamma)``: the asymmetric factor model
     of Koren (KDD 2008, section 4) with item factors read from item vectors, so that new items and
     people get a prediction too. Without any rating it is the item's own level.
 
@@ -39,6 +41,8 @@ class RatingHead(nn.Module):
     The buffer `weight` says how much a prediction counts in re-ranking, in logits for one unit of rating;
     it is chosen on validation data.
     """
+
+    weight: Tensor
 
     def __init__(self, *, config: RatingConfig, item_dimension: int, ids: int) -> None:
         super().__init__()
@@ -61,6 +65,11 @@ class RatingHead(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
             with torch.no_grad():
                 table.weight[ids] = 0
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has learned from ratings: the mean starts at exactly 0, and is set to theirs first of all."""
+        return bool(self.mean != 0)
 
     def levels(self, vectors: Float[Tensor, "n d"], id_rows: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Mean value of each item ``(N,)`` before anybody is asked."""

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from towers.fusion import unit
 from towers.history import Histories
 
-GAP_BUCKETS = 32  # powers of two of a second: the last one begins after 68 years
+HALF_HOUR, DAY = 1800.0, 86_400.0
+GAP_FEATURES = 4
 
 
 class SequenceConfig(BaseModel):
@@ -83,8 +84,8 @@ class SequenceBatch:
 class SequenceReader(nn.Module):
     """Pre-norm causal transformer; the output at a position is the query after that event.
 
-    Follows SASRec (ICDM 2018) in form; time enters as a learned bias on attention for the logarithm of
-    the time between two events, as in HSTU (arXiv 2402.17152, section 3.2).
+    Follows SASRec (ICDM 2018) in form; the time between two events enters as a learned bias on attention,
+    as in HSTU (arXiv 2402.17152, section 3.2), here a weighted sum of `gap_features`.
 
     Args:
         config: sizes.
@@ -96,14 +97,15 @@ class SequenceReader(nn.Module):
         self.config = config
         self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
         self.rating = nn.Linear(2, dimension) if config.ratings else None
-        self.gap_bias = nn.Embedding(GAP_BUCKETS, config.heads) if config.gaps else None
+        self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps else None
         self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dimension)
         self.out = nn.Linear(dimension, dimension)
         self.dropout = nn.Dropout(config.input_dropout)
-        for layer in (self.rating, self.gap_bias):
-            if layer is not None:
-                nn.init.normal_(layer.weight, std=0.02)
+        if self.rating is not None:
+            nn.init.normal_(self.rating.weight, std=0.02)
+        if self.gap_bias is not None:
+            nn.init.zeros_(self.gap_bias.weight)
 
     def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
         """Queries of unit norm at every position.
@@ -132,8 +134,8 @@ class SequenceReader(nn.Module):
         if self.gap_bias is None:
             bias = torch.zeros((), device=seen.device)
         else:
-            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0)
-            bias = self.gap_bias(gap_bucket(gaps)).permute(0, 3, 1, 2)
+            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).float()
+            bias = self.gap_bias(gap_features(gaps)).permute(0, 3, 1, 2)
         return torch.where(seen, bias, torch.finfo(torch.float32).min)
 
 
@@ -162,6 +164,7 @@ class Block(nn.Module):
         return hidden + self.dropout(self.feed(self.norm_feed(hidden)))
 
 
-def gap_bucket(seconds: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-    """Bucket of a time gap: 0 for none, then one for each doubling."""
-    return torch.log2(seconds.float() + 1).ceil().long().clamp(max=GAP_BUCKETS - 1)
+def gap_features(seconds: Float[Tensor, "*b"]) -> Float[Tensor, "*b f"]:
+    """What attention sees of a gap: its logarithm (base 2, over 16), that squared, same sitting, same day."""
+    size = torch.log2(seconds + 1) / 16
+    return torch.stack([size, size**2, (seconds < HALF_HOUR).float(), (seconds < DAY).float()], -1)

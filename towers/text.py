@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,15 +50,23 @@ class TextEncoder(nn.Module):
         config: how it is read.
         backbone: a `transformers` encoder with `embeddings` and a list of layers.
         tokenizer: the fast tokenizer that belongs to it.
+
+    Raises:
+        InputError: `config.max_tokens` is more than it can read.
+        WeightsError: the backbone is built in another way.
     """
 
-    def __init__(self, *, config: TextConfig, backbone: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, *, config: TextConfig, backbone: Any, tokenizer: Any) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
         self.backbone_config = backbone.config
-        self.embeddings = backbone.embeddings
+        self.embeddings: nn.Module = backbone.embeddings
         self.layers = nn.ModuleList(_layers_of(backbone))
+        if config.max_tokens > self.longest:
+            raise InputError(
+                f"text.max_tokens is {config.max_tokens}, but {config.source!r} reads {self.longest} tokens at most"
+            )
 
     @classmethod
     def load(cls, config: TextConfig, *, weights: Path | None = None) -> TextEncoder:
@@ -67,7 +77,8 @@ class TextEncoder(nn.Module):
             weights: folder to look in before anything is downloaded.
 
         Raises:
-            WeightsError: the source cannot be found or read.
+            InputError: `config.max_tokens` is more than it can read.
+            WeightsError: the source cannot be found or read, or is no BERT-family encoder.
         """
         source = resolve(config.source, folder=weights)
         transformers_logging.disable_progress_bar()
@@ -76,7 +87,9 @@ class TextEncoder(nn.Module):
             backbone = AutoModel.from_pretrained(source, dtype=torch.float32, attn_implementation="sdpa")
         except (OSError, ValueError) as error:
             raise WeightsError(f"no text encoder could be loaded from {source!r}: {error}") from error
-        return cls(config=config, backbone=backbone, tokenizer=tokenizer).eval()
+        encoder = cls(config=config, backbone=backbone, tokenizer=tokenizer).eval()
+        encoder._check(backbone)
+        return encoder
 
     @classmethod
     def empty(cls, config: TextConfig, folder: Path) -> TextEncoder:
@@ -95,10 +108,19 @@ class TextEncoder(nn.Module):
         return int(self.backbone_config.hidden_size)
 
     @property
+    def longest(self) -> int:
+        """Most tokens it can read, special tokens included."""
+        positions = getattr(self.embeddings, "position_embeddings", None)
+        if positions is None:
+            return sys.maxsize
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa counts from there
+        return positions.num_embeddings - first
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that fixes a text's vector: weights, tokenizer, configuration."""
         digest = hashlib.sha256(self.config.model_dump_json(exclude={"source"}).encode())
-        digest.update(self.tokenizer.backend_tokenizer.to_str().encode())
+        digest.update(_facts_of(self.tokenizer).encode())
         for name, value in self.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -116,7 +138,9 @@ class TextEncoder(nn.Module):
         """
         count = len(self.layers)
         if top != "all" and not 0 <= top <= count:
-            raise InputError(f"the text encoder has {count} layers, {top} cannot be fine-tuned; give 0 to {count} or 'all'")
+            raise InputError(
+                f"the text encoder has {count} layers, {top} cannot be fine-tuned; give 0 to {count} or 'all'"
+            )
         other = copy.copy(self)
         other._modules = dict(self._modules)
         kept = 0 if top == "all" else count - top
@@ -142,15 +166,23 @@ class TextEncoder(nn.Module):
             part.train(mode and any(p.requires_grad for p in part.parameters()))
         return self
 
-    def tokenize(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, prefix included, special tokens not, cut to fit.
 
         Warns:
             UserWarning: more than a tenth of the tokens are unknown to the vocabulary.
         """
-        room = (max_tokens or self.config.max_tokens) - 2
-        texts = [self.config.prefix + text for text in texts]
-        ids = self.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=room, verbose=False)["input_ids"]
+        return self.tokenize_plain([self.config.prefix + text for text in texts])
+
+    def tokenize_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same without the prefix, for pieces of a text."""
+        if not texts:
+            return []
+        room = self.config.max_tokens - 2
+        texts = list(texts)
+        ids = self.tokenizer(texts, add_special_tokens=False, truncation=True, max_length=room, verbose=False)[
+            "input_ids"
+        ]
         self._warn_if_unknown(ids)
         return ids
 
@@ -190,6 +222,22 @@ class TextEncoder(nn.Module):
             hidden = layer(hidden, attention)
         return hidden
 
+    def _check(self, backbone: nn.Module) -> None:
+        """Refuse a backbone whose layers need more than hidden states, such as relative positions."""
+        ids, mask = self.pad([[self.tokenizer.unk_token_id] * 2, [self.tokenizer.unk_token_id]])
+        try:
+            with torch.inference_mode():
+                ours = self._run(self.embeddings(input_ids=ids), mask, self.layers)
+                theirs = backbone(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+            same = torch.allclose(ours[mask], theirs[mask], atol=1e-4)
+        except (TypeError, RuntimeError):
+            same = False
+        if not same:
+            raise WeightsError(
+                f"{self.config.source!r} is a {type(backbone).__name__}, whose layers cannot be run one by one: "
+                "choose an encoder of the BERT, RoBERTa or DistilBERT family"
+            )
+
     def _warn_if_unknown(self, ids: list[list[int]]) -> None:
         unknown = self.tokenizer.unk_token_id
         total = sum(map(len, ids))
@@ -217,10 +265,16 @@ def embed_texts(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int =
     return vectors
 
 
-def _layers_of(backbone: nn.Module) -> nn.ModuleList:
+def _facts_of(tokenizer: Any) -> str:
+    """A tokenizer as JSON, without what its last call left behind."""
+    facts = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({**facts, "truncation": None, "padding": None}, sort_keys=True)
+
+
+def _layers_of(backbone: Any) -> nn.ModuleList:
     for path in ("encoder.layer", "transformer.layer", "layers"):
         try:
-            return backbone.get_submodule(path)  # type: ignore[return-value]
+            return backbone.get_submodule(path)
         except AttributeError:
             continue
     raise WeightsError(f"{type(backbone).__name__} is not a BERT-family encoder: no list of layers was found in it")

@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from towers.errors import InputError
 from towers.fusion import unit
 from towers.history_text import HistoryTextConfig
+from towers.projection import TextProjection
 from towers.text import TextEncoder
 
 
@@ -20,10 +22,8 @@ class TextReaderConfig(BaseModel):
 
     tune: int | Literal["all"] = Field(default=2, union_mode="left_to_right")
     """Upper layers that are fine-tuned: 0 (frozen), a number, or "all"."""
-    hidden: int = Field(default=256, ge=1)
-    """Width of the layer between BERT's vector and the query."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout in that layer."""
+    """Dropout between BERT's vector and the query."""
     history: HistoryTextConfig = HistoryTextConfig()
     """How a history becomes text."""
 
@@ -34,25 +34,36 @@ class TextReader(nn.Module):
     Args:
         config: depth of tuning and size of the projection.
         encoder: the item side's encoder; its lower layers are shared, its top ones copied.
+        hidden: width of the projection.
         dimension: length D of a query.
+
+    Raises:
+        InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for.
     """
 
-    def __init__(self, *, config: TextReaderConfig, encoder: TextEncoder, dimension: int) -> None:
+    def __init__(self, *, config: TextReaderConfig, encoder: TextEncoder, hidden: int, dimension: int) -> None:
         super().__init__()
+        if config.history.budget > encoder.longest:
+            raise InputError(
+                f"user.text.history.budget is {config.history.budget}, but the text encoder reads "
+                f"{encoder.longest} tokens at most"
+            )
         self.config = config
         self.encoder = encoder.tunable_copy(config.tune)
-        self.project = nn.Sequential(
-            nn.LayerNorm(encoder.dimension),
-            nn.Linear(encoder.dimension, config.hidden),
-            nn.GELU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, dimension),
+        self.project = TextProjection(
+            text_dimension=encoder.dimension, hidden=hidden, dimension=dimension, dropout=config.dropout
         )
+
+    def start_from(self, item_side: TextProjection) -> None:
+        """Begin where the item side is: a text is then near the items whose text is like it."""
+        self.project.load_state_dict(item_side.state_dict())
 
     def forward(self, ids: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"]) -> Float[Tensor, "b d"]:
         """Queries of unit norm."""
         return self.read_hidden(self.encoder.lower(ids, mask, 0), mask, 0)
 
-    def read_hidden(self, hidden: Float[Tensor, "b t c"], mask: Bool[Tensor, "b t"], start: int) -> Float[Tensor, "b d"]:
+    def read_hidden(
+        self, hidden: Float[Tensor, "b t c"], mask: Bool[Tensor, "b t"], start: int
+    ) -> Float[Tensor, "b d"]:
         """Queries from hidden states after the first `start` layers."""
         return unit(self.project(self.encoder.upper(hidden, mask, start)).float())

@@ -11,12 +11,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from towers.errors import InputError
-from towers.fusion import MaskedFusion
+from towers.fusion import MaskedFusion, unit
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
+
+TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class UserTower(nn.Module):
         sequence: configuration of the sequence reader, None for none.
         text: configuration of the text reader, None for none.
         encoder: the item side's text encoder, needed by the text reader.
+        hidden: width of the text reader's projection.
         dimension: length D of a query.
 
     Raises:
@@ -53,14 +56,16 @@ class UserTower(nn.Module):
         sequence: SequenceConfig | None,
         text: TextReaderConfig | None,
         encoder: TextEncoder,
+        hidden: int,
         dimension: int,
     ) -> None:
         super().__init__()
         if sequence is None and text is None:
             raise InputError("a user tower needs a reader: turn on [user.sequence], [user.text] or both")
         self.sequence = SequenceReader(config=sequence, dimension=dimension) if sequence else None
-        self.text = TextReader(config=text, encoder=encoder, dimension=dimension) if text else None
-        self.fusion = MaskedFusion(("sequence", "text"))
+        self.text = TextReader(config=text, encoder=encoder, hidden=hidden, dimension=dimension) if text else None
+        self.fusion = MaskedFusion({"sequence": 1.0, "text": TEXT_GATE})
+        self.reads_text = text is not None  # False while only the sequence reader has been trained
 
     def fuse(
         self,
@@ -81,41 +86,56 @@ class UserTower(nn.Module):
         Args:
             histories: B pasts, which may be empty.
             memory: items that they speak of.
-            texts: a sentence for each person, read instead of the history text; None: none.
+            texts: a sentence for each person, read instead of the history text; None: none. Beside a history it counts
+                as much as the history.
 
         Raises:
             InputError: a person of whom nothing is known that a reader of this model could read.
         """
-        was_training = self.training
-        self.eval()
-        device = memory.vectors.device
         sentences = list(texts) if texts is not None else [None] * len(histories)
         queries = np.empty((len(histories), memory.vectors.shape[1]), np.float32)
         for person in range(len(histories)):
-            one = histories.take([person])
-            tokens = self._tokens(one, sentences[person], memory)
-            if (self.sequence is None or len(one.items) == 0) and not tokens:
+            sequence, text = self.readings(histories.take([person]), memory, sentences[person])
+            if sequence is None and text is None:
                 raise InputError("nothing is known of this person: give a history with items of the catalog, or a text")
-            parts = (self._read_sequence(one, memory, device), self._read_text(tokens, device))
-            queries[person] = self.fuse(*parts)[0].cpu().numpy()
-        self.train(was_training)
+            if sentences[person] and sequence is not None and text is not None:
+                query = unit(sequence + text)  # what a person asks for counts as much as what they did
+            else:
+                query = self.fuse(_everywhere(sequence), _everywhere(text))
+            queries[person] = query[0].cpu().numpy()
         return queries
 
+    @torch.inference_mode()
+    def readings(
+        self, one: Histories, memory: Memory, sentence: str | None = None
+    ) -> tuple[Float[Tensor, "1 d"] | None, Float[Tensor, "1 d"] | None]:
+        """What each reader says of one person, None where it has nothing to read: sequence, text."""
+        was_training = self.training
+        self.eval()
+        device = memory.vectors.device
+        both = self._read_sequence(one, memory, device), self._read_text(self._tokens(one, sentence, memory), device)
+        self.train(was_training)
+        return both
+
     def _tokens(self, one: Histories, sentence: str | None, memory: Memory) -> list[int]:
-        if self.text is None or memory.text is None:
+        if self.text is None or memory.text is None or not self.reads_text:
             return []
         if sentence:
             return self.text.encoder.tokenize([sentence])[0]
         return memory.text.tokens(one)[0]
 
-    def _read_sequence(self, one: Histories, memory: Memory, device: torch.device) -> tuple[Tensor, None] | None:
+    def _read_sequence(self, one: Histories, memory: Memory, device: torch.device) -> Tensor | None:
         if self.sequence is None or len(one.items) == 0:
             return None
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
-        return self.sequence(memory.vectors, batch)[:, -1], None
+        return self.sequence(memory.vectors, batch)[:, -1]
 
-    def _read_text(self, tokens: list[int], device: torch.device) -> tuple[Tensor, None] | None:
+    def _read_text(self, tokens: list[int], device: torch.device) -> Tensor | None:
         if self.text is None or not tokens:
             return None
         ids, mask = self.text.encoder.pad([tokens])
-        return self.text(ids.to(device), mask.to(device)), None
+        return self.text(ids.to(device), mask.to(device))
+
+
+def _everywhere(part: Tensor | None) -> tuple[Tensor, None] | None:
+    return None if part is None else (part, None)

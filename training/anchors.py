@@ -62,10 +62,11 @@ class Anchors:
         self._reader = reader
         self._start = max(reader.encoder.frozen_layers, 0)
         self._caching = reader.encoder.frozen_layers >= 0
-        self.events = draw_anchors(histories, each, rng)
-        people = histories.people[self.events]
-        past = histories.cut(people, histories.offsets[people], self.events + 1)
-        self._tokens = text.tokens(past)
+        drawn = draw_anchors(histories, each, rng)
+        people = histories.people[drawn]
+        tokens = text.tokens(histories.cut(people, histories.offsets[people], drawn + 1))
+        self.events = drawn[[bool(row) for row in tokens]]  # where there is nothing to read, nobody reads later either
+        self._tokens = [row for row in tokens if row]
         self._kept: dict[int, Tensor] = {}
         self._room = budget
         self._row_of = np.full(len(histories.items), -1)

@@ -89,6 +89,25 @@ def evaluate(
     started = time.perf_counter()
     rows = ranked_rows(ranker, questions, max(*ks, depth), batch)
     seconds = time.perf_counter() - started
+    return score(rows, questions, groups=groups, ks=ks, depth=depth, seed=seed, seconds=seconds)
+
+
+def score(
+    rows: np.ndarray,
+    questions: Questions,
+    *,
+    groups: np.ndarray,
+    ks: Sequence[int] = (10, 20),
+    depth: int = 200,
+    seed: int = 0,
+    seconds: float = 0.0,
+) -> Result:
+    """Score lists that are already there; arguments and metrics as in `evaluate`.
+
+    Args:
+        rows: int64 ``(M, K)`` the ranked list for each question, at least as wide as `depth` and every k.
+        seconds: time that making them took.
+    """
     if rows.max(initial=-1) >= len(groups):
         raise InputError(f"the ranker returned row {rows.max()} of a catalog of {len(groups)} items")
     targets = questions.targets

@@ -26,15 +26,16 @@ from training.anchors import Anchors
 from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
 from training.metrics import popularity_groups
-from training.objective import Items, Objective, Sentences
+from training.objective import Items, Objective, Sentences, SentenceVectors
 from training.progress import TrainingProgress
 from training.protocols import Questions
 from training.ranker import IndexRanker
 from training.sampling import Known, Negatives, batches, windows
-from training.sentences import SentenceSampler
+from training.sentences import SentencePool, SentenceSampler
 
 FULL_SOFTMAX_UP_TO = 20_000  # items; above it a sampled softmax is faster (benchmarks/softmax.py)
 METRIC = "ndcg@20"
+SENTENCES_EACH = 8  # of an item, in the pool that the frozen encoder reads
 
 
 @dataclass
@@ -45,13 +46,17 @@ class Report:
         epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
         best_epoch: epoch whose weights were kept.
         seconds: of the whole training.
-        rating: what the rating head reached on validation data and the re-ranking weight that was chosen.
+        fusion: how much the text reader counts beside the sequence reader, and what was tried.
+        rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
+        reranking: the weight of the rating head in re-ranking, and what was tried.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     seconds: float = 0.0
-    rating: dict[str, Any] = field(default_factory=dict)
+    fusion: dict[str, Any] | None = None
+    rating_error: float | None = None
+    reranking: dict[str, Any] | None = None
 
 
 class Run:
@@ -75,14 +80,17 @@ class Run:
         self.config: TrainConfig = recipe.train
         self.people = np.flatnonzero(past.lengths >= 2)
         if not len(self.people):
-            raise InputError(f"training needs people with at least 2 events before the validation event, got {len(past)} people without")
+            raise InputError(
+                f"training needs people with at least 2 events before the validation event, got {len(past)} people without"
+            )
         self.rng = np.random.default_rng(self.config.seed)
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.groups = popularity_groups(counts)
         self.accelerator = _accelerator(out)
         device = self.accelerator.device
         content, has_text = model.content(catalog, TextCache(), progress=progress)
-        model.item.fit_centre(content, has_text)
+        model.item.text.fit_centre(content, has_text)
+        self._align(model)
         items = Items(content.to(device), has_text.to(device), model.id_rows(catalog).to(device))
         self.objective = Objective(
             model=model,
@@ -93,11 +101,14 @@ class Run:
         )
         self.per_epoch = math.ceil(len(self.people) / self.config.batch_people)
         optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
+        )
         prepared = self.accelerator.prepare(self.objective, optimizer, schedule)
         self.step_module, self.optimizer, self.schedule = prepared
         self.anchors = self._anchors() if model.user.text is not None else None
         self.sampler = SentenceSampler(_columns(catalog, model.template)) if self.anchors else None
+        self.pool = self._pool(progress)
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
 
     def go(self) -> Report:
@@ -107,22 +118,25 @@ class Run:
         with self.show:
             for epoch in range(1, self.config.epochs + 1):
                 losses = self._epoch(epoch)
-                if epoch % self.config.evaluate_every and epoch != self.config.epochs:
+                if not self._validates(epoch):
                     continue
                 metrics = self.validate()
                 seconds = round(time.perf_counter() - started, 1)
                 report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
                 self.accelerator.log({**losses, **metrics}, step=epoch)
                 self.show.validated(metrics[METRIC])
+                if epoch < self._text_from:
+                    continue  # half a model: nothing to keep yet
                 waited += 1
                 if metrics[METRIC] > best_value:
                     best_value, waited = metrics[METRIC], 0
                     best, report.best_epoch = trained_state(self.model), epoch
-                if waited >= self.config.patience and epoch >= self._text_from:
+                if waited >= self.config.patience:
                     break
         if best is not None:
             self.model.load_state_dict(best, strict=False)
         self.accelerator.end_training()
+        self.model.user.reads_text = self.model.user.text is not None
         return report
 
     def validate(self) -> dict[str, float]:
@@ -132,6 +146,19 @@ class Run:
         ranker = IndexRanker(self.model, index, self.catalog)
         result = evaluate(ranker, self.validation, groups=self.groups, ks=(20,), depth=20)
         return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
+
+    def _validates(self, epoch: int) -> bool:
+        """Every few epochs; while the text reader joins the sequence reader only at the end of its schedule."""
+        if epoch == self.config.epochs:
+            return True
+        joining = self.model.user.sequence is not None and 0 < self._text_from <= epoch
+        return not joining and epoch % self.config.evaluate_every == 0
+
+    @staticmethod
+    def _align(model: TwoTower) -> None:
+        """Let the text reader begin as a copy of the item side."""
+        if model.user.text is not None:
+            model.user.text.start_from(model.item.text)
 
     @property
     def _text_from(self) -> int:
@@ -145,6 +172,9 @@ class Run:
     def _epoch(self, epoch: int) -> dict[str, float]:
         self.step_module.train()
         reads = self.anchors is not None and epoch >= self._text_from
+        self.model.user.reads_text = reads
+        if epoch == self._text_from:
+            self._align(self.model)
         sums: dict[str, float] = {}
         for people in batches(self.people, self.config.batch_people, self.rng):
             losses = self._step(people, reads)
@@ -157,11 +187,15 @@ class Run:
         device = self.accelerator.device
         length = self.recipe.user.sequence.length if self.recipe.user.sequence else 100
         seen = windows(self.past, people, length, self.rng).to(device)
-        anchors = self.anchors.texts(seen, self.config.anchors_per_step, self.rng, device) if reads and self.anchors else None
-        sentences = self._sentences(device) if reads and self.config.sentences else None
+        anchors = (
+            self.anchors.texts(seen, self.config.anchors_per_step, self.rng, device) if reads and self.anchors else None
+        )
+        sentences = self._sentences(device, reads) if self.sampler is not None and self.config.sentences else None
         losses: dict[str, Tensor] = self.step_module(seen, anchors, sentences, self.generator)
         if not torch.isfinite(losses["loss"]):
-            raise TwoTowerError(f"the loss became {losses['loss'].item()} at step {self.schedule.last_epoch}: lower train.rate")
+            raise TwoTowerError(
+                f"the loss became {losses['loss'].item()} at step {self.schedule.last_epoch}: lower train.rate"
+            )
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
         self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
@@ -169,18 +203,36 @@ class Run:
         self.schedule.step()
         return {name: float(value.detach()) for name, value in losses.items()}
 
-    def _sentences(self, device: torch.device) -> Sentences | None:
+    def _sentences(self, device: torch.device, reads: bool) -> Sentences | SentenceVectors | None:
+        """Sentences of random items: new ones for the text reader, vectors from the pool before it trains."""
+        if not reads:
+            if self.pool is None or not len(self.pool.items):
+                return None
+            rows = self.rng.integers(len(self.pool.items), size=self.config.sentences)
+            return SentenceVectors(
+                self.pool_vectors[rows].to(device), torch.from_numpy(self.pool.items[rows]).to(device)
+            )
         assert self.sampler is not None
-        rows = self.rng.integers(len(self.catalog), size=self.config.sentences)
-        pairs = [(row, text) for row in rows if (text := self.sampler(int(row), self.rng))]
+        drawn = self.rng.integers(len(self.catalog), size=self.config.sentences)
+        pairs = [(row, text) for row in drawn if (text := self.sampler(int(row), self.rng))]
         if not pairs:
             return None
         ids, mask = self.model.encoder.pad(self.model.encoder.tokenize([text for _, text in pairs]))
         return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
 
+    def _pool(self, progress: bool) -> SentencePool | None:
+        """Sentences for the epochs before the text reader joins."""
+        if self.sampler is None or self._text_from <= 1 or not self.recipe.item.text or not self.config.sentences:
+            return None
+        pool = SentencePool(self.sampler, len(self.catalog), SENTENCES_EACH)
+        self.pool_vectors = torch.from_numpy(TextCache().embed(self.model.encoder, pool.texts, progress=progress))
+        return pool
+
     def _anchors(self) -> Anchors:
         assert self.model.user.text is not None
-        memory = self.model.memory(self.catalog, np.zeros((len(self.catalog), self.model.config.item.dimension), np.float32))
+        memory = self.model.memory(
+            self.catalog, np.zeros((len(self.catalog), self.model.config.item.dimension), np.float32)
+        )
         assert memory.text is not None
         return Anchors(
             histories=self.past,
@@ -192,28 +244,37 @@ class Run:
         )
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to a twentieth."""
-        total = self.per_epoch * self.config.epochs
-        warm = max(1, int(total * self.config.warmup))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
+        return rate_at(step, self.per_epoch * self.config.epochs, self.config.warmup)
+
+    def _text_rate(self, step: int) -> float:
+        """The text reader has a schedule of its own, from the epoch in which it begins."""
+        before = self.per_epoch * (self._text_from - 1)
+        return rate_at(step - before, self.per_epoch * self.config.epochs - before, self.config.warmup)
+
+
+def rate_at(step: int, total: int, warmup: float) -> float:
+    """Share of the highest learning rate: a line up over ``warmup * total`` steps, a cosine down to a twentieth."""
+    warm = max(1, int(total * warmup))
+    if step < warm:
+        return max(0, step + 1) / warm
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Four groups: pretrained or new, decayed (matrices) or not (biases, norms, single numbers)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.startswith("rating."):
-            key = (".encoder." in name, parameter.ndim >= 2)
+            key = (name.startswith("user.text."), ".encoder." in name, parameter.ndim >= 2)
             groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
             "lr": config.rate_pretrained if pretrained else config.rate,
             "weight_decay": config.weight_decay if decayed else 0.0,
+            "reads_text": reads_text,
         }
-        for (pretrained, decayed), parameters in groups.items()
+        for (reads_text, pretrained, decayed), parameters in groups.items()
     ]
 
 

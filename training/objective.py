@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from towers.fusion import unit
 from towers.model import TwoTower
 from training.anchors import AnchorTexts
 from training.config import TrainConfig
@@ -45,6 +46,19 @@ class Sentences:
     items: Int[Tensor, " s"]
 
 
+@dataclass(frozen=True)
+class SentenceVectors:
+    """Sentences as the frozen encoder reads them.
+
+    Args:
+        vectors: ``(S, C)``.
+        items: ``(S,)`` catalog rows.
+    """
+
+    vectors: Float[Tensor, "s c"]
+    items: Int[Tensor, " s"]
+
+
 class Objective(nn.Module):
     """The model with its losses, so that one forward pass is one training step.
 
@@ -70,7 +84,7 @@ class Objective(nn.Module):
         self,
         windows: Windows,
         anchors: AnchorTexts | None,
-        sentences: Sentences | None,
+        sentences: Sentences | SentenceVectors | None,
         generator: torch.Generator,
     ) -> dict[str, Float[Tensor, ""]]:
         """Losses by name; ``"loss"`` is their weighted sum.
@@ -93,7 +107,9 @@ class Objective(nn.Module):
             )
         if anchors is not None:
             losses |= self._read_anchors(windows, anchors, sequence, vectors, generator)
-        total = torch.stack(list(losses.values())).sum()
+        total = 0 * vectors.sum()  # windows of long pasts may hold no anchor at all
+        for value in losses.values():
+            total = total + value
         if sentences is not None:
             losses["sentence"] = self._read_sentences(sentences, vectors)
             total = total + self._config.sentence_weight * losses["sentence"]
@@ -107,20 +123,32 @@ class Objective(nn.Module):
         vectors: Tensor,
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """The text reader alone and, where there are two readers, both fused."""
+        """The text reader alone and, where there are two readers, both fused.
+
+        Beside a sequence reader, which sees every event, the text reader sees a few: it then learns to read into
+        the space that the sequence reader shapes and moves neither that reader nor the items.
+        """
         assert self.model.user.text is not None
         text = self.model.user.text.read_hidden(anchors.hidden, anchors.mask, anchors.start)
         targets = windows.targets[anchors.rows, anchors.columns]
+        if sequence is not None:
+            sequence, vectors = sequence.detach(), vectors.detach()
         losses = {"text": self._contrast(text, vectors, targets, windows.people, anchors.rows, generator)}
         if sequence is not None:
             fused = self.model.user.fuse((sequence[anchors.rows, anchors.columns], None), (text, None))
             losses["fused"] = self._contrast(fused, vectors, targets, windows.people, anchors.rows, generator)
         return losses
 
-    def _read_sentences(self, sentences: Sentences, vectors: Tensor) -> Tensor:
-        """Sentences against the whole catalog or the sentences' own items; other items are all negatives."""
-        assert self.model.user.text is not None
-        queries = self.model.user.fuse(None, (self.model.user.text(sentences.ids, sentences.mask), None))
+    def _read_sentences(self, sentences: Sentences | SentenceVectors, vectors: Tensor) -> Tensor:
+        """Sentences against the whole catalog or the sentences' own items; other items are all negatives.
+
+        Before the text reader trains, the item side reads them in its place: the reader begins as a copy of it.
+        """
+        if isinstance(sentences, SentenceVectors):
+            queries = unit(self.model.item.text(sentences.vectors).float())
+        else:
+            assert self.model.user.text is not None
+            queries = self.model.user.text(sentences.ids, sentences.mask)
         scale = self.model.scale
         if self._negatives is None:
             nothing = torch.zeros(len(queries), len(vectors), dtype=torch.bool, device=vectors.device)

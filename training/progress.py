@@ -22,7 +22,9 @@ class TrainingProgress:
         self._bar = Progress(
             TextColumn("training, epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  ndcg@20 {task.fields[metric]}  {task.fields[speed]:,.0f} people/s"),
+            TextColumn(
+                "loss {task.fields[loss]:.3f}  ndcg@20 {task.fields[metric]}  {task.fields[speed]:,.0f} people/s"
+            ),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not shown,
@@ -30,7 +32,8 @@ class TrainingProgress:
         self._task = self._bar.add_task(
             "", total=epochs * steps, epoch=0, epochs=epochs, loss=float("nan"), metric="–", speed=0.0
         )
-        self._last = time.perf_counter()
+        self._shown = shown
+        self._started = self._last = time.perf_counter()
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -49,4 +52,8 @@ class TrainingProgress:
     def validated(self, metric: float) -> None:
         """The metric that counts has a new value."""
         self._bar.update(self._task, metric=f"{metric:.4f}")
+        if self._shown and not self._bar.console.is_terminal:  # a log file shows no bar
+            fields = self._bar.tasks[0].fields
+            line = f"epoch {fields['epoch']}/{fields['epochs']}  loss {fields['loss']:.3f}  ndcg@20 {metric:.4f}"
+            self._bar.console.print(f"{line}  {time.perf_counter() - self._started:.0f} s", highlight=False)
         self._last = time.perf_counter()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from indexing.excluded import Excluded
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
 from towers.model import TwoTower
-from towers.user import Memory
 
 
 class IndexRanker:
@@ -20,7 +18,7 @@ class IndexRanker:
         model: both towers.
         index: index of the catalog's items, in the catalog's order.
         catalog: N items.
-        depth: candidates that the rating head re-ranks; None leaves the order of retrieval.
+        depth: candidates that the rating head re-ranks, at least k; None leaves the order of retrieval.
 
     Raises:
         InputError: the index holds other items than the catalog.
@@ -36,14 +34,16 @@ class IndexRanker:
 
     def rank(self, histories: Histories, k: int) -> Hits:
         """The k best items of each history, its own items left out."""
-        queries = self._model.encode(histories, self._memory)
-        seen = np.split(histories.items, histories.offsets[1:-1])
-        hits = self._index.search(queries, max(k, self._depth or 0), exclude=seen)
         if self._depth is None:
-            return hits
-        return reranked(self._model, hits.first(self._depth), histories, self._memory).first(k)
+            return self.retrieve(histories, k)
+        return self.rerank(self.retrieve(histories, max(k, self._depth)), histories).first(k)
 
+    def retrieve(self, histories: Histories, k: int) -> Hits:
+        """The k nearest items of each history's query, in the order of the index."""
+        queries = self._model.encode(histories, self._memory)
+        return self._index.search(queries, k, exclude=Excluded(histories.people, histories.items))
 
-def reranked(model: TwoTower, hits: Hits, histories: Histories, memory: Memory) -> Hits:
-    """Hits in the order of ``scale * cosine + weight * rating``."""
-    return hits.rescored(model.rerank_scores(hits.scores, model.rate(histories, memory, hits.rows)))
+    def rerank(self, hits: Hits, histories: Histories) -> Hits:
+        """The same hits in the order that the rating head gives them."""
+        ratings = self._model.rate(histories, self._memory, hits.rows)
+        return hits.rescored(self._model.rerank_scores(hits.scores, ratings))

@@ -1,23 +1,18 @@
-"""The rating head: trained after the towers, its weight in re-ranking chosen on validation data."""
+"""The rating head: trained after the towers."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from indexing.exact import exact_search
-from towers.catalog import Catalog
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.sequence_reader import SequenceBatch
 from towers.user import Memory
-from training.metrics import matches, ndcg
-from training.protocols import Questions
 from training.sampling import batches
 
 EPOCHS = 30
@@ -25,56 +20,35 @@ BATCH = 64
 RATE = 5e-3
 DECAY = 0.05
 MOST_EVENTS = 500  # of one person in a step
-WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-DEPTH = 100  # candidates that are re-ranked while the weight is chosen
 
 
-def fit_ratings(
-    model: TwoTower, catalog: Catalog, rated: Histories, validation: Questions, seed: int, report: dict[str, Any]
-) -> None:
-    """Train the head on `rated`, then choose how much it counts beside retrieval.
+def fit_ratings(model: TwoTower, memory: Memory, rated: Histories, seed: int) -> float | None:
+    """Train the head on `rated`.
 
     In each step a random part of every person's ratings is asked for and the rest is their past, so that
     nobody is predicted from the answer. A tenth of the ratings decides which epoch is kept.
 
     Args:
         model: towers that are trained; they do not change.
-        catalog: N items.
+        memory: items.
         rated: events of everybody; those without rating are passed over, unless the objective is a click.
-        validation: questions on which the weight is chosen by NDCG@20.
         seed: of the held-out tenth, the order and the parts.
-        report: filled with ``rmse`` (in [0, 1]), ``weight`` and NDCG@20 for each weight.
+
+    Returns:
+        The root mean squared error of the held-out tenth, in [0, 1] (cross-entropy for clicks); None where the log
+        has no ratings, which leaves the head untrained.
     """
     clicks = model.config.rating.objective == "click"
     usable = rated.keep(np.ones(len(rated.items), bool) if clicks else ~np.isnan(rated.ratings))
     if len(usable.items) < 2:
-        report["skipped"] = "the log has no ratings"
-        return
+        return None
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    vectors = model.embed_items(catalog)
-    memory = model.memory(catalog, vectors)
     held = rng.random(len(usable.items)) < 0.1
     _start_at_mean(model, usable, clicks)
-    report["rmse"] = _train_head(model, memory, usable, held, clicks, rng)
+    error = _train_head(model, memory, usable, held, clicks, rng)
     model.eval()
-    report |= choose_weight(model, memory, validation)
-
-
-def choose_weight(model: TwoTower, memory: Memory, validation: Questions) -> dict[str, Any]:
-    """The re-ranking weight with the best NDCG@20 on validation questions; it is set in the model."""
-    queries = model.encode(validation.histories, memory)
-    seen = np.split(validation.histories.items, validation.histories.offsets[1:-1])
-    hits = exact_search(queries, memory.vectors.cpu().numpy(), DEPTH, exclude=seen)
-    ratings = model.rate(validation.histories, memory, hits.rows)
-    reached = {}
-    for weight in WEIGHTS:
-        model.rating.weight.fill_(weight)
-        rows = hits.rescored(model.rerank_scores(hits.scores, ratings)).rows
-        reached[weight] = float(np.nanmean(ndcg(matches(rows, validation.targets), validation.targets.lengths, 20)))
-    best = max(reached, key=lambda weight: reached[weight])
-    model.rating.weight.fill_(best)
-    return {"weight": best, "ndcg@20": {str(weight): round(value, 6) for weight, value in reached.items()}}
+    return error
 
 
 def _start_at_mean(model: TwoTower, usable: Histories, clicks: bool) -> None:

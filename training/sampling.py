@@ -91,7 +91,9 @@ class Negatives:
         self._share = torch.from_numpy(counts / counts.sum())
         self._uniform = uniform
 
-    def draw(self, targets: Int[Tensor, " p"], generator: torch.Generator) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
+    def draw(
+        self, targets: Int[Tensor, " p"], generator: torch.Generator
+    ) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
         """Distinct candidates and the log of (times drawn / times expected).
 
         An item is expected ``P f + U / N`` times: P targets with its training frequency f, and U

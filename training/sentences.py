@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class SentenceSampler:
         columns: name → value of each item as text, "" where it is missing; all of one length.
     """
 
-    def __init__(self, columns: dict[str, Sequence[str]]) -> None:
+    def __init__(self, columns: Mapping[str, Sequence[str]]) -> None:
         self._columns = list(columns.values())
         self._kinds = [_kind(values) for values in self._columns]
 
@@ -38,11 +38,27 @@ class SentenceSampler:
         return GLUE[rng.integers(len(GLUE))].join(part for part in parts if part)
 
 
+class SentencePool:
+    """A fixed set of sentences about every item, for the epochs in which they are read by the frozen encoder.
+
+    Args:
+        sampler: draws them.
+        items: number of items N.
+        each: sentences of an item.
+    """
+
+    def __init__(self, sampler: SentenceSampler, items: int, each: int) -> None:
+        rng = np.random.default_rng(0)  # the same for every run, so that their vectors are found in the cache
+        pairs = [(item, sampler(item, rng)) for item in range(items) for _ in range(each)]
+        self.items = np.array([item for item, text in pairs if text], np.int64)
+        self.texts = [text for _, text in pairs if text]
+
+
 def _kind(values: Sequence[str]) -> str:
     filled = [value for value in values if value]
     if filled and all(re.fullmatch(r"1[89]\d\d|20\d\d", value) for value in filled):
         return "year"
-    words = {word for value in filled for word in value.split()}
+    words = {word.strip(",;") for value in filled for word in value.split()}
     return "tags" if len(words) <= TAG_WORDS and len(words) < len(filled) else "prose"
 
 

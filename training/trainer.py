@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
+from towers.artefact import refuse_unwritable
 from towers.catalog import Catalog
+from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
-from towers.model import TwoTower
+from towers.model import KIND, TwoTower
 from towers.text import TextEncoder
+from training.choices import choose_gate, choose_weight
 from training.config import Recipe
 from training.loop import Report, Run
 from training.protocols import Questions, last_event
@@ -45,8 +48,9 @@ def train(
 
     Raises:
         InputError: a recipe that cannot be used, or a log in which nobody has two positive events.
+        ArtefactError: `out` is something else, or cannot be written; raised before training.
     """
-    recipe = Recipe.read(recipe)
+    recipe = with_range(Recipe.read(recipe), log.rating_range)
     known = log.known(catalog)
     _, positives = known.histories(catalog, positive=recipe.data)
     _, everything = known.histories(catalog)
@@ -89,6 +93,8 @@ def fit(
         The model in evaluation mode, and what happened.
     """
     started = time.perf_counter()
+    if out is not None:
+        refuse_unwritable(out, KIND)
     set_seed(recipe.train.seed)
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
@@ -96,7 +102,11 @@ def fit(
     run = Run(model, catalog, past, validation, counts, recipe, out, progress)
     report = run.go()
     model.eval()
-    fit_ratings(model, catalog, rated if rated is not None else past, validation, recipe.train.seed, report.rating)
+    memory = model.memory(catalog, model.embed_items(catalog))
+    queries, report.fusion = choose_gate(model, memory, validation)
+    report.rating_error = fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
+    if report.rating_error is not None:
+        report.reranking = choose_weight(model, memory, validation, queries)
     report.seconds = time.perf_counter() - started
     if out is not None:
         model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": asdict(report)})
@@ -108,7 +118,22 @@ def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: Tex
     frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)
     template = recipe.item.template or catalog.default_template()
     ids = IdList(catalog.ids.array.take(frequent))
-    return TwoTower(config=recipe.model(), encoder=encoder, ids=ids, template=template)
+    config = recipe.model().model_copy(update={"data": recipe.data})
+    return TwoTower(config=config, encoder=encoder, ids=ids, template=template)
+
+
+def with_range(recipe: Recipe, found: tuple[float, float] | None) -> Recipe:
+    """The recipe with the range of ratings that the log was read with, so that the model knows it.
+
+    Raises:
+        InputError: the recipe names another one.
+    """
+    if found is None:
+        return recipe
+    wanted, found = recipe.rating.range, (float(found[0]), float(found[1]))
+    if wanted not in (None, found):
+        raise InputError(f"rating.range is {wanted} in the recipe, but the log was read with rating_range={found}")
+    return recipe.model_copy(update={"rating": recipe.rating.model_copy(update={"range": found})})
 
 
 def without_targets(everything: Histories, validation: Questions) -> Histories:

@@ -99,8 +99,9 @@ def test_item_knn_by_hand() -> None:
     scores = ItemKNN(neighbours=2, shrink=1).fit(train, 3).rank(Histories.of([[0], [1]]), 2).scores
     np.testing.assert_allclose(scores[0], [2 / (np.sqrt(6) + 1), 1 / (np.sqrt(3) + 1)], rtol=1e-6)
     np.testing.assert_allclose(scores[1], [2 / (np.sqrt(6) + 1), 0], rtol=1e-6)
-    nearest = ItemKNN(neighbours=1).fit(train, 3).rank(Histories.of([[0]]), 2).scores
-    np.testing.assert_allclose(nearest, [[2 / np.sqrt(6), 0]], rtol=1e-6)
+    # The nearest to 0 is 1, to 1 and to 2 it is 0: having 2 speaks for nothing.
+    nearest = ItemKNN(neighbours=1).fit(train, 3).rank(Histories.of([[0], [2]]), 2).scores
+    np.testing.assert_allclose(nearest, [[2 / np.sqrt(6), 1 / np.sqrt(3)], [0, 0]], rtol=1e-6)
 
 
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others() -> None:

@@ -41,10 +41,11 @@ def test_one_rating_shrinks_as_the_formula_says() -> None:
 
 
 def test_predictions_stay_in_range() -> None:
-    train = full(np.array([[0.0, 0.5], [0.5, 1.0]]))
-    model = BiasModel(grid=(1e-9,)).fit(Histories.of([*[[0, 1]] * 2, [0]], ratings=[[0, 0.5], [0.5, 1], [1.0]]), 2)
-    assert len(train) == 2
-    assert model.predict(np.array([2]), np.array([1]))[0] == 1
+    # Item 1 is worth 0.5 more than item 0, to which the last person gave a 1 already.
+    train = Histories.of([[0, 1], [0, 1], [0]], ratings=[[0, 0.5], [0.5, 1], [1]])
+    model = BiasModel(grid=(1e-9,)).fit(train, 2)
+    assert model.mean + model.person_bias[2] + model.item_bias[1] == pytest.approx(1.5, abs=1e-6)
+    assert model.predict(np.array([2]), np.array([1])).tolist() == [1]
 
 
 def test_noise_calls_for_more_regularisation() -> None:

@@ -1,0 +1,96 @@
+"""How a benchmark ends: a table for people, one JSON line for programs, and a file in ``results/``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "accelerate", "faiss-gpu", "faiss-cpu", "numpy", "implicit")
+
+
+class Record:
+    """Collects what a run found and writes it down.
+
+    Args:
+        bench: name of the benchmark, as in ``twotower bench NAME``.
+    """
+
+    def __init__(self, bench: str) -> None:
+        self.bench = bench
+        self.started = time.perf_counter()
+        self.rows: list[dict[str, Any]] = []
+        self.notes: dict[str, Any] = {}
+
+    def finish(self, *, save: bool) -> None:
+        """Print the JSON line, last on standard output, and with `save` keep it with all facts in a file."""
+        facts = {
+            "bench": self.bench,
+            "commit": commit(),
+            "machine": machine(),
+            "seconds": round(time.perf_counter() - self.started, 1),
+            "rows": self.rows,
+        }
+        if save:
+            kept = {
+                **facts,
+                "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+                "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+                "versions": versions(),
+                **self.notes,
+            }
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"{self.bench}.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+        print(json.dumps(facts), flush=True)
+
+
+def commit() -> str:
+    """Short hash of the checkout, with a plus sign where files differ from it."""
+    try:
+        name = _git("rev-parse", "--short", "HEAD")
+        return name + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> str:
+    """Cores, processor, memory, graphics card: what a reader needs to judge a time."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores, {_processor()}, {memory:.0f} GiB, {_card()}, Python {platform.python_version()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide figures, those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _card() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no graphics card"
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

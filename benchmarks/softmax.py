@@ -1,0 +1,92 @@
+"""python -m benchmarks.softmax [--save]
+
+Up to which catalog is the full softmax affordable? One forward and backward pass of the loss over 4,000 positions of
+64 people, full against sampled, interleaved, medians; the items' vectors are leaves, so the item tower is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.record import Record
+from towers.history import Histories
+from towers.precision import autocast
+from training.losses import full_softmax, sampled_softmax
+from training.sampling import Known, Negatives
+
+SIZES = (1_000, 3_000, 10_000, 20_000, 40_000, 80_000)
+PEOPLE, POSITIONS, DIMENSION, UNIFORM, RUNS = 64, 4_000, 64, 2_048, 3
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    options = parser.parse_args()
+    record = Record("softmax")
+    table = Table(
+        "items", "full, ms", "sampled, ms", "full / sampled", title=f"{POSITIONS} positions, medians of {RUNS}"
+    )
+    for size in SIZES:
+        full, sampled = _medians(size)
+        ratio = full / sampled
+        table.add_row(f"{size:,}", f"{full:.0f}", f"{sampled:.0f}", f"{ratio:.2f}")
+        for method, value in {"full": full, "sampled": sampled}.items():
+            metrics = {"ms": round(value, 2), "ratio": round(ratio, 3)}
+            record.rows.append({"method": method, "split": f"items-{size}", "seed": 0, "metrics": metrics})
+    Console(stderr=True).print(table)
+    record.finish(save=options.save)
+
+
+def _medians(size: int) -> tuple[float, float]:
+    full, sampled = _steps(size)
+    times: dict[str, list[float]] = {"full": [], "sampled": []}
+    for run in range(RUNS + 1):
+        for name, step in {"full": full, "sampled": sampled}.items():
+            started = time.perf_counter()
+            step().backward()
+            if run:  # the first one warms up
+                times[name].append((time.perf_counter() - started) * 1000)
+    return statistics.median(times["full"]), statistics.median(times["sampled"])
+
+
+def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+    popularity = rng.zipf(1.3, POSITIONS * 2) % size
+    known = Known(Histories.of([list(part) for part in np.split(popularity[: PEOPLE * 100], PEOPLE)]), size)
+    negatives = Negatives(np.bincount(popularity, minlength=size) + 1, UNIFORM)
+    queries = F.normalize(torch.randn(POSITIONS, DIMENSION, generator=generator), dim=1).requires_grad_()
+    items = F.normalize(torch.randn(size, DIMENSION, generator=generator), dim=1).requires_grad_()
+    targets = torch.from_numpy(popularity[:POSITIONS])
+    people, owner = np.arange(PEOPLE), torch.arange(POSITIONS) % PEOPLE
+    scale = torch.tensor(15.0)
+    device = torch.device("cpu")
+
+    def full() -> Tensor:
+        with autocast(device):
+            return full_softmax(queries, items, targets, scale=scale, known=known.of_catalog(people)[owner])
+
+    def sampled() -> Tensor:
+        candidates, log_weight = negatives.draw(targets, generator)
+        mask = known.of(people, candidates)[owner]
+        with autocast(device):
+            return sampled_softmax(
+                queries, items, targets, scale=scale, candidates=candidates, log_weight=log_weight, known=mask
+            )
+
+    return full, sampled
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What a retriever answers: a ranked list of items with their scores, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from towers.ids import Id
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of an answer.
+
+    Args:
+        item: its id.
+        title: what to show.
+        score: what the list is sorted by.
+        retrieval: cosine of query and item, in [-1, 1].
+        rating: predicted rating on the scale of the log, or the probability of a click; None where the model
+            has not learned any.
+    """
+
+    item: Id
+    title: str
+    score: float
+    retrieval: float
+    rating: float | None
+
+
+@dataclass(frozen=True)
+class Recommendations:
+    """Items in their order, best first; a sequence of `Recommendation`.
+
+    Args:
+        query: who or what was asked for, in words.
+        items: the answer.
+        unknown: items of the history that were set aside, as the catalog or the index lacks them.
+        reranked: whether predicted ratings had a say in the order.
+    """
+
+    query: str
+    items: tuple[Recommendation, ...]
+    unknown: tuple[Id, ...] = ()
+    reranked: bool = False
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int) -> Recommendation:
+        return self.items[place]
+
+    def table(self) -> Table:
+        """The answer for a terminal."""
+        table = Table(title=escape(self.query), title_justify="left", caption=self._caption(), caption_justify="left")
+        table.add_column("", justify="right")
+        table.add_column("item")
+        table.add_column("title")
+        rated = any(one.rating is not None for one in self)
+        for name in ("rating", "retrieval", "score")[not rated :]:
+            table.add_column(name, justify="right")
+        for rank, one in enumerate(self, start=1):
+            rating = () if one.rating is None else (f"{one.rating:.2f}",)
+            numbers = (*rating, f"{one.retrieval:.3f}", f"{one.score:.3f}")
+            table.add_row(str(rank), escape(str(one.item)), escape(one.title), *numbers)
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain values, the rank of each item included."""
+        items = [{"rank": rank, **asdict(one)} for rank, one in enumerate(self, start=1)]
+        return {"query": self.query, "reranked": self.reranked, "unknown": list(self.unknown), "items": items}
+
+    def _caption(self) -> str | None:
+        if not self.unknown:
+            return None
+        some = ", ".join(map(str, self.unknown[:3])) + (", …" if len(self.unknown) > 3 else "")
+        return escape(f"set aside, as there is no vector of them: {len(self.unknown)} items of the history ({some})")

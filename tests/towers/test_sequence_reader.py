@@ -1,0 +1,152 @@
+"""The sequence reader against plain loops, and what must not change its output."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from towers.fusion import unit
+from towers.history import Histories
+from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader, gap_features
+
+DAY = 86_400.0
+HISTORIES = Histories.of(
+    [[2, 0, 3, 1, 4], [1, 3], [], [4]],
+    times=[[0, 60, 7000, 5 * DAY, 900 * DAY], [10, 10], [], [7]],
+    ratings=[[0.0, float("nan"), 1.0, 0.25, 0.5], [1, float("nan")], [], [0.5]],
+)
+VECTORS = unit(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def reader(length: int = 6, **off: bool) -> SequenceReader:
+    torch.manual_seed(1)
+    made = SequenceReader(config=SequenceConfig(length=length, **off), dimension=8).eval()
+    with torch.no_grad():  # as after training: nothing is zero or tiny
+        for weight in made.parameters():
+            weight.normal_(std=0.4)
+    return made
+
+
+@pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}])
+def test_against_plain_loops(off: dict[str, bool]) -> None:
+    ours = reader(**off)
+    batch = SequenceBatch.of(HISTORIES, 6)
+    with torch.no_grad():
+        outputs = ours(VECTORS, batch)
+        double = ours.double()
+        for person in range(len(HISTORIES)):
+            size = int(HISTORIES.lengths[person])
+            expected = by_loops(double, VECTORS.double(), HISTORIES.take([person]))
+            torch.testing.assert_close(outputs[person, 5 - size :].double(), expected, rtol=0, atol=2e-5)
+
+
+def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories) -> Tensor:
+    """One event, one head, one earlier event at a time; no padding, no mask."""
+    size, heads, width = len(one.items), reader.config.heads, 8 // reader.config.heads
+    states = []
+    for n in range(size):
+        state = vectors[one.items[n]] * math.sqrt(math.sqrt(8)) + reader.positions[len(reader.positions) - size + n]
+        if reader.rating is not None:
+            felt = [0.0, 0.0] if np.isnan(one.ratings[n]) else [float(one.ratings[n]) - 0.5, 1.0]
+            state = state + reader.rating(torch.tensor(felt, dtype=torch.float64))
+        states.append(state)
+    for block in reader.blocks:
+        projected = [block.project(block.norm_attention(state)) for state in states]
+        after = []
+        for n in range(size):
+            parts = []
+            for head in range(heads):
+                query, *_ = (projected[n][8 * k + head * width :][:width] for k in range(3))
+                logits, values = [], []
+                for m in range(n + 1):
+                    key, value = (projected[m][8 * k + head * width :][:width] for k in (1, 2))
+                    logits.append(query @ key / math.sqrt(width))
+                    values.append(value)
+                    if reader.gap_bias is not None:
+                        gap = torch.tensor(float(one.times[n] - one.times[m]), dtype=torch.float64)
+                        logits[-1] = logits[-1] + reader.gap_bias.weight[head] @ gap_features(gap).double()
+                share = torch.stack(logits).softmax(0)
+                parts.append(sum(s * v for s, v in zip(share, values, strict=True)))
+            state = states[n] + block.join(torch.cat(parts))
+            after.append(state + block.feed(block.norm_feed(state)))
+        states = after
+    if not states:
+        return torch.empty(0, 8, dtype=torch.float64)
+    return torch.stack([F.normalize(reader.out(reader.norm(state)), dim=0) for state in states])
+
+
+def test_gap_features_by_hand() -> None:
+    features = gap_features(torch.tensor([0.0, 3.0, 2.0**16 - 1, 2.0**24 - 1]))
+    expected = [[0, 0, 1, 1], [2 / 16, 4 / 256, 1, 1], [1, 1, 0, 1], [1.5, 2.25, 0, 0]]
+    torch.testing.assert_close(features, torch.tensor(expected))
+
+
+def test_a_batch_is_left_padded_and_keeps_the_newest() -> None:
+    batch = SequenceBatch.of(HISTORIES, 3)
+    nan = float("nan")
+    assert batch.items.tolist() == [[3, 1, 4], [0, 1, 3], [0, 0, 0], [0, 0, 4]]
+    assert batch.mask.tolist() == [[True] * 3, [False, True, True], [False] * 3, [False, False, True]]
+    assert batch.times.tolist() == [[7000, 5 * DAY, 900 * DAY], [0, 10, 10], [0, 0, 0], [0, 0, 7]]
+    expected = [[1, 0.25, 0.5], [nan, 1, nan], [nan, nan, nan], [nan, nan, 0.5]]
+    np.testing.assert_array_equal(batch.ratings.numpy(), np.array(expected, np.float32))
+
+
+def test_people_without_any_event_make_one_empty_column() -> None:
+    batch = SequenceBatch.of(Histories.of([[], []]), 3)
+    assert batch.mask.tolist() == [[False], [False]]
+    assert reader()(VECTORS, batch).isfinite().all()
+
+
+def test_the_future_changes_nothing() -> None:
+    ours = reader()
+    other = Histories.of([[2, 0, 3, 0, 2]], times=[[0, 60, 7000, 7001, 7002]], ratings=[[0.0, float("nan"), 1.0, 1, 1]])
+    one, two = (ours(VECTORS, SequenceBatch.of(h, 6))[0] for h in (HISTORIES.take([0]), other))
+    torch.testing.assert_close(one[:3], two[:3], rtol=0, atol=1e-6)
+    assert ((one[3:] - two[3:]).abs().amax(1) > 0.01).all()
+
+
+def test_padding_changes_nothing() -> None:
+    ours = reader()
+    together = ours(VECTORS, SequenceBatch.of(HISTORIES, 6))
+    for person in (0, 1, 3):
+        alone = ours(VECTORS, SequenceBatch.of(HISTORIES.take([person]), 6))[0]
+        torch.testing.assert_close(together[person, -len(alone) :], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ratings", {"ratings": [[0.0, float("nan"), 1.0, 0.25, 0.0]]}),
+        ("gaps", {"times": [[0, 60, 7000, 5 * DAY, 5 * DAY]]}),
+    ],
+)
+def test_ratings_and_gaps_are_read_unless_off(name: str, change: dict[str, list[list[float]]]) -> None:
+    one = HISTORIES.take([0])
+    values = {"ratings": [one.ratings.tolist()], "times": [one.times.tolist()]}
+    other = Histories.of([one.items.tolist()], **{**values, **change})
+    for off in (False, True):
+        ours = reader(**({name: False} if off else {}))
+        a, b = (ours(VECTORS, SequenceBatch.of(h, 6))[0, -1] for h in (one, other))
+        assert torch.equal(a, b) == off
+
+
+def test_a_log_without_times_or_ratings() -> None:
+    """No gap and no rating anywhere: as if all events were of one moment and unrated."""
+    plain, told = Histories.of([[2, 0, 3]]), Histories.of([[2, 0, 3]], times=[[5, 5, 5]])
+    ours = reader()
+    assert torch.equal(ours(VECTORS, SequenceBatch.of(plain, 6)), ours(VECTORS, SequenceBatch.of(told, 6)))
+
+
+def test_queries_have_unit_norm_and_old_times_are_exact() -> None:
+    """Seconds since 1970 do not fit float32: a minute between two events must not vanish in it."""
+    late = Histories.of([[2, 0]], times=[[1.7e9, 1.7e9 + 60]])
+    early = Histories.of([[2, 0]], times=[[0, 60]])
+    ours = reader()
+    queries = ours(VECTORS, SequenceBatch.of(late, 6))
+    torch.testing.assert_close(queries.norm(dim=-1), torch.ones(1, 2))
+    assert torch.equal(queries, ours(VECTORS, SequenceBatch.of(early, 6)))

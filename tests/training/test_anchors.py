@@ -1,0 +1,130 @@
+"""Anchors: the right events, the right texts, and cached work that is the same as work done anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from towers.history import Histories
+from towers.history_text import HistoryText, HistoryTextConfig
+from towers.text import TextConfig, TextEncoder
+from towers.text_reader import TextReader, TextReaderConfig
+from training.anchors import Anchors, AnchorTexts
+from training.sampling import Windows, windows
+
+CPU = torch.device("cpu")
+ITEMS = ["quiet piano", "fast engine", "", "night race", "evening rain"]
+BF16 = 2**-7  # half a step of bfloat16 is 2**-9; layers above enlarge it
+
+
+@pytest.fixture
+def histories() -> Histories:
+    return Histories.of(
+        [[0, 1, 3, 4, 0, 1], [2, 2, 4], [3], [4, 3, 1]],
+        times=[[0, 10, 9e4, 9e5, 9e5, 9e6], [0, 1, 2], [5], [0, 1, 3e7]],
+        ratings=[[0, 0.5, 1, float("nan"), 0.3, 1], [1, 1, 1], [1], [0.1, 0.9, 0.5]],
+    )
+
+
+def make(
+    tiny_bert: Path, histories: Histories, *, budget: int, tune: int | Literal["all"] = 1
+) -> tuple[Anchors, TextReader, HistoryText]:
+    torch.manual_seed(0)
+    encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
+    reader = TextReader(config=TextReaderConfig(tune=tune), encoder=encoder, dimension=8)
+    text = HistoryText(config=HistoryTextConfig(budget=32), items=ITEMS, tokenize=encoder.tokenize)
+    rng = np.random.default_rng(0)
+    return Anchors(histories=histories, reader=reader, text=text, each=3, budget=budget, rng=rng), reader, text
+
+
+def step(anchors: Anchors, histories: Histories, each: int = 3) -> tuple[AnchorTexts, Windows]:
+    seen = windows(histories, np.array([3, 0, 1]), 10, np.random.default_rng(1))
+    found = anchors.texts(seen, each, np.random.default_rng(2), CPU)
+    assert found is not None
+    return found, seen
+
+
+def prefixes(histories: Histories, found: AnchorTexts, seen: Windows) -> Histories:
+    """What each anchor's person had done up to the anchor."""
+    events = seen.events[found.rows, found.columns].numpy()
+    people = seen.people[found.rows.numpy()]
+    return histories.cut(people, histories.offsets[people], events + 1)
+
+
+def test_rows_and_columns_point_at_the_anchors(tiny_bert: Path, histories: Histories) -> None:
+    anchors, _, _ = make(tiny_bert, histories, budget=10**6)
+    found, seen = step(anchors, histories)
+    events = seen.events[found.rows, found.columns].tolist()
+    assert seen.inputs.mask[found.rows, found.columns].all()
+    # Person 1 met nothing but items without text before the last event: there is nothing to read.
+    assert sorted(events) == anchors.events.tolist()
+    assert 4 in events  # the last event of the first person that has a successor
+    assert set(histories.people[anchors.events].tolist()) == {0, 3}
+    assert torch.bincount(step(anchors, histories, each=1)[0].rows).tolist() == [1, 1]
+
+
+def test_an_anchors_text_is_what_its_prefix_says(tiny_bert: Path, histories: Histories) -> None:
+    """With everything tuned the hidden states are word vectors, which tell token ids bit for bit."""
+    anchors, reader, text = make(tiny_bert, histories, budget=0, tune="all")
+    found, seen = step(anchors, histories)
+    ids, mask = reader.encoder.pad(text.tokens(prefixes(histories, found, seen)))
+    assert found.start == 0
+    assert found.hidden.requires_grad
+    assert torch.equal(found.mask, mask)
+    reader.eval()
+    found, _ = step(anchors, histories)
+    assert torch.equal(found.hidden, reader.encoder.lower(ids, mask, 0))
+    assert len({tuple(row) for row in ids.tolist()}) == len(ids)
+
+
+def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) -> None:
+    cached, reader, text = make(tiny_bert, histories, budget=10**6)
+    uncached, _, _ = make(tiny_bert, histories, budget=0)
+    half, _, _ = make(tiny_bert, histories, budget=3_000)  # room for some
+    reader.eval()
+    found, seen = step(cached, histories)
+    past = prefixes(histories, found, seen)
+    ids, mask = reader.encoder.pad(text.tokens(past))
+    expected = reader(ids, mask)
+    assert found.start == 1
+    for anchors in (cached, cached, uncached, uncached, half, half):
+        again, _ = step(anchors, histories)
+        assert torch.equal(again.mask, mask)
+        states = reader.encoder.lower(ids, mask, 1)
+        torch.testing.assert_close(again.hidden[mask], states[mask], rtol=BF16, atol=BF16)
+        torch.testing.assert_close(reader.read_hidden(again.hidden, again.mask, 1), expected, rtol=0, atol=4 * BF16)
+    assert len(cached._kept) == len(cached.events)
+    assert 0 < len(half._kept) < len(half.events)
+    assert not uncached._kept
+
+
+def test_the_second_step_runs_no_frozen_layer(
+    tiny_bert: Path, histories: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchors, _, _ = make(tiny_bert, histories, budget=10**6)
+    first, _ = step(anchors, histories)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a frozen layer ran again")
+
+    monkeypatch.setattr(TextEncoder, "lower", never)
+    second, _ = step(anchors, histories)
+    assert torch.equal(first.hidden, second.hidden)
+
+
+def test_frozen_layers_drop_nothing_out(tiny_bert: Path, histories: Histories) -> None:
+    anchors, reader, _ = make(tiny_bert, histories, budget=0)
+    reader.train()
+    one, two = (step(anchors, histories)[0] for _ in range(2))
+    assert torch.equal(one.hidden, two.hidden)
+    assert not torch.equal(reader.read_hidden(one.hidden, one.mask, 1), reader.read_hidden(two.hidden, two.mask, 1))
+
+
+def test_windows_without_anchors_give_none(tiny_bert: Path, histories: Histories) -> None:
+    anchors, _, _ = make(tiny_bert, histories, budget=0)
+    seen = windows(histories, np.array([1, 2]), 10, np.random.default_rng(1))
+    assert anchors.texts(seen, 3, np.random.default_rng(2), CPU) is None

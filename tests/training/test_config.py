@@ -1,0 +1,114 @@
+"""Recipes: what is written is checked, documented, and can be read back."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from towers.errors import InputError
+from towers.model import ModelConfig
+from training.config import Recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"epoch": 3}}, "unknown key 'train.epoch', did you mean 'train.epochs'"),
+        ({"itme": {}}, "unknown key 'itme', did you mean 'item'"),
+        ({"user": {"sequence": {"lenght": 9}}}, "did you mean 'user.sequence.length'"),
+        ({"user": {"text": {"history": {"bugdet": 9}}}}, "did you mean 'user.text.history.budget'"),
+        ({"train": {"epochs": 0}}, "train.epochs: Input should be greater than or equal to 1, got 0"),
+        ({"item": {"dropout": 1.0}}, "item.dropout: Input should be less than 1, got 1.0"),
+        ({"train": {"softmax": "half"}}, "train.softmax: Input should be 'auto', 'full' or 'sampled', got 'half'"),
+        ({"data": {"min_rating": 5}}, "min_rating must lie in [0, 1]"),
+        ({"user": {"sequence": 3}}, "user.sequence"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe.read(values)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("the recipe: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(InputError, match=r"item\.dimension: .*; train\.epochs: "):
+        Recipe.read({"train": {"epochs": 0}, "item": {"dimension": 1}})
+
+
+def test_toml(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('[user]\nsequence = false\ntext = true\n[train]\nepochs = 7\n[item]\ntemplate = "{title}"\n')
+    recipe = Recipe.read(file)
+    assert recipe.user.sequence is None
+    assert recipe.user.text == Recipe().user.text
+    assert (recipe.train.epochs, recipe.item.template) == (7, "{title}")
+    shape = recipe.model().model_dump()
+    assert shape == {name: value for name, value in recipe.model_dump().items() if name in ModelConfig.model_fields}
+
+
+@pytest.mark.parametrize("content", [b"epochs = ", b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "recipe.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"recipe\.toml cannot be read"):
+        Recipe.read(file)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"user": {"sequence": False}, "data": {"min_rating": 0.5, "events": ["buy"]}},
+        {"user": {"text": {"tune": "all"}}, "train": {"seed": 5}, "text": {"pooling": "cls"}},
+    ],
+)
+def test_a_resolved_recipe_reads_back(values: dict[str, Any]) -> None:
+    recipe = Recipe.read(values)
+    assert Recipe.read(recipe.model_dump(mode="json")) == recipe
+    assert (recipe == Recipe()) == (not values)
+
+
+def test_values_as_they_are() -> None:
+    recipe = Recipe.read({"user": {"text": {"tune": 1}}, "index": "HNSW32"})
+    assert recipe.user.text is not None
+    assert (recipe.user.text.tune, recipe.index) == (1, "HNSW32")
+    assert Recipe.read(recipe) is recipe
+    assert Recipe.read(None) == Recipe()
+
+
+def models(kind: type[BaseModel]) -> set[type[BaseModel]]:
+    """A recipe's model and all inside it."""
+    found = {kind}
+    for field in kind.model_fields.values():
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found |= models(inner)
+    return found
+
+
+@pytest.mark.parametrize("kind", sorted(models(Recipe), key=lambda kind: kind.__name__))
+def test_every_field_is_documented_by_a_string_under_it(kind: type[BaseModel]) -> None:
+    body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
+    assert kind.model_config["extra"] == "forbid"
+    fields = 0
+    for statement, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign):
+            fields += 1
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert documented, f"{kind.__name__}.{ast.unparse(statement.target)} has no string under it"
+    assert fields == len(kind.__annotations__)
+
+
+def test_all_sections_are_checked() -> None:
+    assert {kind.__name__ for kind in models(Recipe)} >= {
+        "Recipe", "TrainConfig", "TextConfig", "ItemConfig", "UserConfig", "SequenceConfig", "TextReaderConfig",
+        "HistoryTextConfig", "RatingConfig",
+    }  # fmt: skip

@@ -1,0 +1,130 @@
+"""One step's losses against plain loops over people, events and items."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from towers.history import Histories
+from towers.history_text import HistoryText
+from towers.ids import IdList
+from towers.model import ModelConfig, TwoTower
+from towers.text import TextConfig, TextEncoder
+from training.anchors import Anchors
+from training.config import TrainConfig
+from training.objective import Items, Objective, Sentences
+from training.sampling import Known, Negatives, windows
+
+TITLES = ["quiet piano", "fast engine", "night race", "evening rain", "motor", "violin"]
+HISTORIES = Histories.of([[0, 2, 1, 3], [4, 5], [1, 1, 5, 0, 2]])
+COUNT = len(TITLES)
+
+
+class Step:
+    """A model, and the windows, anchors and sentences of one step."""
+
+    def __init__(self, tiny_bert: Path, sampled: bool = False, **user: Any) -> None:
+        torch.manual_seed(0)
+        encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
+        config = ModelConfig.model_validate({"item": {"dimension": 8, "hidden": 8}, "user": user})
+        self.model = TwoTower(config=config, encoder=encoder, ids=IdList(range(COUNT)), template="{title}").eval()
+        self.items = Items(
+            torch.randn(COUNT, encoder.dimension), torch.ones(COUNT, dtype=torch.bool), torch.arange(COUNT)
+        )
+        counts = np.bincount(HISTORIES.items, minlength=COUNT)
+        self.objective = Objective(
+            model=self.model,
+            items=self.items,
+            known=Known(HISTORIES, COUNT),
+            negatives=Negatives(counts, 4000) if sampled else None,
+            config=TrainConfig(sentence_weight=0.5),
+        )
+        self.objective.eval()
+        self.windows = windows(HISTORIES, np.array([2, 0]), 5, np.random.default_rng(0))
+        self.vectors = self.model.item(self.items.content, self.items.has_text, self.items.id_rows)
+        if self.model.user.text is not None:
+            reader = self.model.user.text
+            text = HistoryText(config=reader.config.history, items=TITLES, tokenize=encoder.tokenize_plain)
+            rng = np.random.default_rng(0)
+            kept = Anchors(histories=HISTORIES, reader=reader, text=text, each=3, budget=0, rng=rng)
+            self.anchors = kept.texts(self.windows, 2, rng, torch.device("cpu"))
+            ids, mask = encoder.pad(encoder.tokenize(["piano", "race", "rain"]))
+            self.sentences = Sentences(ids, mask, torch.tensor([0, 2, 3]))
+
+    def losses(self, read: bool = True) -> dict[str, Tensor]:
+        read = read and self.model.user.text is not None
+        generator = torch.Generator().manual_seed(0)
+        more = (self.anchors, self.sentences) if read else (None, None)
+        return self.objective(self.windows, *more, generator)
+
+    def loss_of(self, query: Tensor, target: int, known: set[int]) -> float:
+        """Softmax cross-entropy over the catalog without what is known."""
+        logits = (self.model.scale * (self.vectors @ query)).tolist()
+        rest = [math.exp(logits[n] - logits[target]) for n in range(COUNT) if n != target and n not in known]
+        return math.log(1 + sum(rest))
+
+
+def known_of(row: int) -> set[int]:
+    return set(HISTORIES.take([[2, 0][row]]).items.tolist())
+
+
+def test_every_loss_by_loops(tiny_bert: Path) -> None:
+    step = Step(tiny_bert)
+    losses = {name: value.item() for name, value in step.losses().items()}
+    inputs, targets, anchors = step.windows.inputs, step.windows.targets, step.anchors
+    assert anchors is not None
+    assert step.model.user.sequence is not None
+    assert step.model.user.text is not None
+    sequence = step.model.user.sequence(step.vectors, inputs)
+    text = step.model.user.text.read_hidden(anchors.hidden, anchors.mask, anchors.start)
+
+    found = [
+        step.loss_of(sequence[row, column], int(targets[row, column]), known_of(row))
+        for row in range(2)
+        for column in range(inputs.items.shape[1])
+        if inputs.mask[row, column]
+    ]
+    assert len(found) == 3 + 4
+    assert losses["sequence"] == pytest.approx(np.mean(found), rel=1e-4)
+
+    where = list(zip(anchors.rows.tolist(), anchors.columns.tolist(), strict=True))
+    assert len(where) == 4
+    found = [step.loss_of(text[n], int(targets[at]), known_of(at[0])) for n, at in enumerate(where)]
+    assert losses["text"] == pytest.approx(np.mean(found), rel=1e-4)
+    fused = [step.model.user.fuse((sequence[at][None], None), (text[n][None], None))[0] for n, at in enumerate(where)]
+    found = [step.loss_of(fused[n], int(targets[at]), known_of(at[0])) for n, at in enumerate(where)]
+    assert losses["fused"] == pytest.approx(np.mean(found), rel=1e-4)
+
+    queries = step.model.user.text(step.sentences.ids, step.sentences.mask)
+    found = [step.loss_of(query, int(item), set()) for query, item in zip(queries, step.sentences.items, strict=True)]
+    assert losses["sentence"] == pytest.approx(np.mean(found), rel=1e-4)
+    total = losses["sequence"] + losses["text"] + losses["fused"] + 0.5 * losses["sentence"]
+    assert losses["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
+    """With thousands of draws from six items the correction leaves the full softmax, to the draws' noise."""
+    full, sampled = (Step(tiny_bert, sampled).losses() for sampled in (False, True))
+    for name in ("sequence", "text", "fused"):
+        assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.02)
+
+
+def test_windows_of_a_long_past_without_any_anchor(tiny_bert: Path) -> None:
+    """Nothing is read in this step, which costs nothing and moves nothing."""
+    step = Step(tiny_bert, sequence=False)
+    losses = step.losses(read=False)
+    assert list(losses) == ["loss"]
+    losses["loss"].backward()
+    assert losses["loss"].item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in step.model.parameters())
+
+
+def test_one_reader_alone(tiny_bert: Path) -> None:
+    assert set(Step(tiny_bert, text=False).losses()) == {"loss", "sequence"}
+    assert set(Step(tiny_bert, sequence=False).losses()) == {"loss", "text", "sentence"}

@@ -1,0 +1,105 @@
+"""What a step looks at, against plain Python."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from towers.history import Histories
+from training.sampling import Known, Negatives, batches, draw_anchors, windows
+
+LENGTHS = (7, 0, 1, 2, 12, 3)
+
+
+@pytest.fixture
+def histories() -> Histories:
+    """Every event has an item, a time and a rating of its own, but for repeats within a person."""
+    rng = np.random.default_rng(0)
+    count = sum(LENGTHS)
+    people = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+    times = np.arange(count) * 10.0 + people
+    return Histories(np.cumsum([0, *LENGTHS]), rng.integers(0, 9, count), times, rng.random(count).astype(np.float32))
+
+
+def test_windows_against_plain_python(histories: Histories) -> None:
+    rng = np.random.default_rng(1)
+    people = np.array([4, 0, 3, 5, 2, 4])
+    for _ in range(50):
+        seen = windows(histories, people, 4, rng)
+        assert seen.inputs.items.shape == (6, 4)
+        assert seen.people is people
+        for row, person in enumerate(people):
+            start, end = histories.offsets[person : person + 2]
+            real = seen.inputs.mask[row].tolist()
+            size = min(end - start - 1, 4)
+            assert real == [False] * (4 - size) + [True] * size  # left-padded, full where the past allows
+            events = seen.events[row][seen.inputs.mask[row]].numpy()
+            assert all(start <= e < end - 1 for e in events)
+            assert (np.diff(events) == 1).all()
+            assert seen.inputs.items[row][seen.inputs.mask[row]].tolist() == histories.items[events].tolist()
+            assert seen.targets[row][seen.inputs.mask[row]].tolist() == histories.items[events + 1].tolist()
+            assert seen.inputs.times[row][seen.inputs.mask[row]].tolist() == histories.times[events].tolist()
+            assert seen.inputs.ratings[row][seen.inputs.mask[row]].tolist() == histories.ratings[events].tolist()
+
+
+def test_a_long_past_gives_its_newest_window_half_of_the_time(histories: Histories) -> None:
+    """12 events, windows of 5: eight places to end; half newest, and the other half spread over all eight."""
+    draws = windows(histories, np.full(4000, 4), 4, np.random.default_rng(2)).events[:, -1].numpy()
+    found = Counter((histories.offsets[5] - 2 - draws).tolist())
+    assert set(found) == set(range(8))
+    assert found[0] == pytest.approx(4000 * 9 / 16, abs=5 * math.sqrt(4000 * 9 * 7) / 16)
+    for back in range(1, 8):
+        assert found[back] == pytest.approx(250, abs=5 * math.sqrt(250))
+
+
+def test_anchors_have_successors_and_include_the_last_that_has_one(histories: Histories) -> None:
+    drawn = Counter()
+    for seed in range(200):
+        anchors = draw_anchors(histories, 3, np.random.default_rng(seed))
+        assert (np.diff(anchors) > 0).all()
+        for person, (start, end) in enumerate(zip(histories.offsets[:-1], histories.offsets[1:], strict=True)):
+            own = anchors[histories.people[anchors] == person].tolist()
+            assert len(own) == min(3, max(LENGTHS[person] - 1, 0))
+            assert set(own) <= set(range(start, end - 1))
+            if own:
+                assert own[-1] == end - 2
+            drawn.update(own)
+    # Of the long past's eleven events with a successor, ten share the two places left: 40 each.
+    long = range(histories.offsets[4], histories.offsets[5] - 2)
+    assert all(drawn[event] == pytest.approx(40, abs=5 * math.sqrt(40)) for event in long)
+
+
+def test_batches_hold_everybody_once() -> None:
+    parts = list(batches(np.array([3, 5, 8, 9, 11]), 2, np.random.default_rng(0)))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    assert sorted(np.concatenate(parts).tolist()) == [3, 5, 8, 9, 11]
+    assert np.concatenate(parts).tolist() != [3, 5, 8, 9, 11]
+
+
+def test_known_both_ways_against_sets(histories: Histories) -> None:
+    known = Known(histories, 9)
+    people = np.array([5, 1, 4, 0, 5])
+    sets = [set(histories.items[histories.offsets[p] : histories.offsets[p + 1]].tolist()) for p in people]
+    assert known.of_catalog(people).tolist() == [[item in own for item in range(9)] for own in sets]
+    candidates = [8, 0, 3, 5, 1]
+    assert known.of(people, torch.tensor(candidates)).tolist() == [[c in own for c in candidates] for own in sets]
+
+
+def test_weights_without_a_uniform_share_by_hand() -> None:
+    """Half and a quarter of the training targets: expected 2 and 1 times among four."""
+    candidates, log_weight = Negatives(np.array([2, 1, 1, 0]), 0).draw(torch.tensor([1, 0, 0, 0]), torch.Generator())
+    assert candidates.tolist() == [0, 1]
+    assert log_weight.exp().tolist() == pytest.approx([3 / 2, 1 / 1])
+
+
+def test_every_item_is_drawn_as_often_as_expected() -> None:
+    """w = drawn / expected, and with many uniform draws that is close to one for items that are no target too."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.tensor([0] * 200 + [1] * 100 + [2] * 100)
+    candidates, log_weight = Negatives(np.array([2, 1, 1, 0]), 40_000).draw(targets, generator)
+    assert candidates.tolist() == [0, 1, 2, 3]
+    assert log_weight.exp().tolist() == pytest.approx([1.0] * 4, abs=0.05)

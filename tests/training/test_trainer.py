@@ -1,0 +1,255 @@
+"""Whole training runs on a log with a rule in it: after item n of a group comes item n + 1."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from indexing.index import ItemIndex
+from towers import embed
+from towers.artefact import MANIFEST
+from towers.catalog import Catalog
+from towers.errors import InputError, TwoTowerError
+from towers.history import Histories
+from towers.interactions import Interactions
+from towers.model import TwoTower
+from towers.text import TextEncoder
+from training.baselines import MostPopular
+from training.config import Recipe
+from training.evaluate import evaluate, ranked_rows
+from training.loop import Report, parameter_groups
+from training.metrics import popularity_groups
+from training.protocols import Questions, leave_one_out
+from training.ranker import IndexRanker
+from training.trainer import fit, new_model, train, without_targets
+
+GROUPS, SIZE, PEOPLE, STEPS = ("piano", "violin", "engine", "motor", "rain"), 8, 80, 6
+SEQUENCE = {"dropout": 0.0, "input_dropout": 0.0}  # a rule without exceptions
+TEXT = {"tune": 1, "dropout": 0.0}
+
+
+@dataclass
+class World:
+    catalog: Catalog
+    log: Interactions
+    tiny_bert: Path
+
+    def recipe(self, user: dict[str, Any] | None = None, **settings: Any) -> Recipe:
+        quick = {"epochs": 16, "text_epochs": 16, "evaluate_every": 8, "batch_people": 16, "sentences": 16}
+        rates = {"rate": 1e-2, "rate_pretrained": 3e-3}
+        return Recipe.read(
+            {
+                "text": {"source": str(self.tiny_bert)},
+                "item": {"dimension": 16, "hidden": 32},
+                "user": user or {"sequence": SEQUENCE, "text": TEXT},
+                "train": {**quick, **rates, **settings},
+            }
+        )
+
+
+@pytest.fixture
+def world(tiny_bert: Path, own_cache: Path) -> World:
+    rng = np.random.default_rng(0)
+    titles = [f"{name} {letter}" for name in GROUPS for letter in "abcdefgh"]
+    catalog = Catalog.read(pl.DataFrame({"item_id": [f"i{n}" for n in range(len(titles))], "title": titles}))
+    group, start = rng.integers(len(GROUPS), size=(PEOPLE, 1)), rng.integers(SIZE, size=(PEOPLE, 1))
+    items = group * SIZE + (start + np.arange(STEPS)) % SIZE
+    log = {
+        "user_id": np.repeat(np.arange(PEOPLE), STEPS),
+        "item_id": [f"i{n}" for n in items.reshape(-1)],
+        "timestamp": np.tile(np.arange(STEPS) * 100.0, PEOPLE),
+    }
+    return World(catalog, Interactions.read(pl.DataFrame(log)), tiny_bert)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(world: World, recipe: Recipe, out: Path | None = None) -> tuple[TwoTower, Report, Questions]:
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    model, report = fit(world.catalog, split.train, split.validation, recipe, out=out, progress=False)
+    return model, report, split.test
+
+
+def ranker(world: World, model: TwoTower) -> IndexRanker:
+    index = ItemIndex.from_arrays(world.catalog.ids, model.embed_items(world.catalog), kind="Flat", space=model.space)
+    return IndexRanker(model, index, world.catalog)
+
+
+def first_right(world: World, model: TwoTower, questions: Questions) -> float:
+    """Share of people whose next item comes first."""
+    rows = ranked_rows(ranker(world, model), questions, 5)
+    return float((rows[:, 0] == questions.targets.items).mean())
+
+
+def test_both_readers_learn_the_rule(world: World, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "model"
+    model, report, test = trained(world, world.recipe(), out)
+    assert first_right(world, model, test) > 0.9
+    past = leave_one_out(world.log.histories(world.catalog)[1]).train
+    popular = ranked_rows(MostPopular().fit(past, len(world.catalog)), test, 5)
+    assert (popular[:, 0] == test.targets.items).mean() < 0.15
+
+    assert [entry["epoch"] for entry in report.epochs] == [8, 16]
+    for name in ("loss", "sequence", "text", "fused", "sentence"):
+        assert report.epochs[1][name] < report.epochs[0][name]
+    entry = report.epochs[-1]
+    parts = entry["sequence"] + entry["text"] + entry["fused"] + 0.2 * entry["sentence"]
+    assert entry["loss"] == pytest.approx(parts, abs=1e-4)
+    assert report.rating == {"skipped": "the log has no ratings"}
+
+    # what was saved is what was returned, and TensorBoard has its folder beside it
+    loaded = TwoTower.load(out)
+    assert loaded.fingerprint == model.fingerprint
+    manifest = json.loads((out / MANIFEST).read_text())
+    assert Recipe.read(manifest["recipe"]) == world.recipe()
+    assert manifest["training"]["best_epoch"] == report.best_epoch
+    assert list(out.parent.rglob("events.out.tfevents.*"))
+    assert not list(out.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(("user", "candidates"), [({"text": False}, {1, 2, 3, 4}), ({"sequence": SEQUENCE}, {3, 4})])
+def test_the_model_is_the_one_that_validated_best(world: World, user: dict[str, Any], candidates: set[int]) -> None:
+    """Of the epochs that trained all of it: while the text reader is raw, there is no whole model to keep."""
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    recipe = world.recipe(user, epochs=4, text_epochs=2, evaluate_every=1)
+    model, report, _ = trained(world, recipe)
+    assert [entry["epoch"] for entry in report.epochs] == [1, 2, 3, 4]
+    reached = {entry["epoch"]: entry["ndcg@20"] for entry in report.epochs if entry["epoch"] in candidates}
+    assert reached[report.best_epoch] == max(reached.values())
+    groups = popularity_groups(np.bincount(split.train.items, minlength=len(world.catalog)))
+    again = evaluate(ranker(world, model), split.validation, groups=groups, ks=(20,), depth=20).metrics["ndcg@20"]
+    assert again[0] == pytest.approx(max(reached.values()), abs=1e-6)  # type: ignore[index]
+
+
+def test_a_sampled_softmax_learns_it_too(world: World) -> None:
+    """Sixteen uniform draws of forty items and the batch's own."""
+    recipe = world.recipe({"sequence": SEQUENCE, "text": False}, softmax="sampled", uniform_negatives=16)
+    model, _, test = trained(world, recipe)
+    assert first_right(world, model, test) > 0.9
+
+
+def test_the_text_reader_alone_learns_it(world: World) -> None:
+    """It has to spell: letters tell the items of a group apart."""
+    recipe = world.recipe({"sequence": False, "text": {"tune": "all", "dropout": 0.0}})
+    model, report, test = trained(world, recipe)
+    assert first_right(world, model, test) > 0.8
+    assert "sequence" not in report.epochs[-1]
+
+
+def test_the_item_sides_encoder_never_changes(world: World) -> None:
+    recipe = world.recipe(epochs=1)
+    model, _, _ = trained(world, recipe)
+    fresh = TextEncoder.load(recipe.text)
+    assert model.encoder.fingerprint == fresh.fingerprint
+    assert model.user.text is not None
+    assert model.user.text.encoder.fingerprint != fresh.fingerprint
+    assert not model.training
+
+
+def test_a_seed_fixes_every_weight(world: World) -> None:
+    recipes = [world.recipe({"text": {"tune": 1}}, epochs=1, seed=seed) for seed in (1, 1, 2)]
+    one, two, other = (trained(world, recipe)[0].state_dict() for recipe in recipes)
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    assert not torch.equal(one["item.id.weight"], other["item.id.weight"])
+
+
+def test_a_second_run_embeds_nothing_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(world, world.recipe({"text": False}, epochs=1))
+
+    def never(*_: object) -> None:
+        raise AssertionError("a text was embedded again")
+
+    monkeypatch.setattr(embed, "embed_texts", never)
+    trained(world, world.recipe({"text": False}, epochs=1))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(world: World, tmp_path: Path) -> None:
+    with pytest.raises(TwoTowerError, match=r"the loss became (nan|inf) at step \d+: lower train\.rate"):
+        trained(world, world.recipe({"text": False}, rate=1e25), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_people_of_one_event_neither_train_nor_are_asked(world: World, tmp_path: Path) -> None:
+    some = world.log.table.to_pylist()
+    lonely = [{"user_id": 1000 + n, "item_id": f"i{n}", "timestamp": 5.0} for n in range(20)]
+    log = Interactions.read(pl.DataFrame([*some[: 30 * STEPS], *lonely]))
+    model = train(
+        world.catalog, log, recipe=world.recipe({"text": False}, epochs=1), out=tmp_path / "model", progress=False
+    )
+    assert np.isfinite(model.embed_items(world.catalog)).all()
+    assert TwoTower.load(tmp_path / "model").space == model.space
+
+
+@pytest.mark.parametrize(
+    ("events", "message"), [(1, "at least 2 events"), (2, "at least 2 events before the validation")]
+)
+def test_nobody_with_enough_events_is_refused(world: World, events: int, message: str) -> None:
+    log = Interactions.read(
+        pl.DataFrame([row for row in world.log.table.to_pylist() if row["timestamp"] < events * 100])
+    )
+    with pytest.raises(InputError, match=message):
+        train(world.catalog, log, recipe=world.recipe({"text": False}), progress=False)
+
+
+def test_content_alone(world: World) -> None:
+    """Without own vectors there is nothing to look up, and the model still trains."""
+    recipe = world.recipe({"text": False}, epochs=2)
+    recipe = recipe.model_copy(update={"item": recipe.item.model_copy(update={"ids": False})})
+    model, report, _ = trained(world, recipe)
+    assert len(model.ids) == 0
+    assert np.isfinite(report.epochs[-1]["loss"])
+
+
+def test_items_need_events_for_a_vector_of_their_own(world: World) -> None:
+    recipe = world.recipe()
+    counts = np.zeros(len(world.catalog), np.int64)
+    counts[[3, 5, 7]] = [2, 3, 9]
+    model = new_model(world.catalog, counts, recipe, TextEncoder.load(recipe.text))
+    assert model.ids.to_list() == ["i5", "i7"]
+    assert model.template == world.catalog.default_template()
+
+
+def test_what_validation_asks_for_is_nowhere_in_training() -> None:
+    everything = Histories.of([[1, 2, 1, 3], [3, 2], [1]])
+    asked = Questions(np.array([0, 1]), Histories.of([[1, 2], [3]]), Histories.of([[3], [2]]))
+    left = without_targets(everything, asked)
+    assert left.items.tolist() == [1, 2, 1, 3, 1]
+    assert left.lengths.tolist() == [3, 1, 1]
+
+
+def test_every_trained_weight_is_in_one_group(world: World) -> None:
+    recipe = world.recipe()
+    model = new_model(world.catalog, np.full(len(world.catalog), 5), recipe, TextEncoder.load(recipe.text))
+    groups = parameter_groups(model, recipe.train)
+    where = {id(p): group for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(where)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or name.startswith("rating."):
+            assert id(parameter) not in where, name
+            continue
+        group = where[id(parameter)]
+        pretrained = name.startswith("user.text.encoder.")
+        assert group["lr"] == (recipe.train.rate_pretrained if pretrained else recipe.train.rate), name
+        assert group["weight_decay"] == (recipe.train.weight_decay if parameter.ndim >= 2 else 0.0), name
+    assert not model.encoder.embeddings.word_embeddings.weight.requires_grad
+
+
+def test_progress_is_shown_on_standard_error(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    fit(world.catalog, split.train, split.validation, world.recipe({"text": False}, epochs=1), progress=True)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "epoch 1/1" in shown.err

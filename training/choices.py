@@ -1,0 +1,95 @@
+"""Two numbers that are chosen on validation data once the towers are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from indexing.exact import exact_search
+from indexing.excluded import Excluded
+from indexing.hits import Hits
+from towers.model import TwoTower
+from towers.user import Memory
+from training.metrics import matches, ndcg
+from training.protocols import Questions
+
+GATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+DEPTH = 100  # candidates that are re-ranked while the weight is chosen
+
+
+def choose_gate(model: TwoTower, memory: Memory, validation: Questions) -> tuple[np.ndarray, dict[str, Any] | None]:
+    """How much the text reader counts beside the sequence reader, by NDCG@20; it is set in the model.
+
+    Training cannot tell: on the events that both were trained on, either looks better than it is.
+
+    Returns:
+        The queries of the validation histories ``(M, D)``; the gate and NDCG@20 for each one tried, None where there
+        is one reader only.
+    """
+    if model.user.sequence is None or model.user.text is None:
+        return model.encode(validation.histories, memory), None
+    readings = [
+        model.user.readings(validation.histories.take([person]), memory) for person in range(len(validation.histories))
+    ]
+    sequence, text = (_stack([pair[n] for pair in readings], memory) for n in (0, 1))
+    model.user.fusion.set_gate("sequence", 1.0)
+
+    @torch.inference_mode()
+    def fused(gate: float) -> np.ndarray:
+        model.user.fusion.set_gate("text", gate)
+        return model.user.fuse(sequence, text).cpu().numpy()
+
+    reached = {gate: _ndcg(_search(fused(gate), memory, validation, 20), validation) for gate in GATES}
+    best = _best(reached)
+    return fused(best), {"gate": best, "ndcg@20": _as_json(reached)}
+
+
+def choose_weight(model: TwoTower, memory: Memory, validation: Questions, queries: np.ndarray) -> dict[str, Any]:
+    """How much a predicted rating counts in re-ranking, by NDCG@20; it is set in the model.
+
+    Args:
+        model, memory, validation: what re-ranks, items, questions with known answers.
+        queries: float32 ``(M, D)`` of the validation histories.
+
+    Returns:
+        The weight and NDCG@20 for each one tried.
+    """
+    hits = _search(queries, memory, validation, DEPTH)
+    ratings = model.rate(validation.histories, memory, hits.rows)
+    reached = {}
+    for weight in WEIGHTS:
+        model.rating.weight.fill_(weight)
+        reached[weight] = _ndcg(hits.rescored(model.rerank_scores(hits.scores, ratings)), validation)
+    best = _best(reached)
+    model.rating.weight.fill_(best)
+    return {"weight": best, "ndcg@20": _as_json(reached)}
+
+
+def _stack(readings: Sequence[Tensor | None], memory: Memory) -> tuple[Tensor, Tensor]:
+    """Readings of B people and the mask of those who have one."""
+    nothing = torch.zeros(1, memory.vectors.shape[1], device=memory.vectors.device)
+    mask = torch.tensor([reading is not None for reading in readings], device=memory.vectors.device)
+    return torch.cat([nothing if reading is None else reading for reading in readings]), mask
+
+
+def _search(queries: np.ndarray, memory: Memory, questions: Questions, k: int) -> Hits:
+    seen = Excluded(questions.histories.people, questions.histories.items)
+    return exact_search(queries, memory.vectors.cpu().numpy(), k, exclude=seen)
+
+
+def _ndcg(hits: Hits, questions: Questions) -> float:
+    return float(np.nanmean(ndcg(matches(hits.rows, questions.targets), questions.targets.lengths, 20)))
+
+
+def _best(reached: dict[float, float]) -> float:
+    """The first of the best, which is the smallest."""
+    return max(reached, key=lambda value: reached[value])
+
+
+def _as_json(reached: dict[float, float]) -> dict[str, float]:
+    return {str(value): round(score, 6) for value, score in reached.items()}

@@ -1,0 +1,5 @@
+"""`python -m twotower`: the command line."""
+
+from twotower.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The commands, one file a purpose; what a command needs is imported when it runs."""

@@ -1,0 +1,73 @@
+"""`twotower recommend` and `twotower similar`: questions to a model and its index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twotower.commands.reading import (
+    CatalogFile,
+    Count,
+    IndexFolder,
+    Json,
+    ModelFolder,
+    console,
+    read_catalog,
+    read_log,
+    show,
+)
+
+if TYPE_CHECKING:
+    from serving.retriever import Retriever
+
+app = typer.Typer()
+
+
+@app.command()
+def recommend(
+    model: ModelFolder,
+    index: IndexFolder,
+    catalog: CatalogFile,
+    interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
+    people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
+    user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
+    history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
+    text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
+    k: Count = 10,
+    json: Json = False,
+) -> None:
+    """Recommend items to somebody."""
+    items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
+    with console().status("loading"):
+        answer = _retriever(model, index, catalog, interactions, people).recommend(
+            user=user, history=items, text=text, k=k
+        )
+    show(answer.table(), answer.to_json(), json)
+
+
+@app.command()
+def similar(
+    item: Annotated[str, typer.Argument(help="An item of the index.")],
+    model: ModelFolder,
+    index: IndexFolder,
+    catalog: CatalogFile,
+    k: Count = 10,
+    json: Json = False,
+) -> None:
+    """Show the items most like one."""
+    with console().status("loading"):
+        answer = _retriever(model, index, catalog).similar(item, k=k)
+    show(answer.table(), answer.to_json(), json)
+
+
+def _retriever(
+    model: Path, index: Path, catalog: Path, interactions: Path | None = None, people: Path | None = None
+) -> Retriever:
+    from serving.retriever import Retriever
+    from towers.model import TwoTower
+
+    items, towers = read_catalog(catalog), TwoTower.load(model)
+    log = None if interactions is None else read_log(interactions, people, towers.config.rating.range)
+    return Retriever(towers, index, items, log)

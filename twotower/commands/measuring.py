@@ -1,0 +1,55 @@
+"""`twotower bench` and `twotower demo`: what it is worth, and how it goes together."""
+
+from __future__ import annotations
+
+import importlib.util
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from towers.errors import InputError
+from twotower.commands.reading import Weights
+
+app = typer.Typer()
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Such as movielens-100k; options may follow.")]
+) -> None:
+    """Run a benchmark: a table, then one JSON object as the last line."""
+    module = f"benchmarks.{_benchmark(name)}"
+    sys.argv[1:] = context.args
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for model, index, data and report.")] = Path("runs/demo"),
+    weights: Weights = None,
+) -> None:
+    """The whole chain on MovieLens-100K, on this machine."""
+    from twotower.demo import run
+
+    run(out=out, weights=weights)
+
+
+def _benchmark(name: str) -> str:
+    """The module of a benchmark.
+
+    Raises:
+        InputError: there is none of that name, or no benchmark at all, as in an installed wheel.
+    """
+    folder = CHECKOUT / "benchmarks"
+    found = importlib.util.find_spec("benchmarks")
+    if found is None or found.origin != str(folder / "__init__.py"):
+        raise InputError("benchmarks are not part of an installed twotower: run this from a checkout of the repository")
+    runnable = [path.stem for path in sorted(folder.glob("*.py")) if '__name__ == "__main__"' in path.read_text("utf-8")]
+    if name.replace("-", "_") not in runnable:
+        names = ", ".join(stem.replace("_", "-") for stem in runnable) or "none"
+        raise InputError(f"there is no benchmark {name!r}; there are: {names}")
+    return name.replace("-", "_")

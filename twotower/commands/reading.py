@@ -1,0 +1,77 @@
+"""What several commands share: their options, reading data, and telling of rows that were set aside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from towers.catalog import Catalog
+    from towers.interactions import Interactions
+    from towers.rejected import Rejected
+
+ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
+IndexFolder = Annotated[Path, typer.Option("--index", help="Folder of an index.")]
+CatalogFile = Annotated[Path, typer.Option("--catalog", help="Items: Parquet, CSV, TSV or JSON lines with item_id.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder with pretrained weights and data, used before a download.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else there.")]
+Count = Annotated[int, typer.Option("-k", help="How many items.")]
+
+
+def read_catalog(path: Path) -> Catalog:
+    """The catalog; rows set aside are told of."""
+    from towers.catalog import Catalog
+
+    catalog = Catalog.read(path)
+    tell_rejected(path, catalog.rejected)
+    return catalog
+
+
+def read_log(path: Path, people: Path | None, rating_range: tuple[float, float] | None) -> Interactions:
+    """The log; rows set aside are told of.
+
+    Args:
+        path: the log.
+        people: attributes of people, or None.
+        rating_range: what a model learned from; not looked at where the log has no ratings.
+    """
+    from towers.interactions import Interactions
+
+    log = Interactions.read(path, people=people)
+    if None not in (log.rating_range, rating_range) and log.rating_range != rating_range:
+        log = Interactions.read(path, people=people, rating_range=rating_range)
+    tell_rejected(path, log.rejected)
+    return log
+
+
+def tell_rejected(path: Path, rejected: Rejected) -> None:
+    """One line on standard error, if any row was set aside."""
+    if rejected.count:
+        tell(f"{path}: {rejected.summary()}")
+
+
+def tell(sentence: str) -> None:
+    """A remark for the person at the terminal."""
+    typer.echo(sentence, err=True)
+
+
+def console() -> Console:
+    """Standard error, where progress is shown."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def show(table: Any, values: dict[str, Any], as_json: bool) -> None:
+    """A result on standard output: a table for people, or JSON for programs."""
+    from rich.console import Console
+
+    if as_json:
+        typer.echo(json.dumps(values))
+    else:
+        Console().print(table)

@@ -1,0 +1,72 @@
+"""What the demo finds out, for the terminal and for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.recommendations import Recommendations
+from towers.catalog import Catalog
+from towers.interactions import Interactions
+from training.config import Recipe
+from training.loop import Report
+from training.protocols import Split
+from twotower.story import Story
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that is told of a run.
+
+    Args:
+        catalog, log, split: the data.
+        recipe: what was trained.
+        training: what happened in training.
+        rows: one for each method, as in a benchmark's JSON.
+        verdict: whether ours beats every baseline, in a sentence.
+        story: one person.
+        words: a sentence that was asked.
+        described: what it brings.
+        film: title and year of one film.
+        similar: its neighbours.
+        vectors: float32 ``(N, D)`` of the films, in the catalog's order.
+        seconds: of the whole run.
+    """
+
+    catalog: Catalog
+    log: Interactions
+    split: Split
+    recipe: Recipe
+    training: Report
+    rows: list[dict[str, Any]]
+    verdict: str
+    story: Story
+    words: str
+    described: Recommendations
+    film: str
+    similar: Recommendations
+    vectors: np.ndarray
+    seconds: float
+
+    def reranking(self) -> str:
+        """What became of the weight of predicted ratings, in a sentence."""
+        chosen = self.training.reranking
+        if chosen is None:
+            return "Nothing was re-ranked: the log has no ratings."
+        if not chosen["weight"]:
+            return (
+                "The re-ranking weight chosen on validation data is 0, a miss: predicted ratings did not improve "
+                "the order, so the re-ranked lists are those of retrieval."
+            )
+        return f"The re-ranking weight chosen on validation data is {chosen['weight']:g}."
+
+
+def recipe_words(recipe: Recipe) -> str:
+    """How long is trained, beside the recipe that ships."""
+    ours, shipped = recipe.train, Recipe().train
+    words = f"{ours.epochs} epochs, the last {ours.text_epochs} with the text reader"
+    if ours.epochs >= shipped.epochs:
+        return words
+    return f"{words}; shorter than the recipe that ships ({shipped.epochs} and {shipped.text_epochs})"

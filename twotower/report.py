@@ -1,0 +1,233 @@
+"""The demo's page: one HTML file that needs no network, for a wide screen or a phone, in light or dark.
+
+Needs plotly: importing this raises `MissingExtraError` without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from indexing.projection import flat_map
+from serving.recommendations import Recommendations
+from towers.artefact import atomic_file
+from towers.catalog import Catalog
+from training.metrics import GROUPS
+from twotower.findings import Findings, recipe_words
+from twotower.machine import machine
+from twotower.plots import CURVES, OURS, Figure, curve_plot, get_plotlyjs, group_plot, map_plot
+from twotower.screen import stars
+from twotower.story import LABEL, Candidate, Story
+
+COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")
+SHOWN = 10  # candidates of a person
+STYLE = Path(__file__).with_name("report.css")
+# The browser itself then refuses whatever would be loaded from elsewhere.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_report(findings: Findings, path: Path) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        findings: what it tells.
+        path: the file.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
+    text = page(findings)
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def page(findings: Findings) -> str:
+    """The page as HTML."""
+    parts = [
+        _opening(findings),
+        _methods(findings),
+        _map(findings),
+        _person(findings.story),
+        _questions(findings),
+        _training(findings),
+        _facts(findings),
+    ]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>twotower on MovieLens-100K</title>
+<style>{STYLE.read_text("utf-8")}</style>
+<script>{get_plotlyjs()}</script>
+</head>
+<body>
+<main>
+{"".join(parts)}
+</main>
+</body>
+</html>
+"""
+
+
+def _opening(findings: Findings) -> str:
+    people, films, events = len(findings.split.train), len(findings.catalog), len(findings.log)
+    return f"""<header>
+<h1>twotower on MovieLens-100K</h1>
+<p class="lead">{people:,} people, {films:,} films, {events:,} ratings. Which film did each person watch last, given all
+they had watched before?</p>
+<p>{escape(findings.verdict)}</p>
+</header>
+"""
+
+
+def _methods(findings: Findings) -> str:
+    rows = findings.rows
+    best = {name: max(_value(row["metrics"][name]) for row in rows) for name in COLUMNS}
+    lines = [[escape(row["method"]), *(_figures(row["metrics"][name], best[name]) for name in COLUMNS)] for row in rows]
+    metrics = [f"recall@20/{group}" for group in GROUPS]
+    pictures = [
+        _picture(f"group-{group}", group_plot(rows, name, f"recall@20, {group}"))
+        for group, name in zip(GROUPS, metrics, strict=True)
+    ]
+    ours = [number for number, row in enumerate(rows) if row["method"].startswith("twotower")]
+    return f"""<section id="methods">
+<h2>Beside other methods</h2>
+{_table(("method", *COLUMNS), lines, marked=ours)}
+<p class="note">Small figures and lines: 95&nbsp;% intervals over {len(findings.split.test):,} people. recall@100 says
+how often the film is among the 100 candidates that re-ranking gets to see. {escape(findings.reranking())}
+Below, by popularity of the film: the head takes the first fifth of all training ratings, the tail the last; each
+picture has a scale of its own.</p>
+<div class="three">{"".join(pictures)}</div>
+</section>
+"""
+
+
+def _map(findings: Findings) -> str:
+    counts = np.bincount(findings.split.train.items, minlength=len(findings.catalog))
+    figure = map_plot(findings.catalog, flat_map(findings.vectors), counts)
+    return f"""<section id="films">
+<h2>The films as the item tower sees them</h2>
+<p class="note">Near points have near vectors (t-SNE of {findings.vectors.shape[1]} dimensions); the larger, the more
+often watched. Point at one for its title; a click on a genre hides it.</p>
+{_picture("map", figure)}
+</section>
+"""
+
+
+def _person(story: Story) -> str:
+    watched = "".join(f"<li>{escape(film)} <b>{stars:g}★</b></li>" for film, stars in story.watched)
+    shown = story.candidates[:SHOWN]
+    lines = [
+        [
+            str(one.place),
+            escape(one.film),
+            f"{one.cosine:.3f}",
+            stars(one.stars),
+            f"{one.final}{_moved(one)}",
+        ]
+        for one in shown
+    ]
+    marked = [number for number, one in enumerate(shown) if one.watched]
+    return f"""<section id="person">
+<h2>One person: user {escape(str(story.user))}</h2>
+<p class="note">{escape(story.about)}; {story.before} films so far. Picked as {escape(story.picked)}.</p>
+<div class="two">
+<div><h3>Watched last, newest first</h3><ol>{watched}</ol><p>{escape(story.outcome())}</p></div>
+<div><h3>What is retrieved, and where predicted stars move it</h3>
+{_table(("", "retrieved", "cosine", "predicted", "re-ranked"), lines, marked=marked, words=(1,))}</div>
+</div>
+</section>
+"""
+
+
+def _questions(findings: Findings) -> str:
+    return f"""<section id="questions">
+<div class="two">
+<div><h2>“{escape(findings.words)}”</h2>{_films(findings.catalog, findings.described)}</div>
+<div><h2>Films near {escape(findings.film)}</h2>{_films(findings.catalog, findings.similar)}</div>
+</div>
+</section>
+"""
+
+
+def _training(findings: Findings) -> str:
+    train = findings.recipe.train
+    text_from = train.epochs - train.text_epochs + 1
+    loss = curve_plot(findings.training, text_from, CURVES, "loss of each reader")
+    metric = curve_plot(findings.training, text_from, {"ndcg@20": OURS}, "ndcg@20 on validation data")
+    return f"""<section id="training">
+<h2>Training</h2>
+<div class="two">{_picture("loss", loss)}{_picture("validation", metric)}</div>
+</section>
+"""
+
+
+def _facts(findings: Findings) -> str:
+    split = findings.split
+    facts = {
+        "Data": "MovieLens-100K (GroupLens; research use, no redistribution)",
+        "Protocol": f"leave-one-out by time, all unseen films ranked; the last film of each of {len(split.test):,} people"
+        f" is the test, the one before it validation; for {split.ties:,} equal times leave the order to the file",
+        "Recipe": f"{recipe_words(findings.recipe)}; trained in {findings.training.seconds:.0f} s",
+        "Baselines": "settings that `twotower bench movielens-100k` chose on validation data",
+        "Seed": str(findings.recipe.train.seed),
+        "Machine": machine(),
+        "Run": f"{date.today():%Y-%m-%d}, {findings.seconds / 60:.1f} minutes in all",
+    }
+    entries = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    return f'<section id="facts"><h2>What was run</h2><dl>{entries}</dl></section>\n'
+
+
+def _films(catalog: Catalog, answer: Recommendations) -> str:
+    labels, genres = catalog.texts(LABEL), catalog.texts("[{genres}]")
+    rows = catalog.rows([one.item for one in answer])
+    rated = any(one.rating is not None for one in answer)
+    lines = [
+        [f"{escape(labels[row])}<small>{escape(genres[row])}</small>", f"{one.retrieval:.3f}", stars(one.rating)][
+            : 2 + rated
+        ]
+        for row, one in zip(rows, answer, strict=True)
+    ]
+    return _table(("film", "cosine", "predicted")[: 2 + rated], lines)
+
+
+def _table(
+    names: Sequence[str], lines: Iterable[Sequence[str]], *, marked: Sequence[int] = (), words: Sequence[int] = (0,)
+) -> str:
+    """A table of cells that are HTML already; `words` are the columns that are no numbers."""
+    kinds = [' class="words"' if number in words else "" for number in range(len(names))]
+    head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, names, strict=True))
+    body = []
+    for number, line in enumerate(lines):
+        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, line, strict=True))
+        body.append(f"<tr{' class=marked' if number in marked else ''}>{cells}</tr>")
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _picture(name: str, figure: Figure) -> str:
+    options = {"displayModeBar": False, "responsive": True}
+    drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=options)
+    return f'<div class="picture">{drawn}</div>'
+
+
+def _figures(metric: Any, best: float) -> str:
+    value = _value(metric)
+    text = f"<b>{value:.3f}</b>" if value == best else f"{value:.3f}"
+    return text if isinstance(metric, float) else f"{text}<small>{metric[1]:.3f}–{metric[2]:.3f}</small>"
+
+
+def _value(metric: Any) -> float:
+    return metric if isinstance(metric, float) else metric[0]
+
+
+def _moved(one: Candidate) -> str:
+    moved = one.place - one.final
+    words = f"{'↑' if moved > 0 else '↓'}{abs(moved)}" if moved else ""
+    return f'<span class="moved">{words}</span>'
