@@ -43,7 +43,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "description-query": {
         "item": {"template": TEMPLATE + "[. {description}]"},
         "user": {"text": {"history": {"template": "{title}[, {genres}]"}}},
-        "train": {"sentences": 256, "sentence_weight": 1.0},
+        "train": {"epochs": 40, "sentences": 256, "sentence_weight": 1.0, "anchors_per_step": 1},
     },
     "ratings": {"item": {"template": TEMPLATE}, "user": {"text": False}},
 }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -12,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from twotower.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "accelerate", "faiss-gpu", "faiss-cpu", "numpy", "implicit")
@@ -43,7 +43,8 @@ class Record:
             kept = {
                 **facts,
                 "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-                "command": "python -m " + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+                "command": "python -m "
+                + " ".join([f"benchmarks.{Path(sys.argv[0]).stem}", *map(_public, sys.argv[1:])]),
                 "versions": versions(),
                 **self.notes,
             }
@@ -61,12 +62,6 @@ def commit() -> str:
         return "unknown"
 
 
-def machine() -> str:
-    """Cores, processor, memory, graphics card: what a reader needs to judge a time."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores, {_processor()}, {memory:.0f} GiB, {_card()}, Python {platform.python_version()}"
-
-
 def versions() -> dict[str, str]:
     """Versions of the packages that decide figures, those that are installed."""
     found = {}
@@ -78,17 +73,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _card() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no graphics card"
+def _public(argument: str) -> str:
+    """An argument without the folders of this machine."""
+    return "DIR" if "/" in argument else argument
 
 
 def _git(*arguments: str) -> str:

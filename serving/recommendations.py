@@ -81,4 +81,4 @@ class Recommendations:
         if not self.unknown:
             return None
         some = ", ".join(map(str, self.unknown[:3])) + (", …" if len(self.unknown) > 3 else "")
-        return escape(f"set aside, as there is no vector of them: {len(self.unknown)} items of the history ({some})")
+        return escape(f"{len(self.unknown)} without a vector set aside: {some}")

@@ -128,8 +128,12 @@ class Retriever:
             raise InputError("nothing was asked for: give a user, a history or a text")
         person = stranger() if history is None else session(history, self._catalog, self._has_vector)
         if text is None and not len(person.seen):
-            got = f"{len(person.unknown)} unknown ones, the first is {person.unknown[0]!r}" if person.unknown else "none"
-            raise InputError(f"a history needs at least one item of the catalog and the index, got {got}; or give a text")
+            got = (
+                f"{len(person.unknown)} unknown ones, the first is {person.unknown[0]!r}" if person.unknown else "none"
+            )
+            raise InputError(
+                f"a history needs at least one item of the catalog and the index, got {got}; or give a text"
+            )
         return person
 
     def _check_text(self, text: str) -> None:

@@ -13,7 +13,24 @@ from jaxtyping import install_import_hook
 from towers.weights import fetch
 
 ROOT = Path(__file__).resolve().parents[1]
-WORDS = ["piano", "violin", "quiet", "evening", "rain", "engine", "motor", "race", "fast", "night", "music", "motors", "loved", "liked", "fair", "before"]
+WORDS = [
+    "piano",
+    "violin",
+    "quiet",
+    "evening",
+    "rain",
+    "engine",
+    "motor",
+    "race",
+    "fast",
+    "night",
+    "music",
+    "motors",
+    "loved",
+    "liked",
+    "fair",
+    "before",
+]
 TINY_RECIPE = """
 text.source = "{source}"
 item.dimension = 16

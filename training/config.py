@@ -21,20 +21,20 @@ class TrainConfig(BaseModel):
 
     epochs: int = Field(default=60, ge=1)
     """Passes over all people."""
-    text_epochs: int = Field(default=10, ge=0)
+    text_epochs: int = Field(default=6, ge=0)
     """How many of them, the last ones, train the text reader too; before, the sequence reader shapes the item
     space alone. Without a sequence reader the text reader trains in all epochs."""
     batch_people: int = Field(default=64, ge=1)
     """People in a step."""
     anchors: int = Field(default=16, ge=1)
     """Events of each person after which the text reader may read; fixed, so that frozen layers are cached."""
-    anchors_per_step: int = Field(default=3, ge=1)
+    anchors_per_step: int = Field(default=2, ge=1)
     """How many of them are read in one step."""
     cache_bytes: int = Field(default=1_000_000_000, ge=0)
     """Most memory for the outputs of the text reader's frozen layers; what does not fit is computed again."""
     sentences: int = Field(default=128, ge=0)
     """Sentence → item pairs in a step, while the text reader trains."""
-    sentence_weight: float = Field(default=1.0, ge=0)
+    sentence_weight: float = Field(default=0.2, ge=0)
     """Weight of the sentence loss beside the contrastive loss of the readers."""
     rate: float = Field(default=2e-3, gt=0)
     """Highest learning rate of new weights."""

@@ -80,9 +80,7 @@ class Run:
         self.config: TrainConfig = recipe.train
         self.people = np.flatnonzero(past.lengths >= 2)
         if not len(self.people):
-            raise InputError(
-                f"training needs people with at least 2 events before the validation event, got {len(past)} people without"
-            )
+            raise InputError(f"training needs people with at least 2 events before the validation event, none has them")
         self.rng = np.random.default_rng(self.config.seed)
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.groups = popularity_groups(counts)

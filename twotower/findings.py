@@ -50,17 +50,22 @@ class Findings:
     vectors: np.ndarray
     seconds: float
 
-    def reranking(self) -> str:
-        """What became of the weight of predicted ratings, in a sentence."""
-        chosen = self.training.reranking
-        if chosen is None:
-            return "Nothing was re-ranked: the log has no ratings."
-        if not chosen["weight"]:
-            return (
-                "The re-ranking weight chosen on validation data is 0, a miss: predicted ratings did not improve "
-                "the order, so the re-ranked lists are those of retrieval."
+    def chosen(self) -> str:
+        """The two numbers that validation data chose, in words."""
+        fusion, reranking = self.training.fusion, self.training.reranking
+        parts = []
+        if fusion is not None:
+            parts.append(f"The text reader counts {fusion['gate']:g} beside 1 for the sequence reader.")
+        if reranking is None:
+            parts.append("There are no ratings to re-rank by.")
+        elif reranking["weight"]:
+            parts.append(f"Predicted ratings count with a weight of {reranking['weight']:g} in re-ranking.")
+        else:
+            parts.append(
+                "The weight of predicted ratings in re-ranking is 0, a miss: they did not improve the order, "
+                "so the re-ranked lists are those of retrieval."
             )
-        return f"The re-ranking weight chosen on validation data is {chosen['weight']:g}."
+        return f"Chosen on validation data: {' '.join(parts)}"
 
 
 def recipe_words(recipe: Recipe) -> str:

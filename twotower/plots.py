@@ -20,7 +20,7 @@ except ImportError as error:
 __all__ = ["CURVES", "OURS", "Figure", "curve_plot", "get_plotlyjs", "group_plot", "map_plot"]
 
 OURS, OTHERS = "#e8590c", "#868e96"
-CURVES = {"sequence": "#4e79a7", "text": "#b07aa1", "fused": OURS}
+CURVES = {"sequence": "#4e79a7", "text": "#b07aa1", "fused": OURS, "sentence": "#76b7b2"}
 FAMILIES = {  # a film belongs to the first that has one of its genres
     "Documentary": ({"Documentary"}, "#76b7b2"),
     "Children’s, animation": ({"Children's", "Animation"}, "#edc948"),

@@ -101,7 +101,7 @@ def _methods(findings: Findings) -> str:
 <h2>Beside other methods</h2>
 {_table(("method", *COLUMNS), lines, marked=ours)}
 <p class="note">Small figures and lines: 95&nbsp;% intervals over {len(findings.split.test):,} people. recall@100 says
-how often the film is among the 100 candidates that re-ranking gets to see. {escape(findings.reranking())}
+how often the film is among the 100 candidates that re-ranking gets to see. {escape(findings.chosen())}
 Below, by popularity of the film: the head takes the first fifth of all training ratings, the tail the last; each
 picture has a scale of its own.</p>
 <div class="three">{"".join(pictures)}</div>
@@ -160,7 +160,7 @@ def _questions(findings: Findings) -> str:
 def _training(findings: Findings) -> str:
     train = findings.recipe.train
     text_from = train.epochs - train.text_epochs + 1
-    loss = curve_plot(findings.training, text_from, CURVES, "loss of each reader")
+    loss = curve_plot(findings.training, text_from, CURVES, "losses")
     metric = curve_plot(findings.training, text_from, {"ndcg@20": OURS}, "ndcg@20 on validation data")
     return f"""<section id="training">
 <h2>Training</h2>
@@ -173,8 +173,8 @@ def _facts(findings: Findings) -> str:
     split = findings.split
     facts = {
         "Data": "MovieLens-100K (GroupLens; research use, no redistribution)",
-        "Protocol": f"leave-one-out by time, all unseen films ranked; the last film of each of {len(split.test):,} people"
-        f" is the test, the one before it validation; for {split.ties:,} equal times leave the order to the file",
+        "Protocol": f"leave-one-out by time, all unseen films ranked; the last film of each of {len(split.test):,} "
+        f"people is the test, the one before it validation; where times are equal ({split.ties:,} people), the file decides",
         "Recipe": f"{recipe_words(findings.recipe)}; trained in {findings.training.seconds:.0f} s",
         "Baselines": "settings that `twotower bench movielens-100k` chose on validation data",
         "Seed": str(findings.recipe.train.seed),

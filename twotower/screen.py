@@ -75,7 +75,7 @@ class Screen:
             "Settings of the baselines are those that `twotower bench movielens-100k` chose on validation data.[/]"
         )
         self._say(f"[bold]{escape(findings.verdict)}[/]")
-        self._say(escape(findings.reranking()))
+        self._say(escape(findings.chosen()))
 
     def written(self, out: Path, page: str, commands: list[list[str]]) -> None:
         """Where things are, and what to try next."""

@@ -56,7 +56,7 @@ def test_the_table_shows_what_was_asked_found_and_set_aside() -> None:
         "0.750",
         "2.500",
     ]
-    assert "4 items of the history (x, y, z, …)" in text
+    assert "4 without a vector set aside: x, y, z, …" in text
 
 
 def test_a_table_without_ratings_has_no_column_for_them() -> None:

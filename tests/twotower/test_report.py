@@ -55,7 +55,7 @@ def findings() -> Findings:
         log=Interactions.read(events, rating_range=(1, 5)),
         split=leave_one_out(Histories.of([[0, 1, 2, 3], [4, 5, 6]])),
         recipe=Recipe.read({"train": {"epochs": 4, "text_epochs": 1, "seed": 7}}),
-        training=Report(epochs=epochs, best_epoch=4, seconds=61.0, rating={"weight": 0.0}),
+        training=Report(epochs=epochs, best_epoch=4, seconds=61.0, fusion={"gate": 0.2}, reranking={"weight": 0.0}),
         rows=[row("item-knn", 0.0), row("twotower-retrieval", 0.01), row("twotower", 0.02)],
         verdict="twotower <wins>.",
         story=Story(
@@ -158,7 +158,7 @@ def test_the_words_are_there(html: str) -> None:
     text = Page(html).text
     for words in (
         "twotower <wins>.",
-        "chosen on validation data is 0, a miss",
+        "The text reader counts 0.2 beside 1 for the sequence reader. The weight of predicted ratings in re-ranking is 0",
         "a <slow> thriller",
         "Films near Film 1 (1950)",
         "4 epochs, the last 1 with the text reader; shorter than the recipe that ships (60 and 10); trained in 61 s",

@@ -1,0 +1,80 @@
+"""python -m benchmarks.readme
+
+Writes the tables of the README from the records in ``benchmarks/results``, so that no figure in it can drift.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "movielens-100k.json"
+RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
+
+
+def main() -> None:
+    """Replace what stands between the markers."""
+    readme = ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text("utf-8")), "utf-8")
+
+
+def with_tables(text: str) -> str:
+    """The README with its measured section made anew."""
+    section = measured(json.loads(RECORD.read_text("utf-8")))
+    pattern = r"<!-- measured -->.*?<!-- /measured -->"
+    return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
+
+
+def measured(record: dict[str, Any]) -> str:
+    """All tables of the MovieLens-100K benchmark in Markdown."""
+    rows = record["rows"]
+    parts = [
+        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit {record['commit']}, "
+        f"{record['date']}. Protocol: {record['protocol']}.",
+        "**MovieLens-100K, leave-one-out** (95 % interval):",
+        _table([row for row in rows if row["split"] == "leave-one-out"], RANKING),
+        "Paired differences on the same people:",
+        _differences(record["differences"]),
+        "**Plain sentences** → the items they describe:",
+        _table([row for row in rows if row["split"].endswith("-query")], ("recall@20", "ndcg@20"), split=True),
+        "**Ratings**, a random tenth held out, in stars:",
+        _table([row for row in rows if row["split"] == "ratings"], ("rmse", "mae")),
+    ]
+    return "\n\n".join(parts)
+
+
+def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:
+    head = ["method", *(["questions"] if split else []), "seed", *metrics]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for row in rows:
+        cells = [f"`{row['method']}`", *([row["split"]] if split else []), str(row["seed"])]
+        lines.append(_line(cells + [_cell(row["metrics"].get(name)) for name in metrics]))
+    return "\n".join(lines)
+
+
+def _differences(entries: list[dict[str, Any]]) -> str:
+    lines = [_line(["ours − theirs", "seed", "metric", "difference"]), _line(["---"] * 4)]
+    for entry in entries:
+        value, low, high = entry["difference"]
+        pair = f"`{entry['ours']}` − `{entry['theirs']}`"
+        lines.append(_line([pair, str(entry["seed"]), entry["metric"], f"{value:+.3f} ({low:+.3f} to {high:+.3f})"]))
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: float | list[float] | None) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return f"{value[0]:.3f} ({value[1]:.3f}–{value[2]:.3f})"
+    return f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()
