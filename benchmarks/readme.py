@@ -32,8 +32,8 @@ def measured(record: dict[str, Any]) -> str:
     """All tables of the MovieLens-100K benchmark in Markdown."""
     rows = record["rows"]
     parts = [
-        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit {record['commit']}, "
-        f"{record['date']}. Protocol: {record['protocol']}.",
+        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit "
+        f"{record['commit']}, {record['date']}. Protocol: {record['protocol']}.",
         "**MovieLens-100K, leave-one-out** (95 % interval):",
         _table([row for row in rows if row["split"] == "leave-one-out"], RANKING),
         "Paired differences on the same people:",

@@ -21,7 +21,7 @@ class TrainConfig(BaseModel):
 
     epochs: int = Field(default=60, ge=1)
     """Passes over all people."""
-    text_epochs: int = Field(default=6, ge=0)
+    text_epochs: int = Field(default=6, ge=1)
     """How many of them, the last ones, train the text reader too; before, the sequence reader shapes the item
     space alone. Without a sequence reader the text reader trains in all epochs."""
     batch_people: int = Field(default=64, ge=1)

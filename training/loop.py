@@ -27,6 +27,7 @@ from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
 from training.metrics import popularity_groups
 from training.objective import Items, Objective, Sentences, SentenceVectors
+from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.protocols import Questions
 from training.ranker import IndexRanker
@@ -78,9 +79,10 @@ class Run:
     ) -> None:
         self.model, self.catalog, self.past, self.validation, self.recipe = model, catalog, past, validation, recipe
         self.config: TrainConfig = recipe.train
+        self.skipped = 0  # steps that an early stop of the first phase left out
         self.people = np.flatnonzero(past.lengths >= 2)
         if not len(self.people):
-            raise InputError(f"training needs people with at least 2 events before the validation event, none has them")
+            raise InputError("training needs people with at least 2 events before the validation event, none has them")
         self.rng = np.random.default_rng(self.config.seed)
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.groups = popularity_groups(counts)
@@ -88,7 +90,8 @@ class Run:
         device = self.accelerator.device
         content, has_text = model.content(catalog, TextCache(), progress=progress)
         model.item.text.fit_centre(content, has_text)
-        self._align(model)
+        if model.user.text is not None:
+            model.user.text.start_from(model.item.text)
         items = Items(content.to(device), has_text.to(device), model.id_rows(catalog).to(device))
         self.objective = Objective(
             model=model,
@@ -107,35 +110,53 @@ class Run:
         self.anchors = self._anchors() if model.user.text is not None else None
         self.sampler = SentenceSampler(_columns(catalog, model.template)) if self.anchors else None
         self.pool = self._pool(progress)
+        self.started = time.perf_counter()
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
 
     def go(self) -> Report:
-        """Train until the epochs or the patience end; the model then has its best weights."""
-        report, best, started = Report(), None, time.perf_counter()
-        best_value, waited = -1.0, 0
+        """Train until the epochs or the patience end; the model then has its best weights.
+
+        Two readers are trained in two phases: the sequence reader until it is at its best, then both for a fixed
+        number of epochs, whose end counts.
+        """
+        report, epochs = Report(), self.config.epochs
         with self.show:
-            for epoch in range(1, self.config.epochs + 1):
-                losses = self._epoch(epoch)
-                if not self._validates(epoch):
-                    continue
-                metrics = self.validate()
-                seconds = round(time.perf_counter() - started, 1)
-                report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
-                self.accelerator.log({**losses, **metrics}, step=epoch)
-                self.show.validated(metrics[METRIC])
-                if epoch < self._text_from:
-                    continue  # half a model: nothing to keep yet
-                waited += 1
-                if metrics[METRIC] > best_value:
-                    best_value, waited = metrics[METRIC], 0
-                    best, report.best_epoch = trained_state(self.model), epoch
-                if waited >= self.config.patience:
-                    break
-        if best is not None:
-            self.model.load_state_dict(best, strict=False)
+            if self._text_from > 1:
+                self._phase(range(1, self._text_from), self.config.evaluate_every, report)
+                self._join()
+                self._phase(range(self._text_from, epochs + 1), epochs, report)
+            else:
+                self._phase(range(1, epochs + 1), self.config.evaluate_every, report)
         self.accelerator.end_training()
         self.model.user.reads_text = self.model.user.text is not None
         return report
+
+    def _phase(self, epochs: range, every: int, report: Report) -> None:
+        """Train, validate every few epochs and at the end, stop early, go back to the best weights."""
+        best, best_value, waited = None, -1.0, 0
+        for epoch in epochs:
+            losses = self._epoch(epoch)
+            if epoch % every and epoch != epochs[-1]:
+                continue
+            metrics = self.validate()
+            seconds = round(time.perf_counter() - self.started, 1)
+            report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
+            self.accelerator.log({**losses, **metrics}, step=epoch)
+            self.show.validated(metrics[METRIC])
+            waited += 1
+            if metrics[METRIC] > best_value:
+                best_value, waited = metrics[METRIC], 0
+                best, report.best_epoch = trained_state(self.model), epoch
+            if waited >= self.config.patience:
+                break
+        if best is not None:
+            self.model.load_state_dict(best, strict=False)
+
+    def _join(self) -> None:
+        """The text reader begins as a copy of the item side; the schedule skips what an early stop left out."""
+        assert self.model.user.text is not None
+        self.model.user.text.start_from(self.model.item.text)
+        self.skipped = self.per_epoch * (self._text_from - 1) - self.schedule.scheduler.last_epoch
 
     def validate(self) -> dict[str, float]:
         """Recall@20 and NDCG@20 on the validation questions, through the index that will serve."""
@@ -145,34 +166,19 @@ class Run:
         result = evaluate(ranker, self.validation, groups=self.groups, ks=(20,), depth=20)
         return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
 
-    def _validates(self, epoch: int) -> bool:
-        """Every few epochs; while the text reader joins the sequence reader only at the end of its schedule."""
-        if epoch == self.config.epochs:
-            return True
-        joining = self.model.user.sequence is not None and 0 < self._text_from <= epoch
-        return not joining and epoch % self.config.evaluate_every == 0
-
-    @staticmethod
-    def _align(model: TwoTower) -> None:
-        """Let the text reader begin as a copy of the item side."""
-        if model.user.text is not None:
-            model.user.text.start_from(model.item.text)
-
     @property
     def _text_from(self) -> int:
-        """First epoch in which the text reader trains."""
+        """First epoch in which the text reader trains; 0 where there is none."""
         if self.model.user.text is None:
             return 0
         if self.model.user.sequence is None:
             return 1
-        return self.config.epochs - self.config.text_epochs + 1
+        return max(1, self.config.epochs - self.config.text_epochs + 1)
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         self.step_module.train()
         reads = self.anchors is not None and epoch >= self._text_from
         self.model.user.reads_text = reads
-        if epoch == self._text_from:
-            self._align(self.model)
         sums: dict[str, float] = {}
         for people in batches(self.people, self.config.batch_people, self.rng):
             losses = self._step(people, reads)
@@ -191,9 +197,8 @@ class Run:
         sentences = self._sentences(device, reads) if self.sampler is not None and self.config.sentences else None
         losses: dict[str, Tensor] = self.step_module(seen, anchors, sentences, self.generator)
         if not torch.isfinite(losses["loss"]):
-            raise TwoTowerError(
-                f"the loss became {losses['loss'].item()} at step {self.schedule.last_epoch}: lower train.rate"
-            )
+            step = self.schedule.scheduler.last_epoch
+            raise TwoTowerError(f"the loss became {losses['loss'].item()} at step {step}: lower train.rate")
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
         self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
@@ -242,38 +247,13 @@ class Run:
         )
 
     def _rate(self, step: int) -> float:
-        return rate_at(step, self.per_epoch * self.config.epochs, self.config.warmup)
+        return rate_at(step + self.skipped, self.per_epoch * self.config.epochs, self.config.warmup)
 
     def _text_rate(self, step: int) -> float:
         """The text reader has a schedule of its own, from the epoch in which it begins."""
         before = self.per_epoch * (self._text_from - 1)
-        return rate_at(step - before, self.per_epoch * self.config.epochs - before, self.config.warmup)
-
-
-def rate_at(step: int, total: int, warmup: float) -> float:
-    """Share of the highest learning rate: a line up over ``warmup * total`` steps, a cosine down to a twentieth."""
-    warm = max(1, int(total * warmup))
-    if step < warm:
-        return max(0, step + 1) / warm
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
-
-
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
-    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not name.startswith("rating."):
-            key = (name.startswith("user.text."), ".encoder." in name, parameter.ndim >= 2)
-            groups.setdefault(key, []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": config.rate_pretrained if pretrained else config.rate,
-            "weight_decay": config.weight_decay if decayed else 0.0,
-            "reads_text": reads_text,
-        }
-        for (reads_text, pretrained, decayed), parameters in groups.items()
-    ]
+        total = self.per_epoch * self.config.epochs
+        return rate_at(step + self.skipped - before, total - before, self.config.warmup)
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     if not debug:
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app([DEBUG, *arguments] if debug else arguments, prog_name="twotower")
     except TwoTowerError as error:

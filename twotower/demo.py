@@ -149,7 +149,9 @@ def verdict(results: dict[str, Result]) -> str:
     rivals = [name for name in BASELINES if name in results]
     if not rivals:
         return "There is no baseline to compare with."
-    won, lost, details = [], [], []
+    won: list[str] = []
+    lost: list[str] = []
+    details = []
     for metric in ("recall@20", "ndcg@20"):
         best = max(rivals, key=lambda name: results[name].metrics[metric][0])  # type: ignore[index]
         ours, theirs = (results[name].per_person[metric] for name in ("twotower", best))

@@ -15,6 +15,8 @@ from training.loop import Report
 from training.protocols import Split
 from twotower.story import Story
 
+COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
@@ -50,6 +52,10 @@ class Findings:
     vectors: np.ndarray
     seconds: float
 
+    def best(self) -> dict[str, float]:
+        """The highest figure of each column of the table of methods."""
+        return {name: max(value_of(row["metrics"][name]) for row in self.rows) for name in COLUMNS}
+
     def chosen(self) -> str:
         """The two numbers that validation data chose, in words."""
         fusion, reranking = self.training.fusion, self.training.reranking
@@ -66,6 +72,11 @@ class Findings:
                 "so the re-ranked lists are those of retrieval."
             )
         return f"Chosen on validation data: {' '.join(parts)}"
+
+
+def value_of(metric: list[float] | float) -> float:
+    """The value of a metric in a row, with or without an interval."""
+    return metric[0] if isinstance(metric, list) else metric
 
 
 def recipe_words(recipe: Recipe) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +17,12 @@ from serving.recommendations import Recommendations
 from towers.artefact import atomic_file
 from towers.catalog import Catalog
 from training.metrics import GROUPS
-from twotower.findings import Findings, recipe_words
+from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.machine import machine
 from twotower.plots import CURVES, OURS, Figure, curve_plot, get_plotlyjs, group_plot, map_plot
 from twotower.screen import stars
 from twotower.story import LABEL, Candidate, Story
 
-COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")
 SHOWN = 10  # candidates of a person
 STYLE = Path(__file__).with_name("report.css")
 # The browser itself then refuses whatever would be loaded from elsewhere.
@@ -89,7 +87,7 @@ they had watched before?</p>
 
 def _methods(findings: Findings) -> str:
     rows = findings.rows
-    best = {name: max(_value(row["metrics"][name]) for row in rows) for name in COLUMNS}
+    best = findings.best()
     lines = [[escape(row["method"]), *(_figures(row["metrics"][name], best[name]) for name in COLUMNS)] for row in rows]
     metrics = [f"recall@20/{group}" for group in GROUPS]
     pictures = [
@@ -173,8 +171,8 @@ def _facts(findings: Findings) -> str:
     split = findings.split
     facts = {
         "Data": "MovieLens-100K (GroupLens; research use, no redistribution)",
-        "Protocol": f"leave-one-out by time, all unseen films ranked; the last film of each of {len(split.test):,} "
-        f"people is the test, the one before it validation; where times are equal ({split.ties:,} people), the file decides",
+        "Protocol": "leave-one-out by time, all unseen films ranked; each one’s last film is the test, the one "
+        f"before it validation; where times are equal ({split.ties:,} people), the file decides",
         "Recipe": f"{recipe_words(findings.recipe)}; trained in {findings.training.seconds:.0f} s",
         "Baselines": "settings that `twotower bench movielens-100k` chose on validation data",
         "Seed": str(findings.recipe.train.seed),
@@ -217,14 +215,10 @@ def _picture(name: str, figure: Figure) -> str:
     return f'<div class="picture">{drawn}</div>'
 
 
-def _figures(metric: Any, best: float) -> str:
-    value = _value(metric)
+def _figures(metric: list[float] | float, best: float) -> str:
+    value = value_of(metric)
     text = f"<b>{value:.3f}</b>" if value == best else f"{value:.3f}"
-    return text if isinstance(metric, float) else f"{text}<small>{metric[1]:.3f}–{metric[2]:.3f}</small>"
-
-
-def _value(metric: Any) -> float:
-    return metric if isinstance(metric, float) else metric[0]
+    return f"{text}<small>{metric[1]:.3f}–{metric[2]:.3f}</small>" if isinstance(metric, list) else text
 
 
 def _moved(one: Candidate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from textwrap import wrap
 
@@ -18,11 +19,9 @@ from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.config import Recipe
 from training.protocols import Split
-from training.table import results_table
-from twotower.findings import Findings, recipe_words
+from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.story import LABEL, Candidate, Story
 
-COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")
 SHOWN = 10  # candidates of a person
 KEPT = "\N{NO-BREAK SPACE}"
 WIDTH = 100  # where standard output is no terminal
@@ -66,9 +65,7 @@ class Screen:
         self._head(f"Films near {findings.film}")
         self._films(findings.catalog, findings.similar)
         self._head("How well, beside others")
-        table = results_table(findings.rows, metrics=COLUMNS)
-        table.columns = [column for column in table.columns if column.header != "split"]  # there is one only
-        self._console.print(table)
+        self._methods(findings)
         self._say(
             f"[dim]{len(findings.split.test):,} people, small figures: 95 % intervals over people. "
             "recall@100: how often the film is among the 100 candidates that re-ranking sees. "
@@ -85,6 +82,13 @@ class Screen:
         self._head("Try next")
         for command in commands:
             self._console.print(_broken(command), markup=False, soft_wrap=True)
+
+    def _methods(self, findings: Findings) -> None:
+        table = _table("method", *COLUMNS, right=range(1, 1 + len(COLUMNS)))
+        best = findings.best()
+        for row in findings.rows:
+            table.add_row(row["method"], *(_figures(row["metrics"][name], best[name]) for name in COLUMNS))
+        self._console.print(table)
 
     def _story(self, story: Story) -> None:
         self._head(f"One person: user {story.user}, {story.about}")
@@ -122,7 +126,14 @@ def stars(rating: float | None) -> str:
     return "–" if rating is None else f"{rating:.1f}★"
 
 
-def _table(*names: str, right: tuple[int, ...]) -> Table:
+def _figures(metric: list[float] | float, best: float) -> str:
+    """A figure, bold where it is the best one, with its interval below."""
+    value = value_of(metric)
+    text = f"[bold]{value:.3f}[/]" if value == best else f"{value:.3f}"
+    return f"{text}\n[dim]{metric[1]:.3f}–{metric[2]:.3f}[/]" if isinstance(metric, list) else text
+
+
+def _table(*names: str, right: Collection[int]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(names):
         table.add_column(name, justify="right" if number in right else "left")

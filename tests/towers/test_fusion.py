@@ -13,12 +13,12 @@ A, B = torch.tensor([[3.0, 0.0], [3.0, 0.0], [3.0, 0.0]]), torch.tensor([[0.0, 4
 
 
 def test_present_parts_are_summed_and_scaled() -> None:
-    fused = MaskedFusion(("a", "b"))({"a": (A, None), "b": (B, torch.tensor([True, False, False]))})
+    fused = MaskedFusion({"a": 1.0, "b": 1.0})({"a": (A, None), "b": (B, torch.tensor([True, False, False]))})
     torch.testing.assert_close(fused, torch.tensor([[0.6, 0.8], [1.0, 0.0], [1.0, 0.0]]))
 
 
 def test_gates_weigh_the_parts() -> None:
-    fusion = MaskedFusion(("a", "b"))
+    fusion = MaskedFusion({"a": 1.0, "b": 1.0})
     with torch.no_grad():
         fusion.gates["a"].fill_(math.log(math.exp(2) - 1))  # softplus of it is two
     fused = fusion({"a": (A[:1], None), "b": (B[:1], None)})
@@ -27,7 +27,7 @@ def test_gates_weigh_the_parts() -> None:
 
 def test_a_missing_part_is_not_content() -> None:
     """Whatever stands in its place, NaN included, is not looked at and gets no gradient."""
-    fusion = MaskedFusion(("a", "b"))
+    fusion = MaskedFusion({"a": 1.0, "b": 1.0})
     mask = torch.tensor([False])
     rubbish = torch.full((1, 2), float("nan"), requires_grad=True)
     here = torch.tensor([[3.0, 1.0]], requires_grad=True)
@@ -42,17 +42,17 @@ def test_a_missing_part_is_not_content() -> None:
 
 
 def test_where_nothing_is_present_the_result_is_zero() -> None:
-    fused = MaskedFusion(("a", "b"))({"b": (B, torch.tensor([False, True, False]))})
+    fused = MaskedFusion({"a": 1.0, "b": 1.0})({"b": (B, torch.tensor([False, True, False]))})
     torch.testing.assert_close(fused.norm(dim=1), torch.tensor([0.0, 1.0, 0.0]))
 
 
 def test_no_parts_at_all_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="no parts"):
-        MaskedFusion(("a",))({})
+        MaskedFusion({"a": 1.0})({})
 
 
 def test_gradients() -> None:
-    fusion = MaskedFusion(("a", "b")).double()
+    fusion = MaskedFusion({"a": 1.0, "b": 1.0}).double()
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(3, 4, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(2))
     mask = torch.tensor([True, False, True])

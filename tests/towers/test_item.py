@@ -34,22 +34,6 @@ def test_content_that_is_not_there_is_not_looked_at(tower: ItemTower) -> None:
     torch.testing.assert_close(tower(content, torch.tensor([False]), torch.tensor([1]))[0], unit(tower.id.weight[1]))
 
 
-def test_the_centre_is_that_of_items_with_text(tower: ItemTower) -> None:
-    content = torch.tensor([[1.0, 0, 0, 0, 4], [3.0, 0, 0, 0, 4], [99, 99, 99, 99, 99]])
-    tower.fit_centre(content, torch.tensor([True, True, False]))
-    assert tower.centre.tolist() == [2, 0, 0, 0, 4]
-    assert tower.scale.item() == 1.0  # both lie at distance one
-    tower.fit_centre(10 * content, torch.tensor([True, True, False]))
-    assert tower.scale.item() == pytest.approx(0.1)
-    vectors = tower(10 * content, torch.tensor([True, True, False]), torch.full((3,), -1))
-    torch.testing.assert_close(vectors[0], unit(tower.text(torch.tensor([-1.0, 0, 0, 0, 0]))))
-
-
-def test_without_any_text_the_centre_stays(tower: ItemTower) -> None:
-    tower.fit_centre(torch.randn(2, 5), torch.tensor([False, False]))
-    assert tower.centre.tolist() == [0] * 5
-
-
 def test_own_vectors_are_dropped_only_where_there_is_text(tower: ItemTower) -> None:
     tower.train()
     tower.text.eval()

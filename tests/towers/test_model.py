@@ -52,7 +52,7 @@ def make(folder: Path, ids: tuple[int, ...] = (13, 11), template: str = "{title}
         for name, weight in model.named_parameters():
             if weight.requires_grad and ".encoder." not in name:
                 weight.normal_(std=0.3)
-        model.item.centre.normal_()
+        model.item.text.centre.normal_()
         model.rating.weight.fill_(0.7)
     return model.eval()
 
@@ -198,7 +198,7 @@ def test_the_space_is_the_item_side_alone(tiny_bert: Path) -> None:
     assert change(model.user.sequence.positions) == (False, True)
     assert change(next(model.user.text.encoder.layers[1].parameters())) == (False, True)
     assert change(model.item.id.weight) == (True, True)
-    assert change(model.item.centre) == (True, True)
+    assert change(model.item.text.centre) == (True, True)
     assert change(next(model.encoder.layers[1].parameters())) == (True, True)
     assert make(tiny_bert, ids=(11, 13)).space != make(tiny_bert).space
     assert make(tiny_bert, template="a {title}").space != make(tiny_bert).space

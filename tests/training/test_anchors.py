@@ -35,7 +35,7 @@ def make(
 ) -> tuple[Anchors, TextReader, HistoryText]:
     torch.manual_seed(0)
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
-    reader = TextReader(config=TextReaderConfig(tune=tune), encoder=encoder, dimension=8)
+    reader = TextReader(config=TextReaderConfig(tune=tune), encoder=encoder, hidden=8, dimension=8)
     text = HistoryText(config=HistoryTextConfig(budget=32), items=ITEMS, tokenize=encoder.tokenize)
     rng = np.random.default_rng(0)
     return Anchors(histories=histories, reader=reader, text=text, each=3, budget=budget, rng=rng), reader, text

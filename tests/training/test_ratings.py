@@ -15,9 +15,10 @@ from towers.history import Histories
 from towers.ids import IdList
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
+from towers.user import Memory
 from training import ratings
 from training.protocols import Questions
-from training.ratings import choose_weight, fit_ratings
+from training.ratings import fit_ratings
 
 ITEMS, PEOPLE, EACH = 24, 80, 12
 
@@ -34,6 +35,10 @@ def make(tiny_bert: Path, **rating: Any) -> TwoTower:
     )
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
     return TwoTower(config=config, encoder=encoder, ids=IdList(range(ITEMS)), template="{title}").eval()
+
+
+def remembered(model: TwoTower, catalog: Catalog) -> Memory:
+    return model.memory(catalog, model.embed_items(catalog))
 
 
 def log(rating_of: Any) -> tuple[Histories, Questions]:
@@ -58,11 +63,12 @@ def noise(rng: np.random.Generator, people: np.ndarray, items: np.ndarray) -> np
 
 
 def test_it_learns_items_and_people(tiny_bert: Path, catalog: Catalog) -> None:
-    model, report = make(tiny_bert), {}
-    histories, questions = log(additive)
-    fit_ratings(model, catalog, histories, questions, 0, report)
-    assert report["rmse"] < 0.06  # item levels alone leave 0.17, the mean 0.21
-    memory = model.memory(catalog, model.embed_items(catalog))
+    model = make(tiny_bert)
+    histories, _ = log(additive)
+    memory = remembered(model, catalog)
+    error = fit_ratings(model, memory, histories, 0)
+    assert error is not None
+    assert error < 0.06  # item levels alone leave 0.17, the mean 0.21
     rows = np.tile(np.arange(ITEMS), (PEOPLE, 1))
     predicted = model.rate(histories, memory, rows)
     truth = additive(np.random.default_rng(), np.arange(PEOPLE)[:, None], rows)
@@ -73,16 +79,17 @@ def test_it_learns_items_and_people(tiny_bert: Path, catalog: Catalog) -> None:
 
 def test_nobody_is_predicted_from_the_answer(tiny_bert: Path, catalog: Catalog) -> None:
     """Of pure noise (its deviation is 0.289) nothing can be learned but its mean."""
-    model, report = make(tiny_bert), {}
-    fit_ratings(model, catalog, *log(noise), 0, report)
-    assert 0.26 < report["rmse"] < 0.32
+    model = make(tiny_bert)
+    error = fit_ratings(model, remembered(model, catalog), log(noise)[0], 0)
+    assert error is not None
+    assert 0.26 < error < 0.32
 
 
 def test_a_log_without_ratings_leaves_the_head_out(tiny_bert: Path, catalog: Catalog) -> None:
-    model, report = make(tiny_bert), {}
+    model = make(tiny_bert)
     before = model.fingerprint
-    fit_ratings(model, catalog, *log(lambda rng, people, items: np.full(len(items), np.nan)), 0, report)
-    assert report == {"skipped": "the log has no ratings"}
+    unrated, _ = log(lambda rng, people, items: np.full(len(items), np.nan))
+    assert fit_ratings(model, remembered(model, catalog), unrated, 0) is None
     assert model.fingerprint == before
     assert model.rating.weight == 0
 
@@ -90,26 +97,8 @@ def test_a_log_without_ratings_leaves_the_head_out(tiny_bert: Path, catalog: Cat
 def test_the_towers_stay_as_they_are(tiny_bert: Path, catalog: Catalog) -> None:
     model = make(tiny_bert)
     before = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("rating.")}
-    fit_ratings(model, catalog, *log(additive), 0, {})
+    fit_ratings(model, remembered(model, catalog), log(additive)[0], 0)
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
-
-
-def test_the_weight_is_the_one_that_ranks_best(
-    tiny_bert: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Told the answer, more weight is better; told its opposite, none is best."""
-    model = make(tiny_bert)
-    _, questions = log(additive)
-    memory = model.memory(catalog, model.embed_items(catalog))
-    for sign, best in ((1.0, 4.0), (-1.0, 0.0)):
-
-        def told(histories: Histories, memory: Any, rows: np.ndarray, sign: float = sign) -> np.ndarray:
-            return sign * (rows == questions.targets.items[:, None]).astype(np.float32)
-
-        monkeypatch.setattr(model, "rate", told)
-        report = choose_weight(model, memory, questions)
-        assert report["weight"] == model.rating.weight.item() == best
-        assert report["ndcg@20"][str(best)] == max(report["ndcg@20"].values())
 
 
 def test_clicks_find_what_people_take(tiny_bert: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,10 +108,9 @@ def test_clicks_find_what_people_take(tiny_bert: Path, catalog: Catalog, monkeyp
     crowd = np.arange(PEOPLE) % 2
     own = np.stack([rng.permutation(ITEMS // 2) + ITEMS // 2 * side for side in crowd])
     past = Histories(np.arange(PEOPLE + 1) * 6, own[:, :6].reshape(-1))
-    questions = Questions(np.arange(PEOPLE), past, Histories(np.arange(PEOPLE + 1), own[:, 6]))
     model = make(tiny_bert, objective="click")
-    fit_ratings(model, catalog, past, questions, 0, {})
-    memory = model.memory(catalog, model.embed_items(catalog))
+    memory = remembered(model, catalog)
+    fit_ratings(model, memory, past, 0)
     said = model.rate(past, memory, np.stack([own[:, 6], (own[:, 6] + ITEMS // 2) % ITEMS], 1))
     assert np.isfinite(said).all()
     assert (said[:, 0] > said[:, 1]).mean() > 0.95

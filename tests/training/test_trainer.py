@@ -24,8 +24,9 @@ from towers.text import TextEncoder
 from training.baselines import MostPopular
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
-from training.loop import Report, parameter_groups
+from training.loop import Report
 from training.metrics import popularity_groups
+from training.optimizer import parameter_groups
 from training.protocols import Questions, leave_one_out
 from training.ranker import IndexRanker
 from training.trainer import fit, new_model, train, without_targets
@@ -108,7 +109,9 @@ def test_both_readers_learn_the_rule(world: World, tmp_path: Path) -> None:
     entry = report.epochs[-1]
     parts = entry["sequence"] + entry["text"] + entry["fused"] + 0.2 * entry["sentence"]
     assert entry["loss"] == pytest.approx(parts, abs=1e-4)
-    assert report.rating == {"skipped": "the log has no ratings"}
+    assert report.rating_error is None
+    assert report.reranking is None
+    assert report.fusion is not None
 
     # what was saved is what was returned, and TensorBoard has its folder beside it
     loaded = TwoTower.load(out)
@@ -120,18 +123,36 @@ def test_both_readers_learn_the_rule(world: World, tmp_path: Path) -> None:
     assert not list(out.rglob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize(("user", "candidates"), [({"text": False}, {1, 2, 3, 4}), ({"sequence": SEQUENCE}, {3, 4})])
-def test_the_model_is_the_one_that_validated_best(world: World, user: dict[str, Any], candidates: set[int]) -> None:
-    """Of the epochs that trained all of it: while the text reader is raw, there is no whole model to keep."""
+@pytest.mark.parametrize(
+    ("user", "validated", "kept"), [({"text": False}, [1, 2, 3, 4], [1, 2, 3, 4]), (None, [1, 2, 4], [4])]
+)
+def test_the_model_is_the_one_that_validated_best(
+    world: World, user: dict[str, Any] | None, validated: list[int], kept: list[int]
+) -> None:
+    """The text reader joins the best of the first phase, and the end of its own schedule counts."""
     split = leave_one_out(world.log.histories(world.catalog)[1])
-    recipe = world.recipe(user, epochs=4, text_epochs=2, evaluate_every=1)
+    recipe = world.recipe(user or {"sequence": SEQUENCE}, epochs=4, text_epochs=2, evaluate_every=1)
     model, report, _ = trained(world, recipe)
-    assert [entry["epoch"] for entry in report.epochs] == [1, 2, 3, 4]
-    reached = {entry["epoch"]: entry["ndcg@20"] for entry in report.epochs if entry["epoch"] in candidates}
+    assert [entry["epoch"] for entry in report.epochs] == validated
+    reached = {entry["epoch"]: entry["ndcg@20"] for entry in report.epochs if entry["epoch"] in kept}
     assert reached[report.best_epoch] == max(reached.values())
     groups = popularity_groups(np.bincount(split.train.items, minlength=len(world.catalog)))
     again = evaluate(ranker(world, model), split.validation, groups=groups, ks=(20,), depth=20).metrics["ndcg@20"]
-    assert again[0] == pytest.approx(max(reached.values()), abs=1e-6)  # type: ignore[index]
+    chosen = max(report.fusion["ndcg@20"].values()) if report.fusion else max(reached.values())
+    assert again[0] == pytest.approx(chosen, abs=1e-6)  # type: ignore[index]
+
+
+def test_an_early_stop_of_the_first_phase_moves_the_schedule_on(world: World) -> None:
+    """The first epoch is the best of the first phase if the rate is far too high; then the text reader joins."""
+    recipe = world.recipe(
+        {"sequence": SEQUENCE}, epochs=12, text_epochs=2, evaluate_every=1, patience=1, rate=3.0, warmup=0.0
+    )
+    _, report, _ = trained(world, recipe)
+    epochs = [entry["epoch"] for entry in report.epochs]
+    assert epochs[-1] == report.best_epoch == 12
+    assert len(epochs) < 11
+    assert "text" in report.epochs[-1]
+    assert "text" not in report.epochs[-2]
 
 
 def test_a_sampled_softmax_learns_it_too(world: World) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from towers.catalog import Catalog
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
+from training.baselines import baseline_grids
 from training.evaluate import Result
 from training.metrics import bootstrap
 from training.ranker import IndexRanker
@@ -41,7 +42,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Iterator[Run]:
+def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
     """The whole demo, once."""
     catalog, log = movielens_100k()
     log = log.keep(log.table["user_id"].to_numpy() <= PEOPLE)
@@ -56,7 +57,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Iterator
         patch.setattr(demo, "movielens_100k", lambda **_: (catalog, log))
         patch.setattr(demo, "BASELINES", {"most-popular": {}, "item-knn": {"neighbours": 10, "shrink": 0}})
         findings = demo.run(out, progress=False, recipe=recipe)
-        yield Run(out, findings, said.getvalue())
+    return Run(out, findings, said.getvalue())
 
 
 def test_each_part_is_told_within_the_width_of_a_terminal(small: Run) -> None:
@@ -127,8 +128,6 @@ def test_a_command_reads_the_same_when_it_is_broken_into_lines() -> None:
     shown = _broken(command)
     assert shown.count("\\\n") >= 2
     assert "\N{NO-BREAK SPACE}" not in shown
-    import shlex
-
     assert shlex.split(shown.replace("\\\n", " ")) == command
     assert not any(line.rstrip(" \\").endswith(("--model", "--index", "--catalog")) for line in shown.splitlines())
 
@@ -174,8 +173,6 @@ def test_the_verdict_is_computed() -> None:
 
 
 def test_every_baseline_setting_is_one_that_the_benchmark_tries() -> None:
-    from training.baselines import baseline_grids
-
     for name, settings in demo.BASELINES.items():
         assert any(settings.items() <= candidate.settings.items() for candidate in baseline_grids()[name])
 

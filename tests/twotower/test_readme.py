@@ -25,7 +25,9 @@ def shop(tiny_bert, tmp_path_factory):
     films = [(f"i{n}", f"Film number {n}", 1950 + n, "Drama" if n % 2 else "Comedy") for n in range(40)]
     rows = "\n".join(f"{item},{title},{year},{genre}" for item, title, year, genre in films)
     (folder / "items.csv").write_text(f"item_id,title,year,genres\n{rows}\n")
-    events = [(f"u{u}", f"i{(u + 2 * n) % 40}", 1_700_000_000 + n, 1 + (u + n) % 5) for u in range(60) for n in range(9)]
+    events = [
+        (f"u{u}", f"i{(u + 2 * n) % 40}", 1_700_000_000 + n, 1 + (u + n) % 5) for u in range(60) for n in range(9)
+    ]
     rows = "\n".join(",".join(map(str, event)) for event in events)
     (folder / "interactions.csv").write_text(f"user_id,item_id,timestamp,rating\n{rows}\n")
     import polars as pl

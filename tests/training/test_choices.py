@@ -1,0 +1,92 @@
+"""What is chosen on validation data: the best of what is tried, and it is set in the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch.nn import functional as F
+
+from towers.catalog import Catalog
+from towers.history import Histories
+from towers.ids import IdList
+from towers.model import ModelConfig, TwoTower
+from towers.text import TextConfig, TextEncoder
+from towers.user import Memory
+from training.choices import GATES, choose_gate, choose_weight
+from training.protocols import Questions
+
+ITEMS, PEOPLE = 24, 30
+
+
+@pytest.fixture
+def catalog(own_cache: Path) -> Catalog:
+    return Catalog.read(pl.DataFrame({"item_id": range(ITEMS), "title": [f"night {n}" for n in range(ITEMS)]}))
+
+
+@pytest.fixture
+def questions() -> Questions:
+    rng = np.random.default_rng(0)
+    items = np.stack([rng.permutation(ITEMS)[:5] for _ in range(PEOPLE)])
+    past = Histories(np.arange(PEOPLE + 1) * 4, items[:, :4].reshape(-1))
+    return Questions(np.arange(PEOPLE), past, Histories(np.arange(PEOPLE + 1), items[:, 4]))
+
+
+def make(tiny_bert: Path, catalog: Catalog, text: Any) -> tuple[TwoTower, Memory]:
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate({"user": {"text": text}, "item": {"dimension": 8, "hidden": 8}})
+    encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
+    model = TwoTower(config=config, encoder=encoder, ids=IdList(range(ITEMS)), template="{title}").eval()
+    return model, model.memory(catalog, model.embed_items(catalog))
+
+
+def test_the_weight_is_the_one_that_ranks_best(
+    tiny_bert: Path, catalog: Catalog, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told the answer, more weight is better; told its opposite, none is best."""
+    model, memory = make(tiny_bert, catalog, False)
+    queries = model.encode(questions.histories, memory)
+    for sign, best in ((1.0, 4.0), (-1.0, 0.0)):
+
+        def told(histories: Histories, memory: Any, rows: np.ndarray, sign: float = sign) -> np.ndarray:
+            return sign * (rows == questions.targets.items[:, None]).astype(np.float32)
+
+        monkeypatch.setattr(model, "rate", told)
+        report = choose_weight(model, memory, questions, queries)
+        assert report["weight"] == model.rating.weight.item() == best
+        assert report["ndcg@20"][str(best)] == max(report["ndcg@20"].values())
+
+
+def test_the_gate_is_the_one_that_ranks_best(
+    tiny_bert: Path, catalog: Catalog, questions: Questions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text reader that knows the answer gets the largest gate, one that points away from it the smallest."""
+    model, memory = make(tiny_bert, catalog, True)
+    answers = {tuple(past): n for n, past in enumerate(questions.histories.items.reshape(PEOPLE, 4).tolist())}
+    for sign, best in ((1.0, max(GATES)), (-1.0, min(GATES))):
+
+        def readings(one: Histories, memory: Memory, sign: float = sign) -> tuple[torch.Tensor, torch.Tensor]:
+            person = answers[tuple(one.items.tolist())]
+            target = memory.vectors[questions.targets.items[person]][None]
+            noise = torch.randn(1, 8, generator=torch.Generator().manual_seed(person))
+            return F.normalize(noise, dim=1), sign * target
+
+        monkeypatch.setattr(model.user, "readings", readings)
+        queries, report = choose_gate(model, memory, questions)
+        assert report is not None
+        assert report["gate"] == best
+        assert model.user.fusion.gate("text").item() == pytest.approx(best, rel=1e-5)
+        assert report["ndcg@20"][str(best)] == max(report["ndcg@20"].values())
+        sequence, text = readings(questions.histories.take([3]), memory)
+        np.testing.assert_allclose(queries[3], F.normalize(sequence + best * text, dim=1)[0].numpy(), atol=1e-5)
+
+
+def test_one_reader_needs_no_gate(tiny_bert: Path, catalog: Catalog, questions: Questions) -> None:
+    model, memory = make(tiny_bert, catalog, False)
+    queries, report = choose_gate(model, memory, questions)
+    assert report is None
+    np.testing.assert_array_equal(queries, model.encode(questions.histories, memory))

@@ -1,0 +1,36 @@
+"""Which weights learn how fast: parameter groups and the learning rate over time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+
+from training.config import TrainConfig
+
+
+def rate_at(step: int, total: int, warmup: float) -> float:
+    """Share of the highest learning rate: a line up over ``warmup * total`` steps, a cosine down to a twentieth."""
+    warm = max(1, int(total * warmup))
+    if step < warm:
+        return max(0, step + 1) / warm
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not name.startswith("rating."):
+            key = (name.startswith("user.text."), ".encoder." in name, parameter.ndim >= 2)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.rate_pretrained if pretrained else config.rate,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "reads_text": reads_text,
+        }
+        for (reads_text, pretrained, decayed), parameters in groups.items()
+    ]
