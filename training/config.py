@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import tomllib
 from pathlib import Path
@@ -102,7 +103,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _explain(recipe: type[BaseModel], error: Any) -> str:
     where = [str(part) for part in error["loc"]]
     path = ".".join(where)
-    if error["type"] != "extra_forbidden":
+    if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{path}: {error['msg']}, got {error['input']!r}"
     valid = _valid_keys(recipe)
     near = difflib.get_close_matches(path, valid, 1, 0.5)
@@ -117,4 +118,6 @@ def _valid_keys(model: type[BaseModel], before: str = "") -> list[str]:
         for kind in inner:
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 keys += _valid_keys(kind, f"{before}{name}.")
+            elif dataclasses.is_dataclass(kind):
+                keys += [f"{before}{name}.{part.name}" for part in dataclasses.fields(kind)]
     return keys

@@ -35,6 +35,7 @@ FAMILIES = {  # a film belongs to the first that has one of its genres
 }
 NAMED = 30  # films whose title stands on the map
 HALF_LETTER = 3.6  # pixels
+MAP = (1050, 540)  # about its width and height in pixels on a wide screen
 
 
 def group_plot(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
@@ -69,11 +70,11 @@ def group_plot(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
         categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4], showgrid=False
     )
     most = max((row["metrics"][metric][2] for row in shown), default=1.0)
-    figure.update_xaxes(range=[0, 1.05 * most or 1.0], nticks=5)
+    figure.update_xaxes(range=[-0.04 * most, 1.05 * most] if most else [-0.04, 1], nticks=5)
     return figure
 
 
-def curve_plot(training: Report, text_from: int, names: dict[str, str], title: str) -> Figure:
+def curve_plot(training: Report, text_from: int, names: dict[str, str], title: str, *, rising: bool) -> Figure:
     """Values of each validated epoch as lines; the text reader's entry and the kept epoch are marked.
 
     Args:
@@ -81,6 +82,7 @@ def curve_plot(training: Report, text_from: int, names: dict[str, str], title: s
         text_from: first epoch in which the text reader trains.
         names: key in ``training.epochs`` → colour.
         title: above the picture.
+        rising: whether the lines rise, so that words stand below them.
     """
     figure = _figure(title, height=300, left=52, bottom=48)
     for name, colour in names.items():
@@ -97,13 +99,14 @@ def curve_plot(training: Report, text_from: int, names: dict[str, str], title: s
                 hovertemplate="epoch %{x}: %{y:.4f}",
             )
     last = training.epochs[-1]["epoch"]
-    _mark(figure, text_from - 0.5, "text reader joins", last, dash="dot", height=1.0)
-    _mark(figure, training.best_epoch, f"kept: epoch {training.best_epoch}", last, dash="solid", height=0.9)
+    upper, lower = (0.2, 0.09) if rising else (1.0, 0.89)
+    _mark(figure, text_from - 0.5, "text reader joins", last, dash="dot", height=upper)
+    _mark(figure, training.best_epoch, f"kept: epoch {training.best_epoch}", last, dash="solid", height=lower)
     figure.update_layout(
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
-    figure.update_xaxes(title="epoch", range=[0, last + 1])
+    figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, range=[0, last + 1])
     return figure
 
 
@@ -117,7 +120,7 @@ def map_plot(catalog: Catalog, places: np.ndarray, counts: np.ndarray) -> Figure
     """
     labels = [escaped(text) for text in catalog.texts(LABEL)]
     family = families(catalog)
-    figure = _figure("", height=680, left=4)
+    figure = _figure("", height=MAP[1] + 60, left=4)
     sizes = np.round(4 + 10 * np.sqrt(counts / max(counts.max(), 1)), 1)
     for number, (name, (_, colour)) in enumerate(FAMILIES.items()):
         rows = np.flatnonzero(family == number)
@@ -172,14 +175,14 @@ def _mark(figure: Figure, epoch: float, words: str, last: int, *, dash: str, hei
 
 
 def _spread(places: np.ndarray, counts: np.ndarray, titles: list[str]) -> list[int]:
-    """The most watched films whose titles do not lie over one another, at a width of about a thousand pixels."""
-    box = (places - places.min(axis=0)) / np.ptp(places, axis=0) * [1050, 620]
+    """The most watched films whose titles do not lie over one another on a wide screen."""
+    box = (places - places.min(axis=0)) / np.ptp(places, axis=0) * MAP
     chosen: list[int] = []
     for row in np.argsort(-counts, kind="stable"):
         width = [HALF_LETTER * (len(titles[row]) + len(titles[other])) + 8 for other in chosen]
         apart = np.abs(box[chosen] - box[row]) if chosen else np.empty((0, 2))
         edge = HALF_LETTER * len(titles[row])
-        inside = edge < box[row, 0] < 1050 - edge and box[row, 1] < 600
+        inside = edge < box[row, 0] < MAP[0] - edge and box[row, 1] < MAP[1] - 20
         if inside and ((apart[:, 0] > width) | (apart[:, 1] > 26)).all():
             chosen.append(int(row))
         if len(chosen) == NAMED:

@@ -80,7 +80,7 @@ def _opening(findings: Findings) -> str:
 <h1>twotower on MovieLens-100K</h1>
 <p class="lead">{people:,} people, {films:,} films, {events:,} ratings. Which film did each person watch last, given all
 they had watched before?</p>
-<p>{escape(findings.verdict)}</p>
+<p>{escape(findings.verdict).replace("95 %", "95&nbsp;%")}</p>
 </header>
 """
 
@@ -112,8 +112,8 @@ def _map(findings: Findings) -> str:
     figure = map_plot(findings.catalog, flat_map(findings.vectors), counts)
     return f"""<section id="films">
 <h2>The films as the item tower sees them</h2>
-<p class="note">Near points have near vectors (t-SNE of {findings.vectors.shape[1]} dimensions); the larger, the more
-often watched. Point at one for its title; a click on a genre hides it.</p>
+<p class="note">Near points have near vectors (t-SNE of {findings.vectors.shape[1]} dimensions); large ones are often
+watched. Point at one for its title; a click on a genre hides it.</p>
 {_picture("map", figure)}
 </section>
 """
@@ -158,8 +158,8 @@ def _questions(findings: Findings) -> str:
 def _training(findings: Findings) -> str:
     train = findings.recipe.train
     text_from = train.epochs - train.text_epochs + 1
-    loss = curve_plot(findings.training, text_from, CURVES, "losses")
-    metric = curve_plot(findings.training, text_from, {"ndcg@20": OURS}, "ndcg@20 on validation data")
+    loss = curve_plot(findings.training, text_from, CURVES, "losses", rising=False)
+    metric = curve_plot(findings.training, text_from, {"ndcg@20": OURS}, "ndcg@20 on validation data", rising=True)
     return f"""<section id="training">
 <h2>Training</h2>
 <div class="two">{_picture("loss", loss)}{_picture("validation", metric)}</div>

@@ -67,7 +67,7 @@ class Screen:
         self._head("How well, beside others")
         self._methods(findings)
         self._say(
-            f"[dim]{len(findings.split.test):,} people, small figures: 95 % intervals over people. "
+            f"[dim]Over {len(findings.split.test):,} people; below each figure its 95 % interval. "
             "recall@100: how often the film is among the 100 candidates that re-ranking sees. "
             "Settings of the baselines are those that `twotower bench movielens-100k` chose on validation data.[/]"
         )

@@ -20,6 +20,7 @@ from training.config import Recipe
     [
         ({"train": {"epoch": 3}}, "unknown key 'train.epoch', did you mean 'train.epochs'"),
         ({"itme": {}}, "unknown key 'itme', did you mean 'item'"),
+        ({"data": {"min_ratin": 0.5}}, "unknown key 'data.min_ratin', did you mean 'data.min_rating'"),
         ({"user": {"sequence": {"lenght": 9}}}, "did you mean 'user.sequence.length'"),
         ({"user": {"text": {"history": {"bugdet": 9}}}}, "did you mean 'user.text.history.budget'"),
         ({"train": {"epochs": 0}}, "train.epochs: Input should be greater than or equal to 1, got 0"),

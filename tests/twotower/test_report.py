@@ -158,7 +158,8 @@ def test_the_words_are_there(html: str) -> None:
     text = Page(html).text
     for words in (
         "twotower <wins>.",
-        "The text reader counts 0.2 beside 1 for the sequence reader. The weight of predicted ratings in re-ranking is 0",
+        "Chosen on validation data: The text reader counts 0.2 beside 1 for the sequence reader.",
+        "The weight of predicted ratings in re-ranking is 0, a miss",
         "a <slow> thriller",
         "Films near Film 1 (1950)",
         "4 epochs, the last 1 with the text reader; shorter than the recipe that ships (60 and 10); trained in 61 s",
