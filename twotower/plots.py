@@ -14,10 +14,11 @@ from twotower.story import LABEL
 try:
     from plotly.graph_objects import Figure
     from plotly.offline import get_plotlyjs
+    from sklearn.manifold import TSNE
 except ImportError as error:
-    raise MissingExtraError("pictures need plotly: pip install 'twotower[report]'") from error
+    raise MissingExtraError("pictures need plotly and scikit-learn: pip install 'twotower[report]'") from error
 
-__all__ = ["CURVES", "OURS", "Figure", "curve_plot", "get_plotlyjs", "group_plot", "map_plot"]
+__all__ = ["CURVES", "OURS", "Figure", "curve_plot", "get_plotlyjs", "group_plot", "map_plot", "places_of"]
 
 OURS, OTHERS = "#e8590c", "#868e96"
 CURVES = {"sequence": "#4e79a7", "text": "#b07aa1", "fused": OURS, "sentence": "#76b7b2"}
@@ -108,6 +109,12 @@ def curve_plot(training: Report, text_from: int, names: dict[str, str], title: s
     )
     figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, range=[0, last + 1])
     return figure
+
+
+def places_of(vectors: np.ndarray) -> np.ndarray:
+    """A place on a map for each item vector, float32 ``(N, 2)``, near ones together; always the same (t-SNE)."""
+    perplexity = min(30, (len(vectors) - 1) / 3)
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors)
 
 
 def map_plot(catalog: Catalog, places: np.ndarray, counts: np.ndarray) -> Figure:

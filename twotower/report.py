@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from indexing.projection import flat_map
 from serving.recommendations import Recommendations
 from towers.artefact import atomic_file
 from towers.catalog import Catalog
 from training.metrics import GROUPS
 from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.machine import machine
-from twotower.plots import CURVES, OURS, Figure, curve_plot, get_plotlyjs, group_plot, map_plot
+from twotower.plots import CURVES, OURS, Figure, curve_plot, get_plotlyjs, group_plot, map_plot, places_of
 from twotower.screen import stars
 from twotower.story import LABEL, Candidate, Story
 
@@ -109,7 +108,7 @@ picture has a scale of its own.</p>
 
 def _map(findings: Findings) -> str:
     counts = np.bincount(findings.split.train.items, minlength=len(findings.catalog))
-    figure = map_plot(findings.catalog, flat_map(findings.vectors), counts)
+    figure = map_plot(findings.catalog, places_of(findings.vectors), counts)
     return f"""<section id="films">
 <h2>The films as the item tower sees them</h2>
 <p class="note">Near points have near vectors (t-SNE of {findings.vectors.shape[1]} dimensions); large ones are often
