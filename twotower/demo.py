@@ -30,7 +30,8 @@ from towers.interactions import Interactions
 from towers.model import KIND, TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.evaluate import Result, evaluate
+from training.evaluate import Result, evaluate, score
+from training.loop import Report
 from training.metrics import paired_difference, popularity_groups
 from training.protocols import Split, leave_one_out
 from training.ranker import IndexRanker
@@ -120,25 +121,7 @@ def run(
     index = build_index(model, data.catalog, out=out / "index", kind=settings.index, progress=progress)
     results |= _measure_ours(data, model, index, progress)
 
-    question, picked = pick(data.split.test, results["twotower"])
-    asked = data.split.test.take(np.array([question]))
-    shop = Retriever(model, index, data.catalog, depth=DEPTH)
-    findings = Findings(
-        catalog=data.catalog,
-        log=data.log,
-        split=data.split,
-        recipe=settings,
-        training=training,
-        rows=[result.row(method=name, split=SPLIT, seed=settings.train.seed) for name, result in results.items()],
-        verdict=verdict(results),
-        story=tell(model, index, data.catalog, data.log, data.users, asked, picked=picked, depth=DEPTH),
-        words=SENTENCE,
-        described=shop.recommend(text=SENTENCE, k=8),
-        film=data.catalog.select(data.catalog.rows([FILM])).texts(LABEL)[0],
-        similar=shop.similar(FILM, k=8),
-        vectors=index.vectors,
-        seconds=time.perf_counter() - started,
-    )
+    findings = _findings(data, model, index, results, settings, training, started)
     screen.findings(findings)
     screen.written(out, _report(findings, out / "report.html"), commands(out))
     return findings
@@ -212,12 +195,42 @@ def _measure_baselines(data: Data, screen: Screen, progress: bool) -> dict[str, 
 
 def _measure_ours(data: Data, model: TwoTower, index: ItemIndex, progress: bool) -> dict[str, Result]:
     """The test questions by retrieval alone, and re-ranked."""
-    results = {}
-    for name, depth in {"twotower-retrieval": None, "twotower": DEPTH}.items():
-        ranker = IndexRanker(model, index, data.catalog, depth=depth)
-        with _busy(f"test questions: {name}", progress):
-            results[name] = evaluate(ranker, data.split.test, groups=data.groups, ks=(20,), depth=DEPTH)
-    return results
+    test, ranker = data.split.test, IndexRanker(model, index, data.catalog)
+    with _busy("test questions", progress):
+        found = ranker.retrieve(test.histories, DEPTH)
+        hits = {"twotower-retrieval": found, "twotower": ranker.rerank(found, test.histories)}
+    return {name: score(one.rows, test, groups=data.groups, ks=(20,), depth=DEPTH) for name, one in hits.items()}
+
+
+def _findings(
+    data: Data,
+    model: TwoTower,
+    index: ItemIndex,
+    results: dict[str, Result],
+    recipe: Recipe,
+    training: Report,
+    started: float,
+) -> Findings:
+    """Ask for one person, by words and by a film, and put all that is told together."""
+    number, picked = pick(data.split.test, results["twotower"])
+    question = data.split.test.take(np.array([number]))
+    shop = Retriever(model, index, data.catalog, depth=DEPTH)
+    return Findings(
+        catalog=data.catalog,
+        log=data.log,
+        split=data.split,
+        recipe=recipe,
+        training=training,
+        rows=[result.row(method=name, split=SPLIT, seed=recipe.train.seed) for name, result in results.items()],
+        verdict=verdict(results),
+        story=tell(model, index, data.catalog, data.log, data.users, question, picked=picked, depth=DEPTH),
+        words=SENTENCE,
+        described=shop.recommend(text=SENTENCE, k=8),
+        film=data.catalog.select(data.catalog.rows([FILM])).texts(LABEL)[0],
+        similar=shop.similar(FILM, k=8),
+        vectors=index.vectors,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _report(findings: Findings, path: Path) -> str:

@@ -115,6 +115,13 @@ def test_the_second_step_runs_no_frozen_layer(
     second, _ = step(anchors, histories)
     assert torch.equal(first.hidden, second.hidden)
 
+    # kept without the padding of the step that computed them: a step of short texts alone is narrow
+    alone = windows(histories, np.array([3]), 10, np.random.default_rng(1))
+    short = anchors.texts(alone, 3, np.random.default_rng(2), CPU)
+    assert short is not None
+    assert short.hidden.shape[:2] == short.mask.shape
+    assert short.mask.shape[1] == int(short.mask.sum(1).max()) < first.mask.shape[1]
+
 
 def test_frozen_layers_drop_nothing_out(tiny_bert: Path, histories: Histories) -> None:
     anchors, reader, _ = make(tiny_bert, histories, budget=0)

@@ -142,7 +142,7 @@ def test_without_plotly_the_demo_ends_and_says_so(small: Run, monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "twotower.plots", raising=False)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     assert demo._report(small.findings, tmp_path / "report.html") == (
-        "no page: pictures need plotly: pip install 'twotower[report]'"
+        "no page: pictures need plotly and scikit-learn: pip install 'twotower[report]'"
     )
     assert list(tmp_path.iterdir()) == []
 
