@@ -85,7 +85,7 @@ def test_nobody_is_predicted_from_the_answer(
     model = make(tiny_bert, dropout=0.0)
     error = fit_ratings(model, remembered(model, catalog), log(noise)[0], 0)
     assert error is not None
-    assert 0.26 < error < 0.32
+    assert 0.275 < error < 0.35  # with a leak it is 0.25
 
 
 def test_a_log_without_ratings_leaves_the_head_out(tiny_bert: Path, catalog: Catalog) -> None:

@@ -24,7 +24,7 @@ from towers.text import TextEncoder
 from training.baselines import MostPopular
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
-from training.loop import Report
+from training.loop import Report, Run
 from training.metrics import popularity_groups
 from training.optimizer import parameter_groups
 from training.protocols import Questions, leave_one_out
@@ -140,6 +140,22 @@ def test_the_model_is_the_one_that_validated_best(
     again = evaluate(ranker(world, model), split.validation, groups=groups, ks=(20,), depth=20).metrics["ndcg@20"]
     chosen = max(report.fusion["ndcg@20"].values()) if report.fusion else max(reached.values())
     assert again[0] == pytest.approx(chosen, abs=1e-6)  # type: ignore[index]
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def judge(run: Run) -> dict[str, float]:
+        """The second epoch is the best."""
+        seen.append(run.model.item.text.state_dict()["layers.0.weight"].clone())
+        return {"recall@20": 0.0, "ndcg@20": (0.1, 0.5, 0.4, 0.5, 0.3, 0.2)[len(seen) - 1]}
+
+    monkeypatch.setattr(Run, "validate", judge)
+    model, report, _ = trained(world, world.recipe({"text": False}, epochs=6, evaluate_every=1, patience=3))
+    assert len(seen) == 5
+    assert report.best_epoch == 2
+    kept = model.item.text.state_dict()["layers.0.weight"]
+    assert [torch.equal(kept, weights) for weights in seen] == [False, True, False, False, False]
 
 
 def test_an_early_stop_of_the_first_phase_moves_the_schedule_on(world: World) -> None:
