@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from towers.errors import InputError
 from towers.fusion import unit
 from towers.history import Histories
 
@@ -90,10 +91,15 @@ class SequenceReader(nn.Module):
     Args:
         config: sizes.
         dimension: length D of item vectors and of the result.
+
+    Raises:
+        InputError: the heads do not divide the dimension.
     """
 
     def __init__(self, *, config: SequenceConfig, dimension: int) -> None:
         super().__init__()
+        if dimension % config.heads:
+            raise InputError(f"user.sequence.heads is {config.heads}, which does not divide item.dimension {dimension}")
         self.config = config
         self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
         self.rating = nn.Linear(2, dimension) if config.ratings else None

@@ -97,7 +97,7 @@ class Run:
             model=model,
             items=items,
             known=Known(past, len(catalog)),
-            negatives=_negatives(self.config, counts),
+            negatives=_negatives(self.config, target_counts(past, len(catalog))),
             config=self.config,
         )
         self.per_epoch = math.ceil(len(self.people) / self.config.batch_people)
@@ -272,6 +272,13 @@ def _accelerator(out: Path | None) -> Accelerator:
     if out is not None:
         accelerator.init_trackers("tensorboard")
     return accelerator
+
+
+def target_counts(past: Histories, items: int) -> np.ndarray:
+    """How often each item is a target: every event but a person's first."""
+    later = np.ones(len(past.items), bool)
+    later[past.offsets[:-1][past.lengths > 0]] = False
+    return np.bincount(past.items[later], minlength=items)
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:

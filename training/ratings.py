@@ -45,6 +45,7 @@ def fit_ratings(model: TwoTower, memory: Memory, rated: Histories, seed: int) ->
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     held = rng.random(len(usable.items)) < 0.1
+    held[rng.integers(len(held))] = True  # at least one, also in a small log
     _start_at_mean(model, usable, clicks)
     error = _train_head(model, memory, usable, held, clicks, rng)
     model.eval()

@@ -107,7 +107,7 @@ def curve_plot(training: Report, text_from: int, names: dict[str, str], title: s
         showlegend=len(figure.data) > 1,
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
-    figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, range=[0, last + 1])
+    figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, ticklabelstandoff=6, range=[0, last + 1])
     return figure
 
 

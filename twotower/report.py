@@ -161,9 +161,23 @@ def _training(findings: Findings) -> str:
     metric = curve_plot(findings.training, text_from, {"ndcg@20": OURS}, "ndcg@20 on validation data", rising=True)
     return f"""<section id="training">
 <h2>Training</h2>
+<p class="note">{escape(_phases(findings))}</p>
 <div class="two">{_picture("loss", loss)}{_picture("validation", metric)}</div>
 </section>
 """
+
+
+def _phases(findings: Findings) -> str:
+    """How to read the curves."""
+    fusion = findings.training.fusion
+    if fusion is None:
+        return "The epoch with the best validation is kept."
+    reached = fusion["ndcg@20"][str(fusion["gate"])]
+    return (
+        "The sequence reader trains until it is at its best, then both readers for a fixed number of epochs, whose end "
+        "is kept. Only then it is chosen how much the text reader counts, which takes ndcg@20 on validation data from "
+        f"the last point of the curve to {reached:.3f}."
+    )
 
 
 def _facts(findings: Findings) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from towers.errors import InputError
 from towers.fusion import unit
 from towers.history import Histories
 from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader, gap_features
@@ -150,3 +151,8 @@ def test_queries_have_unit_norm_and_old_times_are_exact() -> None:
     queries = ours(VECTORS, SequenceBatch.of(late, 6))
     torch.testing.assert_close(queries.norm(dim=-1), torch.ones(1, 2))
     assert torch.equal(queries, ours(VECTORS, SequenceBatch.of(early, 6)))
+
+
+def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
+    with pytest.raises(InputError, match=r"user\.sequence\.heads is 3, which does not divide item\.dimension 8"):
+        SequenceReader(config=SequenceConfig(heads=3), dimension=8)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from towers.history import Histories
+from training.loop import target_counts
 from training.sampling import Known, Negatives, batches, draw_anchors, windows
 
 LENGTHS = (7, 0, 1, 2, 12, 3)
@@ -103,3 +104,8 @@ def test_every_item_is_drawn_as_often_as_expected() -> None:
     candidates, log_weight = Negatives(np.array([2, 1, 1, 0]), 40_000).draw(targets, generator)
     assert candidates.tolist() == [0, 1, 2, 3]
     assert log_weight.exp().tolist() == pytest.approx([1.0] * 4, abs=0.05)
+
+
+def test_targets_are_all_events_but_the_first_of_each_person() -> None:
+    past = Histories.of([[1, 2, 1], [], [2], [0, 2]])
+    assert target_counts(past, 4).tolist() == [0, 1, 2, 0]
