@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     cache_bytes: int = Field(default=1_000_000_000, ge=0)
     """Most memory for the outputs of the text reader's frozen layers; what does not fit is computed again."""
     sentences: int = Field(default=128, ge=0)
-    """Sentence → item pairs in a step, while the text reader trains."""
+    """Sentence → item pairs in a step; before the text reader joins, the frozen encoder reads them."""
     sentence_weight: float = Field(default=0.2, ge=0)
     """Weight of the sentence loss beside the contrastive loss of the readers."""
     rate: float = Field(default=2e-3, gt=0)
@@ -54,7 +54,7 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(default=5, ge=1)
     """Epochs between two validations."""
     patience: int = Field(default=4, ge=1)
-    """Validations without a better result after which training stops."""
+    """Validations without a better result after which training stops; with two readers, after which the second joins."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
 
