@@ -54,7 +54,7 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(default=5, ge=1)
     """Epochs between two validations."""
     patience: int = Field(default=4, ge=1)
-    """Validations without a better result after which training stops; with two readers, after which the second joins."""
+    """Validations without a better result after which training stops, or the text reader joins."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
 
