@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Report:
 
     Args:
         epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
-        best_epoch: epoch whose weights were kept.
+        best_epochs: epoch whose weights were kept, of each phase.
         seconds: of the whole training.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
@@ -53,17 +54,23 @@ class Report:
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
+    best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
     fusion: dict[str, Any] | None = None
     rating_error: float | None = None
     reranking: dict[str, Any] | None = None
 
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the weights that were kept at the end."""
+        return self.best_epochs[-1]
+
 
 class Run:
     """One training run; `go` does it.
 
-    Args: as in `fit`; `counts` are the training events of each item.
+    Args: as in `fit`; `counts` are the training events of each item. Without `validation` nothing is chosen, and
+        each phase ends at the epoch of `until`.
     """
 
     def __init__(
@@ -71,13 +78,15 @@ class Run:
         model: TwoTower,
         catalog: Catalog,
         past: Histories,
-        validation: Questions,
+        validation: Questions | None,
         counts: np.ndarray,
         recipe: Recipe,
         out: Path | None,
         progress: bool,
+        until: Sequence[int] = (),
     ) -> None:
         self.model, self.catalog, self.past, self.validation, self.recipe = model, catalog, past, validation, recipe
+        self.until = until
         self.config: TrainConfig = recipe.train
         self.skipped = 0  # steps that an early stop of the first phase left out
         self.people = np.flatnonzero(past.lengths >= 2)
@@ -119,26 +128,28 @@ class Run:
         Two readers are trained in two phases: the sequence reader until it is at its best, then both for a fixed
         number of epochs, whose end counts.
         """
-        report, epochs = Report(), self.config.epochs
+        report, epochs, every = Report(), self.config.epochs, self.config.evaluate_every
         with self.show:
             if self._text_from > 1:
-                self._phase(range(1, self._text_from), self.config.evaluate_every, report)
+                self._phase(range(1, self._text_from), every, report)
                 self._join()
                 self._phase(range(self._text_from, epochs + 1), epochs, report)
             else:
-                self._phase(range(1, epochs + 1), self.config.evaluate_every, report)
+                self._phase(range(1, epochs + 1), every, report)
         self.accelerator.end_training()
         self.model.user.reads_text = self.model.user.text is not None
         return report
 
     def _phase(self, epochs: range, every: int, report: Report) -> None:
         """Train, validate every few epochs and at the end, stop early, go back to the best weights."""
-        best, best_value, waited = None, -1.0, 0
+        if self.validation is None:
+            epochs = range(epochs.start, self.until[len(report.best_epochs)] + 1)
+        best, best_epoch, best_value, waited = None, epochs[-1], -1.0, 0
         for epoch in epochs:
             losses = self._epoch(epoch)
-            if epoch % every and epoch != epochs[-1]:
+            if self.validation is None or (epoch % every and epoch != epochs[-1]):
                 continue
-            metrics = self.validate()
+            metrics = self.validate(self.validation)
             seconds = round(time.perf_counter() - self.started, 1)
             report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
             self.accelerator.log({**losses, **metrics}, step=epoch)
@@ -146,9 +157,10 @@ class Run:
             waited += 1
             if metrics[METRIC] > best_value:
                 best_value, waited = metrics[METRIC], 0
-                best, report.best_epoch = trained_state(self.model), epoch
+                best, best_epoch = trained_state(self.model), epoch
             if waited >= self.config.patience:
                 break
+        report.best_epochs.append(best_epoch)
         if best is not None:
             self.model.load_state_dict(best, strict=False)
 
@@ -158,12 +170,12 @@ class Run:
         self.model.user.text.start_from(self.model.item.text)
         self.skipped = self.per_epoch * (self._text_from - 1) - self.schedule.scheduler.last_epoch
 
-    def validate(self) -> dict[str, float]:
-        """Recall@20 and NDCG@20 on the validation questions, through the index that will serve."""
+    def validate(self, questions: Questions) -> dict[str, float]:
+        """Recall@20 and NDCG@20 on validation questions, through the index that will serve."""
         vectors = self.model.embed_items(self.catalog)
         index = ItemIndex.from_arrays(self.catalog.ids, vectors, kind=self.recipe.index, space=self.model.space)
         ranker = IndexRanker(self.model, index, self.catalog)
-        result = evaluate(ranker, self.validation, groups=self.groups, ks=(20,), depth=20)
+        result = evaluate(ranker, questions, groups=self.groups, ks=(20,), depth=20)
         return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
 
     @property

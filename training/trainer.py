@@ -113,6 +113,34 @@ def fit(
     return model, report
 
 
+def refit(
+    catalog: Catalog, past: Histories, recipe: Recipe, chosen: Report, *, rated: Histories | None = None
+) -> TwoTower:
+    """Train anew on more events, with all that an earlier `fit` chose: epochs, the gate and the re-ranking weight.
+
+    Args:
+        catalog, past, rated: as in `fit`, `past` usually with the validation events.
+        recipe: the same as then.
+        chosen: what `fit` reported.
+
+    Returns:
+        The model in evaluation mode.
+    """
+    set_seed(recipe.train.seed)
+    counts = np.bincount(past.items, minlength=len(catalog))
+    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    Run(model, catalog, past, None, counts, recipe, None, False, until=chosen.best_epochs).go()
+    model.eval()
+    if chosen.fusion is not None:
+        model.user.fusion.set_gate("sequence", 1.0)
+        model.user.fusion.set_gate("text", chosen.fusion["gate"])
+    if chosen.reranking is not None:
+        memory = model.memory(catalog, model.embed_items(catalog))
+        fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
+        model.rating.weight.fill_(chosen.reranking["weight"])
+    return model
+
+
 def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder) -> TwoTower:
     """An untrained model whose frequent items have vectors of their own."""
     frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)

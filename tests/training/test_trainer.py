@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from training.metrics import popularity_groups
 from training.optimizer import parameter_groups
 from training.protocols import Questions, leave_one_out
 from training.ranker import IndexRanker
-from training.trainer import fit, new_model, train, without_targets
+from training.trainer import fit, new_model, refit, train, without_targets
 
 GROUPS, SIZE, PEOPLE, STEPS = ("piano", "violin", "engine", "motor", "rain"), 8, 80, 6
 SEQUENCE = {"dropout": 0.0, "input_dropout": 0.0}  # a rule without exceptions
@@ -118,7 +118,7 @@ def test_both_readers_learn_the_rule(world: World, tmp_path: Path) -> None:
     assert loaded.fingerprint == model.fingerprint
     manifest = json.loads((out / MANIFEST).read_text())
     assert Recipe.read(manifest["recipe"]) == world.recipe()
-    assert manifest["training"]["best_epoch"] == report.best_epoch
+    assert manifest["training"]["best_epochs"] == report.best_epochs
     assert list(out.parent.rglob("events.out.tfevents.*"))
     assert not list(out.rglob("events.out.tfevents.*"))
 
@@ -145,7 +145,7 @@ def test_the_model_is_the_one_that_validated_best(
 def test_the_best_weights_are_kept_and_patience_ends_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 
-    def judge(run: Run) -> dict[str, float]:
+    def judge(run: Run, _: Questions) -> dict[str, float]:
         """The second epoch is the best."""
         seen.append(run.model.item.text.state_dict()["layers.0.weight"].clone())
         return {"recall@20": 0.0, "ndcg@20": (0.1, 0.5, 0.4, 0.5, 0.3, 0.2)[len(seen) - 1]}
@@ -156,6 +156,27 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(world: World, monke
     assert report.best_epoch == 2
     kept = model.item.text.state_dict()["layers.0.weight"]
     assert [torch.equal(kept, weights) for weights in seen] == [False, True, False, False, False]
+
+
+def test_a_refit_does_what_was_chosen(world: World) -> None:
+    """On the same events it ends with the same weights, with no validation on the way."""
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    recipe = world.recipe({"text": False}, epochs=5, evaluate_every=1, patience=1, rate=3e-2, warmup=0.0)
+    model, chosen, _ = trained(world, recipe)
+    assert 1 <= chosen.best_epoch < len(chosen.epochs)  # later epochs were tried and given up
+    again = refit(world.catalog, split.train, recipe, chosen)
+    assert again.fingerprint == model.fingerprint
+
+
+def test_a_refit_keeps_the_gate(world: World) -> None:
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    recipe = world.recipe({"sequence": SEQUENCE}, epochs=4, text_epochs=2, evaluate_every=1)
+    _, chosen, _ = trained(world, recipe)
+    assert chosen.fusion is not None
+    for gate in (0.05, 0.6):
+        again = refit(world.catalog, split.train, recipe, replace(chosen, fusion={**chosen.fusion, "gate": gate}))
+        assert float(again.user.fusion.gate("text").detach()) == pytest.approx(gate)
+    assert again.user.reads_text
 
 
 def test_an_early_stop_of_the_first_phase_moves_the_schedule_on(world: World) -> None:

@@ -57,7 +57,7 @@ def findings() -> Findings:
         recipe=Recipe.read({"train": {"epochs": 4, "text_epochs": 1, "seed": 7}}),
         training=Report(
             epochs=epochs,
-            best_epoch=4,
+            best_epochs=[4],
             seconds=61.0,
             fusion={"gate": 0.2, "ndcg@20": {"0.1": 0.05, "0.2": 0.0617}},
             reranking={"weight": 0.0},
