@@ -17,6 +17,7 @@ from towers.catalog import Catalog
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
+from towers.words import Words
 from training.baselines import baseline_grids, tune
 from training.config import Recipe
 from training.evaluate import Result, evaluate, score
@@ -43,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "description-query": {
         "item": {"template": TEMPLATE + "[. {description}]"},
         "user": {"text": {"history": {"template": "{title}[, {genres}]"}}},
-        "train": {"epochs": 40, "sentences": 256, "sentence_weight": 1.0, "anchors_per_step": 1},
+        "train": {"epochs": 40, "sentences": 128, "sentence_weight": 1.0, "anchors_per_step": 1},
     },
     "ratings": {"item": {"template": TEMPLATE}, "user": {"text": False}},
 }
@@ -110,6 +111,7 @@ def _fit(outcome: Outcome, catalog: Catalog, split: Split) -> TwoTower:
         "best_epoch": report.best_epoch,
         "curve": report.epochs,
         "fusion": report.fusion,
+        "words": report.words,
         "reranking": report.reranking,
         "recipe": recipe.model_dump(mode="json"),
         "ties": split.ties,
@@ -155,8 +157,13 @@ def _text_rows(outcome: Outcome, catalog: Catalog, model: TwoTower, questions: T
     memory = model.memory(catalog, vectors)
     nothing = Histories.of([[] for _ in questions.sentences])
     texts = catalog.texts(model.template)
+    assert model.user.text is not None
+    words = Words(texts)
+    cosines = model.encode(nothing, memory, questions.sentences) @ vectors.T
+    shares = np.stack([words.shares(sentence) for sentence in questions.sentences])
     scores = {
-        "twotower": model.encode(nothing, memory, questions.sentences) @ vectors.T,
+        "twotower": cosines + float(model.user.text.words) * shares,
+        "twotower-vector": cosines,
         "bm25": bm25_scores(texts, questions.sentences),
         "frozen-text": frozen_scores(model.encoder, texts, questions.sentences),
     }

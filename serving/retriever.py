@@ -17,6 +17,7 @@ from towers.errors import ArtefactError, InputError
 from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
+from towers.words import Words
 
 
 class Retriever:
@@ -80,7 +81,7 @@ class Retriever:
             user: somebody in the log.
             history: items that somebody met, oldest first; unknown ones are set aside and named in the answer.
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
-                the history's text.
+                the history's text. Items that have its very words gain by them.
             k: how many, at least 1; the answer is shorter where fewer are left.
 
         Raises:
@@ -91,6 +92,8 @@ class Retriever:
         person = self._person(user, history, text)
         queries = self._model.encode(person.history, self._memory, [text])
         hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen])
+        if text is not None:
+            hits = self._add_words(hits, queries[0], text, person.seen)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
@@ -146,6 +149,23 @@ class Retriever:
         """Hits in catalog rows, at most as many as there are items."""
         hits = self._index.search(queries, min(k, len(self._index)), exclude=[np.concatenate([seen, self._gone])])
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
+
+    def _add_words(self, hits: Hits, query: np.ndarray, text: str, seen: np.ndarray) -> Hits:
+        """As many hits, from the nearest and those that have most of the sentence's words, by the sum of both."""
+        assert self._model.user.text is not None
+        shares = self._words.shares(text)
+        open_to = self._has_vector & (shares > 0)
+        open_to[seen] = False
+        worded = Hits.top(np.where(open_to, shares, -np.inf)[None], hits.k)
+        rows = np.union1d(hits.rows[hits.rows >= 0], worded.rows[worded.rows >= 0])
+        cosines = self._index.vectors[self._index_rows[rows]] @ query
+        best = Hits.top((cosines + float(self._model.user.text.words) * shares[rows])[None], hits.k)
+        return Hits(np.where(best.rows < 0, -1, rows[best.rows]), best.scores)
+
+    @cached_property
+    def _words(self) -> Words:
+        """Of what the items' texts say; made when first asked for."""
+        return Words(self._catalog.texts(self._model.template))
 
     def _items(self, final: Hits, found: Hits, ratings: np.ndarray | None) -> tuple[Recommendation, ...]:
         """The items of `final` with what was found out about them on the way."""

@@ -49,6 +49,15 @@ def parse(template: str) -> list[Part]:
     return parts
 
 
+def columns_of(template: str) -> list[str]:
+    """The columns that a template names, each once.
+
+    Raises:
+        InputError: a faulty template.
+    """
+    return list(dict.fromkeys(field for part in parse(template) for field in part.fields))
+
+
 def render(table: pa.Table, template: str, file: str) -> list[str]:
     """The template's text for each row; "" where none of its columns has a value.
 
@@ -56,7 +65,7 @@ def render(table: pa.Table, template: str, file: str) -> list[str]:
         InputError: a faulty template, a column that is not there, or one that has no text.
     """
     parts = parse(template)
-    fields = list(dict.fromkeys(field for part in parts for field in part.fields))
+    fields = columns_of(template)
     for field in fields:
         if field not in table.column_names:
             raise InputError(f"{file} {missing_name('column', field, table.column_names)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -37,9 +38,14 @@ class TextReader(nn.Module):
         hidden: width of the projection.
         dimension: length D of a query.
 
+    The buffer `words` says how much a sentence's words count beside its query (`towers.words`), in units of cosine; it
+    is chosen on validation data where items' texts have sentences to spare.
+
     Raises:
         InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for.
     """
+
+    words: Tensor
 
     def __init__(self, *, config: TextReaderConfig, encoder: TextEncoder, hidden: int, dimension: int) -> None:
         super().__init__()
@@ -53,6 +59,7 @@ class TextReader(nn.Module):
         self.project = TextProjection(
             text_dimension=encoder.dimension, hidden=hidden, dimension=dimension, dropout=config.dropout
         )
+        self.register_buffer("words", torch.tensor(1.0))  # all of a sentence found weighs like the nearest vector
 
     def start_from(self, item_side: TextProjection) -> None:
         """Begin where the item side is: a text is then near the items whose text is like it."""

@@ -1,4 +1,4 @@
-"""Two numbers that are chosen on validation data once the towers are trained."""
+"""Numbers that are chosen on validation data once the towers are trained."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from torch import Tensor
 from indexing.exact import exact_search
 from indexing.excluded import Excluded
 from indexing.hits import Hits
+from towers.catalog import Catalog
+from towers.history import Histories
 from towers.model import TwoTower
 from towers.user import Memory
+from towers.words import Words
+from training.held_out import Asked
 from training.metrics import matches, ndcg
 from training.protocols import Questions
 
 GATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+WORD_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 DEPTH = 100  # candidates that are re-ranked while the weight is chosen
 
 
@@ -68,6 +73,34 @@ def choose_weight(model: TwoTower, memory: Memory, validation: Questions, querie
     best = _best(reached)
     model.rating.weight.fill_(best)
     return {"weight": best, "ndcg@20": _as_json(reached)}
+
+
+def choose_words(model: TwoTower, catalog: Catalog, asked: Asked) -> dict[str, Any] | None:
+    """How much a sentence's words count beside its query, by NDCG@20; it is set in the model.
+
+    Args:
+        model: with a text reader.
+        catalog: items whose texts lack the sentences.
+        asked: those sentences.
+
+    Returns:
+        The weight and NDCG@20 for each one tried; None where there is no sentence, and the weight stays as it is.
+    """
+    if not asked.sentences:
+        return None
+    assert model.user.text is not None
+    vectors = model.embed_items(catalog)
+    memory, words = model.memory(catalog, vectors), Words(catalog.texts(model.template))
+    reached = dict.fromkeys(WORD_WEIGHTS, 0.0)
+    for row, sentence in zip(asked.rows, asked.sentences, strict=True):
+        cosines = model.encode(Histories.of([[]]), memory, [sentence]) @ vectors.T
+        shares, answer = words.shares(sentence), Histories.of([[int(row)]])
+        for weight in WORD_WEIGHTS:
+            rows = Hits.top(cosines + weight * shares, 20).rows
+            reached[weight] += float(ndcg(matches(rows, answer), answer.lengths, 20)[0]) / len(asked.rows)
+    best = _best(reached)
+    model.user.text.words.fill_(best)
+    return {"weight": best, "ndcg@20": _as_json(reached), "sentences": len(asked.rows)}
 
 
 def _stack(readings: Sequence[Tensor | None], memory: Memory) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from towers.errors import InputError, TwoTowerError
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.precision import bf16_is_fast
-from towers.template import parse
+from towers.template import columns_of
 from training.anchors import Anchors
 from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
@@ -49,6 +49,7 @@ class Report:
         best_epochs: epoch whose weights were kept, of each phase.
         seconds: of the whole training.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
+        words: how much a sentence's words count beside its query, and what was tried; None where it is the default.
         rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
         reranking: the weight of the rating head in re-ranking, and what was tried.
     """
@@ -57,6 +58,7 @@ class Report:
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
     fusion: dict[str, Any] | None = None
+    words: dict[str, Any] | None = None
     rating_error: float | None = None
     reranking: dict[str, Any] | None = None
 
@@ -301,5 +303,4 @@ def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:
 
 def _columns(catalog: Catalog, template: str) -> dict[str, list[str]]:
     """The columns that the template names, each as text."""
-    fields = [field for part in parse(template) for field in part.fields]
-    return {field: catalog.texts(f"[{{{field}}}]") for field in fields}
+    return {name: catalog.texts(f"[{{{name}}}]") for name in columns_of(template)}

@@ -54,6 +54,16 @@ class SentencePool:
         self.texts = [text for _, text in pairs if text]
 
 
+def sentences_of(prose: str) -> list[str]:
+    """The sentences of a text."""
+    return re.split(r"(?<=[.!?])\s+", prose)
+
+
+def is_prose(values: Sequence[str]) -> bool:
+    """Whether a column holds sentences rather than tags or years."""
+    return _kind(values) == "prose"
+
+
 def _kind(values: Sequence[str]) -> str:
     filled = [value for value in values if value]
     if filled and all(re.fullmatch(r"1[89]\d\d|20\d\d", value) for value in filled):
@@ -71,7 +81,7 @@ def _part(value: str, kind: str, rng: np.random.Generator) -> str:
         return " ".join(words[n].strip(",;") for n in sorted(picked))
     if len(words) <= LONG:
         return value
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+", value) if len(s.split()) > 2] or [value]
+    sentences = [s for s in sentences_of(value) if len(s.split()) > 2] or [value]
     return sentences[rng.integers(len(sentences))]
 
 

@@ -17,9 +17,11 @@ from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
 from towers.model import KIND, TwoTower
+from towers.template import columns_of
 from towers.text import TextEncoder
-from training.choices import choose_gate, choose_weight
+from training.choices import choose_gate, choose_weight, choose_words
 from training.config import Recipe
+from training.held_out import Asked, hold_out_sentences
 from training.loop import Report, Run
 from training.protocols import Questions, last_event
 from training.ratings import fit_ratings
@@ -99,9 +101,11 @@ def fit(
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, encoder)
-    run = Run(model, catalog, past, validation, counts, recipe, out, progress)
+    shown, asked = _hold_out(catalog, model, recipe)
+    run = Run(model, shown, past, validation, counts, recipe, out, progress)
     report = run.go()
     model.eval()
+    report.words = choose_words(model, shown, asked)
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
     report.rating_error = fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
@@ -134,6 +138,8 @@ def refit(
     if chosen.fusion is not None:
         model.user.fusion.set_gate("sequence", 1.0)
         model.user.fusion.set_gate("text", chosen.fusion["gate"])
+    if chosen.words is not None and model.user.text is not None:
+        model.user.text.words.fill_(chosen.words["weight"])
     if chosen.reranking is not None:
         memory = model.memory(catalog, model.embed_items(catalog))
         fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
@@ -148,6 +154,12 @@ def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: Tex
     ids = IdList(catalog.ids.array.take(frequent))
     config = recipe.model().model_copy(update={"data": recipe.data})
     return TwoTower(config=config, encoder=encoder, ids=ids, template=template)
+
+
+def _hold_out(catalog: Catalog, model: TwoTower, recipe: Recipe) -> tuple[Catalog, Asked]:
+    """The catalog to train on, and sentences to choose by where the model reads them."""
+    columns = columns_of(model.template) if model.user.text is not None and recipe.train.sentences else []
+    return hold_out_sentences(catalog, columns, recipe.train.seed)
 
 
 def with_range(recipe: Recipe, found: tuple[float, float] | None) -> Recipe:

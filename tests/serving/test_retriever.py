@@ -20,6 +20,7 @@ from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
+from towers.words import Words
 from training.ranker import IndexRanker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +122,29 @@ def test_scores_are_what_they_say(tiny_run: Any, shop: Retriever, queries: list[
         assert one.score == pytest.approx(scale * one.retrieval + weight * (one.rating - 1) / 4, abs=1e-4)
     assert found.reranked == (weight > 0)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+
+
+@pytest.mark.parametrize("person", [{}, {"user": USER}, {"history": ["m03", "m08"]}])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 8.0])
+def test_a_sentence_is_answered_by_its_vector_and_its_words(
+    tiny_run: Any, queries: list[np.ndarray], person: dict[str, Any], weight: float
+) -> None:
+    """The best of all open items by the sum of both, although neither search alone sees all."""
+    model = copy.deepcopy(tiny_run.model)
+    model.user.text.words.fill_(weight)
+    model.rating.weight.fill_(0)
+    sentence, catalog = "quiet violin 17", tiny_run.catalog
+    shop = Retriever(model, tiny_run.index, catalog, tiny_run.log, depth=8)
+    found = shop.recommend(text=sentence, k=4, **person)
+    vectors = tiny_run.index.vectors[tiny_run.index.ids.rows(catalog.ids.to_list())]
+    scores = vectors @ queries[-1][0] + weight * Words(catalog.texts(model.template)).shares(sentence)
+    seen = met(tiny_run, USER) if "user" in person else person.get("history", [])
+    scores[catalog.rows(seen)] = -np.inf
+    best = np.argsort(-scores, kind="stable")[:4]
+    assert [one.item for one in found] == catalog.ids.take(best)
+    np.testing.assert_allclose([one.retrieval for one in found], scores[best], atol=1e-5)
+    if weight == 8 and not person:
+        assert found[0].item == "m17"  # one of the odd ones, about motors: only its number is in the sentence
 
 
 def test_nobody_is_shown_what_they_met_and_k_ends_with_the_catalog(shop: Retriever, tiny_run: Any) -> None:

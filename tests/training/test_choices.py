@@ -17,7 +17,8 @@ from towers.ids import IdList
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from towers.user import Memory
-from training.choices import GATES, choose_gate, choose_weight
+from training.choices import GATES, choose_gate, choose_weight, choose_words
+from training.held_out import Asked
 from training.protocols import Questions
 
 ITEMS, PEOPLE = 24, 30
@@ -90,3 +91,28 @@ def test_one_reader_needs_no_gate(tiny_bert: Path, catalog: Catalog, questions: 
     queries, report = choose_gate(model, memory, questions)
     assert report is None
     np.testing.assert_array_equal(queries, model.encode(questions.histories, memory))
+
+
+def test_the_weight_of_words_is_the_one_that_finds_most(
+    tiny_bert: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors that know the answer need no words; where they point away, as many as it takes."""
+    model, _ = make(tiny_bert, catalog, True)
+    asked = Asked(np.arange(ITEMS), [f"night {n} of the year" for n in range(ITEMS)])
+    for sign, best in ((1.0, 0.0), (-1.0, 4.0)):
+
+        def told(histories: Histories, memory: Memory, texts: list[str], sign: float = sign) -> np.ndarray:
+            return sign * memory.vectors[[int(texts[0].split()[1])]].numpy()
+
+        monkeypatch.setattr(model, "encode", told)
+        report = choose_words(model, catalog, asked)
+        assert report is not None
+        assert report["weight"] == model.user.text.words.item() == best
+        assert report["ndcg@20"][str(best)] == max(report["ndcg@20"].values())
+        assert report["sentences"] == ITEMS
+
+
+def test_without_sentences_words_keep_their_weight(tiny_bert: Path, catalog: Catalog) -> None:
+    model, _ = make(tiny_bert, catalog, True)
+    assert choose_words(model, catalog, Asked(np.empty(0, np.int64), [])) is None
+    assert model.user.text.words.item() == 1.0
