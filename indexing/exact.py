@@ -42,7 +42,15 @@ def check_k(k: int) -> None:
         raise InputError(f"k must be at least 1, got {k}")
 
 
-def rank_pairs(queries: np.ndarray, vectors: np.ndarray, k: int, query: np.ndarray, row: np.ndarray) -> Hits:
+def rank_pairs(
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    k: int,
+    query: np.ndarray,
+    row: np.ndarray,
+    *,
+    bonus: np.ndarray | None = None,
+) -> Hits:
     """The k best of each query's candidates, by exact inner product; equal scores go to the lower row.
 
     Args:
@@ -50,8 +58,11 @@ def rank_pairs(queries: np.ndarray, vectors: np.ndarray, k: int, query: np.ndarr
         vectors: float32 ``(N, D)``.
         k: width of the result.
         query, row: int64 ``(P,)`` candidates in any order, no pair twice.
+        bonus: float32 ``(N,)`` added to the inner product.
     """
     score = similarity(queries, vectors, query, row)
+    if bonus is not None:
+        score = score + bonus[row]
     order = np.lexsort((row, -score, query))
     query, row, score = query[order], row[order], score[order]
     place = np.arange(len(query)) - np.searchsorted(query, query)

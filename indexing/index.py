@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexing import approximate
+from indexing.bonus import check_bonus, with_bonus
 from indexing.exact import check_k, exact_search, rank_pairs
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
@@ -116,23 +117,31 @@ class ItemIndex:
             raise
         self.parameters = parameters
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclude = None) -> Hits:
+    def search(self, queries: np.ndarray, k: int, *, exclude: Exclude = None, bonus: np.ndarray | None = None) -> Hits:
         """The k items nearest to each query, best first; fewer only where fewer are left.
 
         Args:
             queries: float32 ``(B, D)``, unit norm.
             k: how many, at least 1.
             exclude: rows that must not be returned: one list for each query, or `Excluded` pairs.
+            bonus: float32 ``(N,)``, at least 0, added to each item's score; see `indexing.bonus.with_bonus`.
 
         Returns:
-            Hits ``(B, k)`` with rows of `ids` and exact inner products.
+            Hits ``(B, k)`` with rows of `ids` and exact inner products, plus the bonus.
 
         Raises:
-            InputError: `queries`, `k` or `exclude` cannot be used.
+            InputError: `queries`, `k`, `exclude` or `bonus` cannot be used.
         """
         check_vectors(queries, self.dimension)
         check_k(k)
         excluded = Excluded.of(exclude, len(queries), len(self))
+        hits = self._nearest(queries, k, excluded)
+        if bonus is None:
+            return hits
+        check_bonus(bonus, len(self))
+        return with_bonus(hits, queries, self.vectors, bonus, excluded)
+
+    def _nearest(self, queries: np.ndarray, k: int, excluded: Excluded) -> Hits:
         counts = excluded.counts(len(queries))
         # A query's depth depends on its own exclusions alone, so that its company in a batch changes nothing;
         # rounding up to powers of two keeps the number of FAISS calls small.

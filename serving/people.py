@@ -65,6 +65,9 @@ class People:
         has_vector: bool ``(N,)`` items that can be read; events with others are set aside.
         positive: which events speak for a person. What they met otherwise is still not recommended again.
 
+    Attributes:
+        positives: those events of everybody, in catalog rows.
+
     Raises:
         InputError: no item of the log is in the catalog.
     """
@@ -73,7 +76,7 @@ class People:
         known = log.known(catalog)
         self._strange = log.table.filter(catalog.rows(log.table[ITEM_ID]) < 0)
         self._users, self._events = known.histories(catalog)
-        _, self._positives = known.histories(catalog, positive=positive)
+        _, self.positives = known.histories(catalog, positive=positive)
         self._catalog, self._has_vector = catalog, has_vector
 
     def person(self, user: Id) -> Person:
@@ -90,7 +93,7 @@ class People:
                 "for someone new give a history or a text"
             )
         user = self._users[row]
-        seen, history = self._events.take([row]).items, self._positives.take([row])
+        seen, history = self._events.take([row]).items, self.positives.take([row])
         readable = self._has_vector[history.items]
         strange = self._strange.filter(pc.equal(self._strange[USER_ID], user))[ITEM_ID].to_pylist()
         unread = [self._catalog.ids[item] for item in np.unique(seen[~self._has_vector[seen]])]

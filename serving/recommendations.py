@@ -20,7 +20,7 @@ class Recommendation:
         item: its id.
         title: what to show.
         score: what the list is sorted by.
-        retrieval: cosine of query and item, in [-1, 1]; where a text was asked for, plus what its words are worth.
+        retrieval: cosine of query and item, in [-1, 1], plus what popularity of late and a text's words are worth.
         rating: predicted rating on the scale of the log, or the probability of a click; None where the model
             has not learned any.
     """

@@ -91,9 +91,7 @@ class Retriever:
         _check_k(k)
         person = self._person(user, history, text)
         queries = self._model.encode(person.history, self._memory, [text])
-        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen])
-        if text is not None:
-            hits = self._add_words(hits, queries[0], text, person.seen)
+        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text))
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
@@ -145,22 +143,24 @@ class Retriever:
         if self._model.user.text is None:
             raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
 
-    def _search(self, queries: np.ndarray, k: int, seen: np.ndarray) -> Hits:
+    def _search(self, queries: np.ndarray, k: int, seen: np.ndarray, bonus: np.ndarray | None = None) -> Hits:
         """Hits in catalog rows, at most as many as there are items."""
-        hits = self._index.search(queries, min(k, len(self._index)), exclude=[np.concatenate([seen, self._gone])])
+        barred = np.concatenate([seen, self._gone])
+        hits = self._index.search(queries, min(k, len(self._index)), exclude=[barred], bonus=bonus)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
-    def _add_words(self, hits: Hits, query: np.ndarray, text: str, seen: np.ndarray) -> Hits:
-        """As many hits, from the nearest and those that have most of the sentence's words, by the sum of both."""
-        assert self._model.user.text is not None
-        shares = self._words.shares(text)
-        open_to = self._has_vector & (shares > 0)
-        open_to[seen] = False
-        worded = Hits.top(np.where(open_to, shares, -np.inf)[None], hits.k)
-        rows = np.union1d(hits.rows[hits.rows >= 0], worded.rows[worded.rows >= 0])
-        cosines = self._index.vectors[self._index_rows[rows]] @ query
-        best = Hits.top((cosines + float(self._model.user.text.words) * shares[rows])[None], hits.k)
-        return Hits(np.where(best.rows < 0, -1, rows[best.rows]), best.scores)
+    def _bonus(self, text: str | None) -> np.ndarray | None:
+        """What speaks for each item of the index beside its vector: popularity of late, and words of the text."""
+        bonus = self._trend
+        if text is not None:
+            assert self._model.user.text is not None
+            words = float(self._model.user.text.words) * self._words.shares(text)
+            bonus = words if bonus is None else bonus + words
+        return None if bonus is None else np.where(self._catalog_rows < 0, np.float32(0), bonus[self._catalog_rows])
+
+    @cached_property
+    def _trend(self) -> np.ndarray | None:
+        return None if self._log is None else self._model.trend(self._people.positives, len(self._catalog))
 
     @cached_property
     def _words(self) -> Words:

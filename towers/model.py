@@ -28,6 +28,7 @@ from towers.rating import RatingConfig, RatingHead
 from towers.sequence_reader import SequenceConfig
 from towers.text import TextConfig, TextEncoder
 from towers.text_reader import TextReaderConfig
+from towers.trend import popularity_of_late
 from towers.user import Memory, UserTower
 
 KIND = "twotower/model"
@@ -74,7 +75,13 @@ class TwoTower(nn.Module):
         encoder: text encoder of the item side; stays frozen.
         ids: items that have vectors of their own, in the order of those vectors.
         template: text template of items, resolved.
+
+    The buffer `trend_weight` says how much popularity of late counts, in logits (0: not at all), `trend_half_life` how
+    fast it passes, in days; both are chosen on validation data.
     """
+
+    trend_weight: Tensor
+    trend_half_life: Tensor
 
     def __init__(self, *, config: ModelConfig, encoder: TextEncoder, ids: IdList, template: str) -> None:
         super().__init__()
@@ -92,6 +99,8 @@ class TwoTower(nn.Module):
         )
         self.rating = RatingHead(config=config.rating, item_dimension=config.item.dimension, ids=len(ids))
         self.log_scale = nn.Parameter(torch.tensor(2.7))
+        self.register_buffer("trend_weight", torch.zeros(()))
+        self.register_buffer("trend_half_life", torch.tensor(14.0))
 
     @property
     def scale(self) -> Float[Tensor, ""]:
@@ -150,6 +159,18 @@ class TwoTower(nn.Module):
         """Queries float32 ``(B, D)``; see `UserTower.encode`."""
         return self.user.encode(histories, memory, texts)
 
+    def trend(self, log: Histories, items: int) -> np.ndarray | None:
+        """What popularity of late adds to the cosine of each item, float32 ``(N,)``; None where it counts nothing.
+
+        Args:
+            log: all that people did, up to now.
+            items: size N of the catalog.
+        """
+        if not self.trend_weight:
+            return None
+        late = popularity_of_late(log, items, float(self.trend_half_life))
+        return late * np.float32(self.trend_weight / self.scale.detach())
+
     @torch.inference_mode()
     def rate(self, histories: Histories, memory: Memory, rows: np.ndarray) -> np.ndarray:
         """Predicted ratings in [0, 1] (or click probabilities), float32 ``(B, K)``, each person alone.
@@ -181,9 +202,9 @@ class TwoTower(nn.Module):
             answers[person, real] = self.rating.to_unit(predicted)[0].cpu().numpy()
         return answers
 
-    def rerank_scores(self, cosines: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-        """What re-ranking sorts by: ``scale * cosine + weight * rating``, in logits."""
-        return float(self.scale.detach()) * cosines + float(self.rating.weight) * ratings
+    def rerank_scores(self, retrieval: np.ndarray, ratings: np.ndarray) -> np.ndarray:
+        """What re-ranking sorts by: ``scale * retrieval score + weight * rating``, in logits."""
+        return float(self.scale.detach()) * retrieval + float(self.rating.weight) * ratings
 
     @property
     def space(self) -> str:

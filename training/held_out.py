@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ class Asked:
 
     Args:
         rows: int64 ``(Q,)``.
-        sentences: Q sentences.
+        sentences: Q sentences without the title.
     """
 
     rows: np.ndarray
@@ -31,6 +32,8 @@ class Asked:
 def hold_out_sentences(catalog: Catalog, columns: list[str], seed: int) -> tuple[Catalog, Asked]:
     """Take a sentence out of the prose of some items, at most a tenth of them.
 
+    The item's title is left out of what is asked: who knows it need not describe the item.
+
     Args:
         catalog: N items.
         columns: those that make an item's text.
@@ -39,19 +42,19 @@ def hold_out_sentences(catalog: Catalog, columns: list[str], seed: int) -> tuple
     Returns:
         The catalog without the sentences, and the sentences; none where no column has prose of two sentences.
     """
-    rng = np.random.default_rng(seed)
+    rng, titles = np.random.default_rng(seed), catalog.titles
     prose = {name: values for name in columns if (values := _strings(catalog, name)) and is_prose(values)}
-    able = [(row, name) for name, values in prose.items() for row, value in enumerate(values) if _can_spare(value)]
+    able = [(row, name) for name in prose for row in range(len(catalog)) if _spare(prose[name][row], titles[row])]
     chosen = {able[place][0]: able[place][1] for place in rng.permutation(len(able))}
     count = min(MOST, len(catalog) // 10, len(chosen))
     if count < FEWEST:
         return catalog, Asked(np.empty(0, np.int64), [])
     asked: dict[int, str] = {}
     for row, name in sorted(list(chosen.items())[:count]):
-        parts = sentences_of(prose[name][row])
-        out = int(rng.choice([n for n, part in enumerate(parts) if _long_enough(part)]))
-        asked[row] = parts.pop(out)
-        prose[name][row] = " ".join(parts)
+        spare = _spare(prose[name][row], titles[row])
+        out = int(rng.choice(list(spare)))
+        asked[row] = spare[out]
+        prose[name][row] = " ".join(part for n, part in enumerate(sentences_of(prose[name][row])) if n != out)
     table = catalog.table
     for name, values in prose.items():
         column = pa.array([value or None for value in values], table[name].type)
@@ -65,10 +68,8 @@ def _strings(catalog: Catalog, name: str) -> list[str]:
     return [value or "" for value in column.to_pylist()] if pa.types.is_large_string(column.type) else []
 
 
-def _can_spare(prose: str) -> bool:
-    sentences = sentences_of(prose)
-    return len(sentences) > 1 and any(map(_long_enough, sentences))
-
-
-def _long_enough(sentence: str) -> bool:
-    return len(sentence.split()) >= LEAST_WORDS
+def _spare(prose: str, title: str) -> dict[int, str]:
+    """The sentences that may be asked, without the title, by their place; none where there is only one sentence."""
+    parts = sentences_of(prose)
+    untitled = [re.sub(re.escape(title), "", part, flags=re.IGNORECASE).strip() for part in parts]
+    return {n: part for n, part in enumerate(untitled) if len(parts) > 1 and len(part.split()) >= LEAST_WORDS}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from indexing.excluded import Excluded
 from indexing.hits import Hits
 from indexing.index import ItemIndex
@@ -9,6 +11,7 @@ from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
 from towers.model import TwoTower
+from towers.trend import popularity_of_late
 
 
 class IndexRanker:
@@ -19,18 +22,30 @@ class IndexRanker:
         index: index of the catalog's items, in the catalog's order.
         catalog: N items.
         depth: candidates that the rating head re-ranks, at least k; None leaves the order of retrieval.
+        log: all that people did up to now, which tells what is popular of late; None: nothing is. People of whom
+            nothing at all is known are given the most popular of it, as no tower has anything to read.
 
     Raises:
         InputError: the index holds other items than the catalog.
     """
 
-    def __init__(self, model: TwoTower, index: ItemIndex, catalog: Catalog, *, depth: int | None = None) -> None:
+    def __init__(
+        self,
+        model: TwoTower,
+        index: ItemIndex,
+        catalog: Catalog,
+        *,
+        depth: int | None = None,
+        log: Histories | None = None,
+    ) -> None:
         if index.ids.fingerprint != catalog.ids.fingerprint:
             raise InputError("the index and the catalog must hold the same items in the same order")
         self._model = model
         self._index = index
         self._memory = model.memory(catalog, index.vectors)
         self._depth = depth
+        self._bonus = model.trend(log, len(catalog)) if log is not None else None
+        self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
 
     def rank(self, histories: Histories, k: int) -> Hits:
         """The k best items of each history, its own items left out."""
@@ -39,11 +54,36 @@ class IndexRanker:
         return self.rerank(self.retrieve(histories, max(k, self._depth)), histories).first(k)
 
     def retrieve(self, histories: Histories, k: int) -> Hits:
-        """The k nearest items of each history's query, in the order of the index."""
+        """The k nearest items of each history's query, what is popular of late counted in."""
+        known = self._readable(histories)
+        if known.all() or self._popular is None:
+            return self._nearest(histories, k)
+        hits = Hits.top(np.tile(self._popular, (len(histories), 1)), k)
+        rows, scores = hits.rows.copy(), hits.scores.copy()
+        if known.any():
+            found = self._nearest(histories.take(np.flatnonzero(known)), k)
+            rows[known], scores[known] = found.rows, found.scores
+        return Hits(rows, scores)
+
+    def _nearest(self, histories: Histories, k: int) -> Hits:
         queries = self._model.encode(histories, self._memory)
-        return self._index.search(queries, k, exclude=Excluded(histories.people, histories.items))
+        return self._index.search(queries, k, exclude=Excluded(histories.people, histories.items), bonus=self._bonus)
+
+    def _readable(self, histories: Histories) -> np.ndarray:
+        """bool ``(B,)`` people of whom there is something to read: items, or attributes for the text reader."""
+        told = np.zeros(len(histories), bool)
+        if histories.about is not None and self._model.user.text is not None:
+            told = np.array([bool(about) for about in histories.about.to_pylist()])
+        return told | (histories.lengths > 0)
 
     def rerank(self, hits: Hits, histories: Histories) -> Hits:
         """The same hits in the order that the rating head gives them."""
         ratings = self._model.rate(histories, self._memory, hits.rows)
         return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
+
+
+def _popular(log: Histories, items: int, half_life: float) -> np.ndarray:
+    """What to give people of whom nothing is known: popular of late, or ever where events have no times."""
+    if log.times is not None:
+        return popularity_of_late(log, items, half_life)
+    return np.log1p(np.bincount(log.items, minlength=items)).astype(np.float32)

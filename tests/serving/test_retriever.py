@@ -63,13 +63,16 @@ def changed(model: TwoTower, **config: Any) -> TwoTower:
     return other
 
 
+@pytest.mark.parametrize("trend", [0.0, 2.0])
 @pytest.mark.parametrize("depth", [3, 8, 100])  # 3 is less than is asked for
 def test_a_person_has_the_same_bits_in_evaluation_and_in_an_answer(
-    tiny_run: Any, queries: list[np.ndarray], depth: int
+    tiny_run: Any, queries: list[np.ndarray], depth: int, trend: float
 ) -> None:
     users, histories = tiny_run.log.histories(tiny_run.catalog)
-    hits = IndexRanker(tiny_run.model, tiny_run.index, tiny_run.catalog, depth=depth).rank(histories, 5)
-    shop = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log, depth=depth)
+    model = copy.deepcopy(tiny_run.model)
+    model.trend_weight.fill_(trend)
+    hits = IndexRanker(model, tiny_run.index, tiny_run.catalog, depth=depth, log=histories).rank(histories, 5)
+    shop = Retriever(model, tiny_run.index, tiny_run.catalog, tiny_run.log, depth=depth)
     for row, user in enumerate(users.to_list()):
         found = shop.recommend(user=user, k=5)
         assert queries[-1].tobytes() == queries[0][row].tobytes()
@@ -114,7 +117,11 @@ def test_the_order_of_a_history_matters(shop: Retriever, tiny_run: Any) -> None:
 def test_scores_are_what_they_say(tiny_run: Any, shop: Retriever, queries: list[np.ndarray]) -> None:
     found = shop.recommend(user=USER, k=30)
     vectors = tiny_run.index.vectors[tiny_run.index.ids.rows([one.item for one in found])]
-    np.testing.assert_allclose([one.retrieval for one in found], vectors @ queries[0][0], atol=1e-6)
+    scores = vectors @ queries[0][0]
+    trend = tiny_run.model.trend(tiny_run.log.histories(tiny_run.catalog)[1], 40)
+    if trend is not None:
+        scores += trend[tiny_run.catalog.rows([one.item for one in found])]
+    np.testing.assert_allclose([one.retrieval for one in found], scores, atol=1e-6)
     scale, weight = float(tiny_run.model.scale.detach()), float(tiny_run.model.rating.weight)
     for one in found:
         assert one.rating is not None
@@ -133,11 +140,15 @@ def test_a_sentence_is_answered_by_its_vector_and_its_words(
     model = copy.deepcopy(tiny_run.model)
     model.user.text.words.fill_(weight)
     model.rating.weight.fill_(0)
+    model.trend_weight.fill_(0.5)
     sentence, catalog = "quiet violin 17", tiny_run.catalog
     shop = Retriever(model, tiny_run.index, catalog, tiny_run.log, depth=8)
     found = shop.recommend(text=sentence, k=4, **person)
     vectors = tiny_run.index.vectors[tiny_run.index.ids.rows(catalog.ids.to_list())]
     scores = vectors @ queries[-1][0] + weight * Words(catalog.texts(model.template)).shares(sentence)
+    trend = model.trend(tiny_run.log.histories(catalog)[1], len(catalog))
+    assert trend is not None
+    scores += trend
     seen = met(tiny_run, USER) if "user" in person else person.get("history", [])
     scores[catalog.rows(seen)] = -np.inf
     best = np.argsort(-scores, kind="stable")[:4]

@@ -14,7 +14,7 @@ NUMBERS = [f"number{n} and number{n + 1}" for n in range(400)]
 
 
 def told(n: int) -> str:
-    return f"Here comes the hero of {NUMBERS[n]}. Short one {n}. A villain hides behind {NUMBERS[n]} all night!"
+    return f"In film {n} comes the hero of {NUMBERS[n]}. Short one {n}. A villain hides behind {NUMBERS[n]} all night!"
 
 
 def make(count: int, **columns: Any) -> Catalog:
@@ -29,10 +29,10 @@ def test_a_sentence_is_taken_out_of_a_tenth_of_the_items() -> None:
     before, after = catalog.table["about"].to_pylist(), shown.table["about"].to_pylist()
     assert [row for row in range(400) if before[row] != after[row]] == asked.rows.tolist()
     for row, sentence in zip(asked.rows, asked.sentences, strict=True):
-        assert sentence.startswith(("Here comes", "A villain"))
+        assert sentence.startswith(("In  comes", "A villain"))
         assert NUMBERS[row] in sentence
-        assert after[row] == " ".join(before[row].replace(sentence, "").split())
-    assert {sentence.split()[0] for sentence in asked.sentences} == {"Here", "A"}
+        assert after[row] == " ".join(before[row].replace(sentence.replace("In ", f"In film {row}"), "").split())
+    assert {sentence.split()[0] for sentence in asked.sentences} == {"In", "A"}
     assert shown.table.drop(["about"]) == catalog.table.drop(["about"])
     assert shown.table.schema == catalog.table.schema
 
@@ -65,6 +65,7 @@ def test_of_two_columns_of_prose_either_but_one_an_item() -> None:
         make(400, about=["One sentence only, whatever it may tell."] * 400),
         make(400, about=["Some short ones. Only so. No more."] * 400),
         make(400, about=[None] * 400),
+        make(400, about=[f"Film {n}, five words without it. End." for n in range(400)]),
     ],
 )
 def test_where_there_is_too_little_nothing_is_taken(catalog: Catalog) -> None:
