@@ -1,79 +1,34 @@
-"""What every new model has to beat: five classic rankers, and the choice of their settings.
+"""What every new model has to beat: classic rankers, and the choice of their settings.
 
-Each treats an event as 0/1 (who had what), learns from training histories, and ranks any history;
-a history without events gets the most popular items. Same seed, same result.
+Each treats an event as 0/1 (who had what), learns from training histories, and ranks any history. Same seed, same
+result.
 """
 
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from indexing.hits import Hits
 from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
+from training.baseline import Baseline
+from training.content_baseline import ContentKNN
 from training.evaluate import ranked_rows
 from training.metrics import matches, ndcg
-from training.protocols import Split
+from training.popularity import MostPopular, MostPopularOfLate
+from training.splits import Split
 
 try:
     import scipy.linalg
     import scipy.sparse as sp
 except ImportError as error:
     raise MissingExtraError("the baselines need scipy: pip install 'twotower[evaluate]'") from error
-
-
-class Baseline(ABC):
-    """A ranker that scores every item of the catalog; subclasses are dataclasses of their settings."""
-
-    popularity: np.ndarray  # int64 (N,), set by fit
-
-    def fit(self, train: Histories, n_items: int) -> Self:
-        """Learn from the training histories of a catalog of `n_items` rows."""
-        self._learn(interaction_matrix(train, n_items))
-        self.popularity = np.bincount(train.items, minlength=n_items)
-        return self
-
-    def rank(self, histories: Histories, k: int) -> Hits:
-        """The k best items that are not in the history, for each of B histories."""
-        if not hasattr(self, "popularity"):
-            raise InputError(f"{type(self).__name__} has learnt nothing yet: call fit first")
-        past = interaction_matrix(histories, len(self.popularity))
-        scores = np.asarray(self._score(past), np.float32)
-        scores[histories.lengths == 0] = self.popularity
-        scores[past.nonzero()] = -np.inf
-        return Hits.top(scores, k)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What was chosen, for the record."""
-        return asdict(self)  # type: ignore[call-overload]
-
-    @abstractmethod
-    def _learn(self, train: sp.csr_matrix) -> None:
-        """Fit to a 0/1 matrix ``(U, N)``."""
-
-    @abstractmethod
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        """Scores ``(B, N)``, a new array, for 0/1 histories ``(B, N)``."""
-
-
-@dataclass(kw_only=True)
-class MostPopular(Baseline):
-    """The same list for everybody: items by number of training interactions."""
-
-    def _learn(self, train: sp.csr_matrix) -> None:
-        pass
-
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        return np.tile(self.popularity, (past.shape[0], 1)).astype(np.float32)
 
 
 @dataclass(kw_only=True)
@@ -90,9 +45,10 @@ class ItemKNN(Baseline):
     neighbours: int = 20
     shrink: float = 0.0
 
-    def _learn(self, train: sp.csr_matrix) -> None:
-        both = (train.T @ train).tocoo()
-        norms = np.sqrt(np.bincount(train.indices, minlength=train.shape[1]))
+    def _learn(self, train: Histories) -> None:
+        matrix = interaction_matrix(train, len(self.popularity))
+        both = (matrix.T @ matrix).tocoo()
+        norms = np.sqrt(np.bincount(matrix.indices, minlength=matrix.shape[1]))
         similarity = both.data / (norms[both.row] * norms[both.col] + self.shrink)
         similarity[both.row == both.col] = 0
         order = np.lexsort((both.col, -similarity, both.row))
@@ -102,8 +58,8 @@ class ItemKNN(Baseline):
         # Columns are the items to score, so the neighbours stand in rows.
         self._similarity = sp.csr_matrix((value[near], (column[near], row[near])), both.shape)
 
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        return (past @ self._similarity).toarray()
+    def _score(self, histories: Histories) -> np.ndarray:
+        return (interaction_matrix(histories, len(self.popularity)) @ self._similarity).toarray()
 
 
 @dataclass(kw_only=True)
@@ -118,22 +74,24 @@ class EASE(Baseline):
 
     regularisation: float = 250.0
 
-    def _learn(self, train: sp.csr_matrix) -> None:
-        gram = (train.T @ train).toarray().astype(np.float64)
+    def _learn(self, train: Histories) -> None:
+        matrix = interaction_matrix(train, len(self.popularity))
+        gram = (matrix.T @ matrix).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.regularisation
         inverse = scipy.linalg.inv(gram, overwrite_a=True)
         self._weights = inverse / -np.diag(inverse)
         np.fill_diagonal(self._weights, 0)
 
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        return past @ self._weights
+    def _score(self, histories: Histories) -> np.ndarray:
+        return interaction_matrix(histories, len(self.popularity)) @ self._weights
 
 
 @dataclass(kw_only=True)
 class ALS(Baseline):
     """Weighted matrix factorisation for implicit feedback (Hu, Koren and Volinsky, ICDM 2008), by `implicit`.
 
-    A history gets its person's vector by one exact least-squares step, so new people can be ranked.
+    A history gets its vector by one exact least-squares step from the item vectors, also that of a training person, so
+    people without any training event are ranked like all others.
 
     Args:
         factors: length of the vectors.
@@ -149,7 +107,7 @@ class ALS(Baseline):
     iterations: int = 15
     seed: int = 0
 
-    def _learn(self, train: sp.csr_matrix) -> None:
+    def _learn(self, train: Histories) -> None:
         with _quiet_implicit():
             from implicit.cpu.als import AlternatingLeastSquares
 
@@ -161,10 +119,11 @@ class ALS(Baseline):
                 num_threads=1,
                 random_state=self.seed,
             )
-            self._model.fit(train, show_progress=False)
+            self._model.fit(interaction_matrix(train, len(self.popularity)), show_progress=False)
 
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        people = self._model.recalculate_user(np.arange(past.shape[0]), past)
+    def _score(self, histories: Histories) -> np.ndarray:
+        past = interaction_matrix(histories, len(self.popularity))
+        people = self._model.recalculate_user(np.arange(len(histories)), past)
         return people @ self._model.item_factors.T
 
 
@@ -174,7 +133,8 @@ class BPR(Baseline):
 
     It has vectors for the people of the training data only, and no exact way to make one for a new
     history. So ask ``bpr.for_people(people).rank(histories, k)``, where the histories are those of the
-    training rows `people`; they decide only what is excluded.
+    training rows `people`; they decide only what is excluded. People without any training event, a row of -1
+    included, get the most popular items, whatever their history holds.
 
     Args:
         factors: length of the vectors.
@@ -199,7 +159,7 @@ class BPR(Baseline):
         ranker._people = np.asarray(people, np.int64)
         return ranker
 
-    def _learn(self, train: sp.csr_matrix) -> None:
+    def _learn(self, train: Histories) -> None:
         with _quiet_implicit():
             from implicit.cpu.bpr import BayesianPersonalizedRanking
 
@@ -211,12 +171,20 @@ class BPR(Baseline):
                 num_threads=1,
                 random_state=self.seed,
             )
-            self._model.fit(train, show_progress=False)
+            self._model.fit(interaction_matrix(train, len(self.popularity)), show_progress=False)
+        self._trained = np.append(train.lengths > 0, False)  # and nobody in the row of -1
 
-    def _score(self, past: sp.csr_matrix) -> np.ndarray:
-        if self._people is None or len(self._people) != past.shape[0]:
+    def _score(self, histories: Histories) -> np.ndarray:
+        return self._model.user_factors[self._asked(histories)] @ self._model.item_factors.T
+
+    def _reads(self, histories: Histories) -> np.ndarray:
+        return self._trained[self._asked(histories)] & (histories.lengths > 0)
+
+    def _asked(self, histories: Histories) -> np.ndarray:
+        """int64 ``(B,)`` training rows of the people whose histories these are."""
+        if self._people is None or len(self._people) != len(histories):
             raise InputError("BPR ranks only people it was trained on: call for_people(people).rank(histories, k)")
-        return self._model.user_factors[self._people] @ self._model.item_factors.T
+        return self._people
 
 
 @dataclass(frozen=True)
@@ -224,7 +192,7 @@ class Tuned:
     """The best of some candidates.
 
     Args:
-        ranker: it, fitted to the training part.
+        ranker: it, fitted to all that may be trained on before the test (``split.refit``).
         settings: its settings.
         tried: settings of every candidate with the validation NDCG@20 it reached, in order.
     """
@@ -235,25 +203,49 @@ class Tuned:
 
 
 def tune(candidates: Sequence[Baseline], split: Split, n_items: int) -> Tuned:
-    """Fit every candidate to ``split.train`` and keep the one with the highest validation NDCG@20.
+    """Fit every candidate to ``split.train``, keep the settings with the highest validation NDCG@20, refit them.
 
-    With equal values the earlier candidate wins.
+    The candidates themselves stay as they are. With equal values the earlier one wins. The winner is fitted anew to
+    ``split.refit``, unless that is the very object ``split.train``, as in leave-one-out.
+
+    Raises:
+        InputError: no candidate.
     """
+    if not candidates:
+        raise InputError("tuning needs at least one candidate, got none")
     questions = split.validation
-    tried = []
+    tried: list[dict[str, Any]] = []
+    best, highest = None, -np.inf
     for candidate in candidates:
-        rows = ranked_rows(candidate.fit(split.train, n_items), questions, 20)
-        value = np.nanmean(ndcg(matches(rows, questions.targets), questions.targets.lengths, 20))
-        tried.append({**candidate.settings, "ndcg@20": round(float(value), 6)})
-    best = candidates[int(np.argmax([one["ndcg@20"] for one in tried]))]
+        fitted = copy.copy(candidate).fit(split.train, n_items)
+        rows = ranked_rows(fitted, questions, 20)
+        value = round(float(np.nanmean(ndcg(matches(rows, questions.targets), questions.targets.lengths, 20))), 6)
+        tried.append({**fitted.settings, "ndcg@20": value})
+        if value > highest:
+            best, highest = fitted, value
+    assert best is not None
+    if split.refit is not split.train:
+        best = best.fit(split.refit, n_items)
     return Tuned(best, best.settings, tried)
 
 
-def baseline_grids(seed: int = 0) -> dict[str, list[Baseline]]:
-    """The settings that are tried, under each method's name."""
-    return {
-        "most-popular": [MostPopular()],
-        "item-knn": [ItemKNN(neighbours=n, shrink=s) for n in (10, 20, 50, 100, 200) for s in (0, 10)],
+def baseline_grids(
+    seed: int = 0, *, times: bool = False, content: np.ndarray | None = None
+) -> dict[str, list[Baseline]]:
+    """The settings that are tried, under each method's name.
+
+    Args:
+        seed: of those that draw.
+        times: whether events have times, so that `MostPopularOfLate` can be asked.
+        content: float ``(N, d)`` content of each item for `ContentKNN`, which is left out without.
+    """
+    grids: dict[str, list[Baseline]] = {"most-popular": [MostPopular()]}
+    if times:
+        grids["most-popular-of-late"] = [MostPopularOfLate(window=days) for days in (1, 3, 7, 14, 30, 60, 120)]
+    if content is not None:
+        grids["content-knn"] = [ContentKNN(vectors=content, last=n) for n in (1, 3, 5, 10, 20, 50)]
+    return grids | {
+        "item-knn": [ItemKNN(neighbours=n, shrink=s) for n in (5, 10, 20, 50, 100, 200, 400, 800) for s in (0, 10)],
         "ease": [EASE(regularisation=r) for r in (50, 100, 200, 400, 800)],
         "als": [
             ALS(factors=f, regularisation=r, alpha=a, seed=seed)
@@ -267,13 +259,7 @@ def baseline_grids(seed: int = 0) -> dict[str, list[Baseline]]:
 
 
 def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_matrix:
-    """0/1 matrix float32 ``(U, n_items)``: which items each history holds.
-
-    Raises:
-        InputError: an item row at or beyond `n_items`.
-    """
-    if histories.items.max(initial=-1) >= n_items:
-        raise InputError(f"a history holds item row {histories.items.max()}, the catalog has {n_items} items")
+    """0/1 matrix float32 ``(U, n_items)``: which items, all below `n_items`, each history holds."""
     ones = np.ones(len(histories.items), np.float32)
     matrix = sp.csr_matrix((ones, histories.items, histories.offsets), (len(histories), n_items), copy=True)
     matrix.sum_duplicates()

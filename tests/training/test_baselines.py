@@ -1,5 +1,7 @@
 """One contract over all rankers on a checkerboard, then what is special to each."""
 
+from __future__ import annotations
+
 import sys
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 from indexing.hits import Hits
 from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
-from training.baselines import ALS, BPR, EASE, Baseline, ItemKNN, MostPopular, baseline_grids, interaction_matrix, tune
-from training.evaluate import evaluate
-from training.metrics import popularity_groups
-from training.protocols import Questions, Split
+from training.baseline import Baseline
+from training.baselines import ALS, BPR, EASE, ItemKNN, baseline_grids, interaction_matrix, tune
+from training.evaluate import evaluate, ranked_rows
+from training.popularity import MostPopular
+from training.protocols import cold_items, leave_one_out, temporal
+from training.splits import Questions, Split
 
 SIZE = 20
 RANKERS = {
@@ -69,6 +73,19 @@ def test_an_empty_history_gets_the_most_popular(fitted: Baseline) -> None:
     assert hits.scores.tolist() == [[3, 2, 1]]
 
 
+def test_a_history_of_items_that_nobody_had_gets_the_most_popular(fitted: Baseline) -> None:
+    train = Histories.of([[3, 1], [3], [3, 0, 1], []])
+    ranker = type(fitted)(**fitted.settings).fit(train, 6)
+    # Person 3 has no training event; nor have items 4 and 5.
+    hits = ask(ranker, [3, 3], Histories.of([[5, 4], []]), 3)
+    assert hits.rows.tolist() == [[3, 1, 0], [3, 1, 0]]
+    assert hits.scores.tolist() == [[3, 2, 1], [3, 2, 1]]
+    one_known = ask(ranker, [2], Histories.of([[5, 0]]), 6)
+    assert sorted(one_known.rows[0].tolist()) == [-1, -1, 1, 2, 3, 4]
+    if not isinstance(ranker, MostPopular):
+        assert one_known.scores[0, 0] != 3
+
+
 def test_no_histories_at_all(fitted: Baseline) -> None:
     assert ask(fitted, [], Histories.of([]), 3).rows.shape == (0, 3)
 
@@ -85,12 +102,6 @@ def test_what_cannot_be_ranked_is_refused(fitted: Baseline) -> None:
         type(fitted)().rank(checkerboard(), 1)
     with pytest.raises(InputError, match="row 20, the catalog has 20"):
         fitted.rank(Histories.of([[SIZE]]), 1)
-
-
-def test_most_popular_ranks_by_count() -> None:
-    hits = MostPopular().fit(Histories.of([[2, 0], [2, 3], [2, 3]]), 5).rank(Histories.of([[3]]), 5)
-    assert hits.rows.tolist() == [[2, 0, 1, 4, -1]]
-    assert hits.scores[0, :4].tolist() == [3, 1, 0, 0]
 
 
 def test_item_knn_by_hand() -> None:
@@ -134,6 +145,27 @@ def test_bpr_ranks_the_people_it_is_told_of() -> None:
             wrong.rank(same_past, 5)
 
 
+def test_bpr_gives_people_it_was_not_trained_on_the_most_popular() -> None:
+    train = Histories.of([[1, 2], [], [2], []])
+    ranker = BPR(factors=2, iterations=3).fit(train, 4)
+    hits = ranker.for_people(np.array([1, 3, -1, 0])).rank(Histories.of([[0], [2], [3], [0]]), 3)
+    assert hits.rows[:3].tolist() == [[2, 1, 3], [1, 0, 3], [2, 1, 0]]
+    assert hits.scores[:3].tolist() == [[2, 1, 0], [1, 0, 0], [2, 1, 0]]
+    own = ranker._model.user_factors[0] @ ranker._model.item_factors.T
+    np.testing.assert_allclose(hits.scores[3], np.sort(own[1:])[::-1], rtol=1e-6)
+
+
+def test_als_ranks_people_without_training_events_like_all_others() -> None:
+    board = checkerboard()
+    ranker = ALS(factors=4, regularisation=0.1).fit(Histories.of([*(row.tolist() for row in rows_of(board)), []]), SIZE)
+    known = ranker.rank(board.take([4]), 5)
+    assert ranker.rank(Histories.of([rows_of(board)[4].tolist()]), 5).rows.tolist() == known.rows.tolist()
+
+
+def rows_of(histories: Histories) -> list[np.ndarray]:
+    return np.split(histories.items, histories.offsets[1:-1])
+
+
 def test_repeats_count_once_and_leave_the_histories_as_they_were() -> None:
     histories = Histories.of([[2, 0, 2], [1]])
     assert interaction_matrix(histories, 3).toarray().tolist() == [[1, 0, 1], [0, 1, 0]]
@@ -144,30 +176,95 @@ def test_batches_keep_people_and_histories_together() -> None:
     ranker = BPR(factors=4, learning_rate=0.1, regularisation=0.001).fit(checkerboard(), SIZE)
     order = np.random.default_rng(0).permutation(SIZE)
     questions = Questions(order, checkerboard().take(order), Histories.of(order[:, None].tolist()))
-    groups = popularity_groups(np.ones(SIZE, np.int64))
-    result = evaluate(ranker, questions, groups=groups, ks=(1,), depth=5, batch=3)
+    result = evaluate(ranker, questions, counts=np.ones(SIZE, np.int64), ks=(1,), depth=5, batch=3)
     assert result.metrics["recall@1"] == (1, 1, 1)
 
 
+def question(people: np.ndarray, targets: list[list[int]]) -> Questions:
+    return Questions(people, checkerboard().take(people), Histories.of(targets))
+
+
 def test_tune_keeps_the_best_on_validation_data() -> None:
-    board = checkerboard()
-    right = Questions(np.arange(SIZE), board, Histories.of(np.arange(SIZE)[:, None].tolist()))
+    board, people = checkerboard(), np.arange(SIZE)
+    right = question(people, [[p] for p in people])
     # The test answers are nonsense: they must not be looked at.
-    wrong = Questions(np.arange(SIZE), board, Histories.of([[(p + 1) % SIZE] for p in range(SIZE)]))
-    split = Split(board, right, wrong, too_short=0, ties=0, repeats=0)
-    best = tune([MostPopular(), ItemKNN(neighbours=10), ItemKNN(neighbours=11)], split, SIZE)
+    wrong = question(people, [[(p + 1) % SIZE] for p in people])
+    split = Split(log=board, train=board, refit=board, validation=right, test=wrong)
+    candidates = [MostPopular(), ItemKNN(neighbours=10), ItemKNN(neighbours=11)]
+    best = tune(candidates, split, SIZE)
     assert best.settings == {"neighbours": 10, "shrink": 0.0}
     assert [one["ndcg@20"] for one in best.tried[1:]] == [1, 1]
     assert best.tried[0]["ndcg@20"] < 1
     assert best.ranker.rank(board.take([4]), 1).rows.tolist() == [[4]]
+    for candidate in candidates:
+        with pytest.raises(InputError, match="call fit first"):
+            candidate.rank(board, 1)
+
+
+class Counted(MostPopular):
+    """Remembers what it was fitted to, in all copies."""
+
+    seen: list[Histories]
+
+    def fit(self, train: Histories, n_items: int) -> Counted:
+        self.seen.append(train)
+        return super().fit(train, n_items)
+
+
+def test_the_winner_is_fitted_anew_to_all_that_comes_before_the_test() -> None:
+    log = checkerboard()
+    train, refit = Histories.of([[0]] * SIZE), Histories.of([[0, 1]] * SIZE)
+    questions = Questions(np.arange(SIZE), train, Histories.of([[2]] * SIZE))
+    ranker = Counted()
+    ranker.seen = []
+    split = Split(log=log, train=train, refit=refit, validation=questions, test=questions)
+    best = tune([ranker, MostPopular()], split, SIZE)
+    assert ranker.seen == [train, refit]
+    assert best.ranker.popularity.tolist() == [SIZE, SIZE] + [0] * (SIZE - 2)
+    ranker.seen = []
+    tuned = tune([ranker], Split(log=log, train=train, refit=train, validation=questions, test=questions), SIZE)
+    assert ranker.seen == [train]
+    assert tuned.ranker.popularity.tolist() == [SIZE] + [0] * (SIZE - 1)
+
+
+def test_tuning_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="at least one candidate"):
+        tune([], leave_one_out(checkerboard()), SIZE)
+
+
+@pytest.mark.parametrize(
+    "name", ["most-popular", "most-popular-of-late", "content-knn", "item-knn", "ease", "als", "bpr"]
+)
+def test_every_baseline_answers_every_question_of_every_protocol(name: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(30)[: rng.integers(6, 15)].tolist() for _ in range(25)]
+    starts = np.linspace(0, 100, 25)  # the last people come when the others have gone: newcomers
+    log = Histories.of(
+        rows, times=[(start + np.arange(len(row))).tolist() for start, row in zip(starts, rows, strict=True)]
+    )
+    grids = baseline_grids(times=True, content=rng.normal(size=(30, 4)))
+    for split in (leave_one_out(log), temporal(log, 0.2, 0.2), cold_items(log, 30)):
+        ranker = tune(grids[name][:1], split, 30).ranker
+        for questions in (split.test, split.newcomers):
+            if questions is None:
+                continue
+            rows_found = ranked_rows(ranker, questions, 30)
+            assert ((rows_found >= 0).sum(axis=1) + questions.histories.lengths == 30).all()
+            if questions is split.newcomers and name != "most-popular-of-late":
+                popular = np.argsort(-np.bincount(split.refit.items, minlength=30), kind="stable")
+                assert (rows_found == popular).all()
 
 
 def test_the_grids_know_every_baseline_and_repeat_nothing() -> None:
-    grids = baseline_grids(seed=3)
-    assert list(grids) == ["most-popular", "item-knn", "ease", "als", "bpr"]
+    classic = ["most-popular", "item-knn", "ease", "als", "bpr"]
+    assert list(baseline_grids()) == classic
+    vectors = np.eye(4)
+    grids = baseline_grids(seed=3, times=True, content=vectors)
+    assert list(grids) == ["most-popular", "most-popular-of-late", "content-knn", *classic[1:]]
     for grid in grids.values():
         assert len({tuple(one.settings.items()) for one in grid}) == len(grid)
         assert {one.settings.get("seed", 3) for one in grid} == {3}
+    assert all(one.vectors is vectors for one in grids["content-knn"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("ranker", [ALS(), BPR()])
