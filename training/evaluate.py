@@ -12,8 +12,9 @@ import numpy as np
 from indexing.hits import Hits
 from towers.errors import InputError
 from towers.history import Histories
-from training.metrics import GROUPS, Interval, bootstrap, coverage, gini, matches, ndcg, recall, reciprocal_rank
-from training.protocols import Questions
+from training.exposure import coverage, debiased_ndcg, debiased_recall, gini, inverse_propensities, novelty, shares
+from training.metrics import Interval, bootstrap, group_masks, matches, ndcg, recall, reciprocal_rank
+from training.splits import Questions
 
 
 class Ranker(Protocol):
@@ -39,7 +40,8 @@ class Result:
         metrics: name to `Interval` (a mean over people) or to a plain number.
         people: int64 ``(M,)`` the people asked about.
         per_person: name to float64 ``(M,)``, NaN where a metric does not exist for a person: the material
-            for `training.metrics.paired_difference`.
+            for `training.metrics.paired_difference`. The mean is that of `metrics`; to that end a person's
+            debiased metric is scaled by their share (`training.exposure.shares`) and may be above 1.
         without_target: people with nothing relevant, who count in no mean.
         seconds: time the ranker took.
     """
@@ -60,7 +62,7 @@ def evaluate(
     ranker: Ranker | PeopleRanker,
     questions: Questions,
     *,
-    groups: np.ndarray,
+    counts: np.ndarray,
     ks: Sequence[int] = (10, 20),
     depth: int = 200,
     batch: int = 256,
@@ -68,35 +70,37 @@ def evaluate(
 ) -> Result:
     """Full ranking over the catalog, scored.
 
-    For each k: ``recall@k``, ``ndcg@k``, ``mrr@k``, recall among the relevant items of each popularity
-    group over the people who have one there (``recall@k/head`` …), ``coverage@k`` and ``gini@k``.
-    Recall, also by group, at `depth` besides: how often a re-ranker of that depth gets the right item
-    to see. A name that no person has a value for is left out.
+    For each k: ``recall@k``, ``ndcg@k``, ``mrr@k``; recall among the relevant items of each group over the people who
+    have one there (``recall@k/head``, ``/torso``, ``/tail``, and ``/cold`` for the part of the tail that has no
+    training interaction); ``debiased-recall@k`` and ``debiased-ndcg@k``, which count an answer the more the less known
+    it is; ``novelty@k``, ``coverage@k`` and ``gini@k`` of what is shown. Recall, also by group, at `depth` besides:
+    how often a re-ranker of that depth gets the right item to see. A name that no person has a value for is left out.
+    Formulas and sources: `training.metrics` and `training.exposure`.
 
     Args:
         ranker: what to ask.
         questions: M questions.
-        groups: int64 ``(N,)`` of `training.metrics.popularity_groups`, one for each item of the catalog.
+        counts: int64 ``(N,)`` training interactions of each item of the catalog.
         ks: list lengths.
         depth: candidates that a re-ranker would be given.
         batch: questions asked at once.
         seed: of the bootstrap.
 
     Raises:
-        InputError: no questions, or the ranker returned an item twice, from the history, or from
-            outside the catalog.
+        InputError: no questions, a target outside the catalog, or the ranker returned an item twice, from the
+            history, or from outside the catalog.
     """
     started = time.perf_counter()
     rows = ranked_rows(ranker, questions, max(*ks, depth), batch)
     seconds = time.perf_counter() - started
-    return score(rows, questions, groups=groups, ks=ks, depth=depth, seed=seed, seconds=seconds)
+    return score(rows, questions, counts=counts, ks=ks, depth=depth, seed=seed, seconds=seconds)
 
 
 def score(
     rows: np.ndarray,
     questions: Questions,
     *,
-    groups: np.ndarray,
+    counts: np.ndarray,
     ks: Sequence[int] = (10, 20),
     depth: int = 200,
     seed: int = 0,
@@ -108,26 +112,25 @@ def score(
         rows: int64 ``(M, K)`` the ranked list for each question, at least as wide as `depth` and every k.
         seconds: time that making them took.
     """
-    if rows.max(initial=-1) >= len(groups):
-        raise InputError(f"the ranker returned row {rows.max()} of a catalog of {len(groups)} items")
-    targets = questions.targets
-    found, relevant = matches(rows, targets), targets.lengths
-    members = [targets.keep(groups[targets.items] == group) for group in range(len(GROUPS))]
-    found_in = [matches(rows, member) for member in members]
-
-    per_person: dict[str, np.ndarray] = {}
+    _check_catalog(rows, questions, len(counts))
+    weights = inverse_propensities(counts)
+    share = shares(questions.targets, weights)
+    plain = _accuracy(rows, questions, group_masks(counts), ks, depth)
+    debiased: dict[str, np.ndarray] = {}
     shown: dict[str, float] = {}
-    for k in sorted({*ks, depth}):
-        per_person[f"recall@{k}"] = recall(found, relevant, k)
-        for name, member, hit in zip(GROUPS, members, found_in, strict=True):
-            per_person[f"recall@{k}/{name}"] = recall(hit, member.lengths, k)
-        if k in ks:
-            per_person[f"ndcg@{k}"] = ndcg(found, relevant, k)
-            per_person[f"mrr@{k}"] = reciprocal_rank(found, relevant, k)
-            shown[f"coverage@{k}"] = coverage(rows, len(groups), k)
-            shown[f"gini@{k}"] = gini(rows, len(groups), k)
-    means = {name: bootstrap(v, seed=seed) for name, v in per_person.items() if not np.isnan(v).all()}
-    return Result({**means, **shown}, questions.people, per_person, int((relevant == 0).sum()), seconds)
+    for k in sorted(set(ks)):
+        debiased[f"debiased-recall@{k}"] = debiased_recall(rows, questions.targets, weights, k)
+        debiased[f"debiased-ndcg@{k}"] = debiased_ndcg(rows, questions.targets, weights, k)
+        plain[f"novelty@{k}"] = novelty(rows, counts, k)
+        shown[f"coverage@{k}"] = coverage(rows, len(counts), k)
+        shown[f"gini@{k}"] = gini(rows, len(counts), k)
+    return Result(
+        metrics={**_means(plain, None, seed), **_means(debiased, share, seed), **shown},
+        people=questions.people,
+        per_person={**plain, **{name: share * values for name, values in debiased.items()}},
+        without_target=int((questions.targets.lengths == 0).sum()),
+        seconds=seconds,
+    )
 
 
 def ranked_rows(ranker: Ranker | PeopleRanker, questions: Questions, k: int, batch: int = 256) -> np.ndarray:
@@ -146,6 +149,37 @@ def ranked_rows(ranker: Ranker | PeopleRanker, questions: Questions, k: int, bat
         _check(rows, asked.histories, k)
         parts.append(rows)
     return np.concatenate(parts)
+
+
+def _accuracy(
+    rows: np.ndarray, questions: Questions, masks: dict[str, np.ndarray], ks: Sequence[int], depth: int
+) -> dict[str, np.ndarray]:
+    """Whether each person's targets are found and how far up, float64 ``(M,)`` by name."""
+    targets = questions.targets
+    found, relevant = matches(rows, targets), targets.lengths
+    found_in = {name: found & mask[rows] for name, mask in masks.items()}
+    relevant_in = {name: targets.keep(mask[targets.items]).lengths for name, mask in masks.items()}
+    values: dict[str, np.ndarray] = {}
+    for k in sorted({*ks, depth}):
+        values[f"recall@{k}"] = recall(found, relevant, k)
+        for name in masks:
+            values[f"recall@{k}/{name}"] = recall(found_in[name], relevant_in[name], k)
+        if k in ks:
+            values[f"ndcg@{k}"] = ndcg(found, relevant, k)
+            values[f"mrr@{k}"] = reciprocal_rank(found, relevant, k)
+    return values
+
+
+def _means(values: dict[str, np.ndarray], weights: np.ndarray | None, seed: int) -> dict[str, Interval]:
+    """The mean over people of each metric that anybody has a value of."""
+    known = {name: value for name, value in values.items() if not np.isnan(value).all()}
+    return {name: bootstrap(value, weights=weights, seed=seed) for name, value in known.items()}
+
+
+def _check_catalog(rows: np.ndarray, questions: Questions, size: int) -> None:
+    for what, items in {"the ranker returned": rows, "a question asks for": questions.targets.items}.items():
+        if items.max(initial=-1) >= size:
+            raise InputError(f"{what} row {items.max()} of a catalog of {size} items")
 
 
 def _check(rows: np.ndarray, histories: Histories, k: int) -> None:

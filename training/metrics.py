@@ -2,7 +2,7 @@
 
 A person's ranking metric is read off two things: `found`, which of the K ranked items were relevant
 (`matches` makes it), and `relevant`, how many there were to find. A person with nothing to find has no
-metric (NaN) and is left out of every mean.
+metric (NaN) and is left out of every mean. What lists show, found or not, is measured in `training.exposure`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from towers.errors import InputError
 from towers.history import Histories
 
 GROUPS = ("head", "torso", "tail")
+MANY = 5_000  # distinct values from which the bootstrap draws people instead
 
 
 class Interval(NamedTuple):
@@ -25,21 +26,31 @@ class Interval(NamedTuple):
     high: float
 
 
-def matches(rows: np.ndarray, targets: Histories) -> np.ndarray:
-    """Which ranked items are among each person's targets.
+def positions(rows: np.ndarray, targets: Histories) -> np.ndarray:
+    """Which target each ranked item is.
 
     Args:
         rows: int64 ``(B, K)`` item rows, -1 where a list ends early.
         targets: the items looked for, one history for each of the B people.
 
     Returns:
-        bool ``(B, K)``.
+        int64 ``(B, K)`` positions in ``targets.items``, -1 where the item is none of the person's targets.
     """
     if len(rows) != len(targets):
         raise InputError(f"{len(rows)} ranked lists cannot be matched with the targets of {len(targets)} people")
     span = 1 + max(rows.max(initial=0), targets.items.max(initial=0))
+    known = targets.people * span + targets.items
+    order = np.argsort(known, kind="stable")
+    # One key above all others, so that every search ends inside.
+    known, order = np.append(known[order], len(rows) * span), np.append(order, -1)
     keys = np.arange(len(rows))[:, None] * span + rows
-    return np.isin(keys, targets.people * span + targets.items) & (rows >= 0)
+    at = np.searchsorted(known, keys)
+    return np.where((known[at] == keys) & (rows >= 0), order[at], -1)
+
+
+def matches(rows: np.ndarray, targets: Histories) -> np.ndarray:
+    """Which ranked items are among each person's targets, bool ``(B, K)``; arguments as in `positions`."""
+    return positions(rows, targets) >= 0
 
 
 def recall(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -52,7 +63,7 @@ def recall(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     Returns:
         float64 ``(B,)`` in [0, 1], NaN where nothing is relevant.
     """
-    return _ratio(_first(found, k).sum(axis=1), relevant)
+    return ratio(cut(found, k).sum(axis=1), relevant)
 
 
 def ndcg(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -61,9 +72,42 @@ def ndcg(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     The ideal list holds ``min(relevant, k)`` items (Järvelin and Kekäläinen, TOIS 2002).
     Arguments and result as in `recall`.
     """
-    discounts = 1 / np.log2(np.arange(2, k + 2))
+    discounts = _discounts(k)
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(relevant, k)]
-    return _ratio(_first(found, k) @ discounts, ideal)
+    return ratio(cut(found, k) @ discounts, ideal)
+
+
+def graded_ndcg(rows: np.ndarray, targets: Histories, gains: np.ndarray, k: int) -> np.ndarray:
+    """NDCG@k with graded gains ``= DCG / ideal DCG``, ``DCG = sum of gain / log2(rank + 1)`` over found ranks up to k.
+
+    Gains are linear (Järvelin and Kekäläinen, TOIS 2002), as in trec_eval: they count as they are given, and 4 stars
+    are worth twice 2. For exponential ones (Burges et al., ICML 2005), where 5 stars are worth ten times 2, pass
+    ``2.0**stars - 1``. The ideal list holds the k highest gains, highest first; gains of 1 make it `ndcg`.
+
+    Args:
+        rows: int64 ``(B, K)`` item rows, K at least k, no item twice, -1 where a list ends early.
+        targets: the items that have a gain, one history for each of the B people, no item twice for one person.
+        gains: float ``(T,)`` of each of ``targets.items``, finite and not negative, such as stars.
+        k: length of the lists.
+
+    Returns:
+        float64 ``(B,)`` in [0, 1], NaN where a person has nothing to gain.
+
+    Raises:
+        InputError: gains of another number than targets, negative, or not finite.
+    """
+    gains = np.asarray(gains, np.float64)
+    if gains.shape != targets.items.shape:
+        raise InputError(f"every target needs one gain, got {gains.size} gains for {len(targets.items)} targets")
+    if not (np.isfinite(gains) & (gains >= 0)).all():
+        raise InputError("a gain is negative or not finite; give 0 to a target that is worth nothing")
+    discounts = _discounts(k)
+    dcg = np.append(gains, 0.0)[positions(cut(rows, k), targets)] @ discounts
+    highest_first = gains[np.lexsort((-gains, targets.people))]
+    rank = np.arange(len(gains)) - np.repeat(targets.offsets[:-1], targets.lengths)
+    inside = rank < k
+    ideal = np.bincount(targets.people[inside], highest_first[inside] * discounts[rank[inside]], minlength=len(targets))
+    return ratio(dcg, ideal)
 
 
 def reciprocal_rank(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -71,30 +115,8 @@ def reciprocal_rank(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarr
 
     Arguments and result as in `recall`.
     """
-    top = _first(found, k)
-    return _ratio(np.where(top.any(axis=1), 1 / (1 + top.argmax(axis=1)), 0.0), relevant > 0)
-
-
-def coverage(rows: np.ndarray, n_items: int, k: int) -> float:
-    """Coverage@k: share of the catalog that stands in anybody's first k.
-
-    Args:
-        rows: int64 ``(B, K)``, K at least k.
-        n_items: items in the catalog.
-    """
-    return float(np.count_nonzero(_exposure(rows, n_items, k)) / n_items)
-
-
-def gini(rows: np.ndarray, n_items: int, k: int) -> float:
-    """Gini@k of exposure over the whole catalog, 0 = every item shown equally often, near 1 = always the same.
-
-    ``G = sum_i (2 i - N - 1) x_i / (N sum_i x_i)`` with x the times each of the N items stands in
-    somebody's first k, in rising order, i from 1; 0 where nothing is shown at all.
-    Arguments as in `coverage`.
-    """
-    shown = np.sort(_exposure(rows, n_items, k))
-    weights = 2 * np.arange(1, n_items + 1) - n_items - 1
-    return float(weights @ shown / (n_items * max(shown.sum(), 1)))
+    top = cut(found, k)
+    return ratio(np.where(top.any(axis=1), 1 / (1 + top.argmax(axis=1)), 0.0), relevant > 0)
 
 
 def popularity_groups(counts: np.ndarray) -> np.ndarray:
@@ -118,6 +140,19 @@ def popularity_groups(counts: np.ndarray) -> np.ndarray:
     return groups
 
 
+def group_masks(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Which items belong to each group that is reported: bool ``(N,)`` by name.
+
+    Head, torso and tail are those of `popularity_groups` and make up the catalog. Cold are the items without any
+    training interaction; they belong to the tail, too.
+
+    Args:
+        counts: int64 ``(N,)`` training interactions of each item.
+    """
+    groups = popularity_groups(counts)
+    return {name: groups == number for number, name in enumerate(GROUPS)} | {"cold": counts == 0}
+
+
 def bootstrap(values: np.ndarray, *, weights: np.ndarray | None = None, seed: int = 0, n: int = 2000) -> Interval:
     """Mean over people with its 95 % percentile bootstrap interval (Efron and Tibshirani 1993, ch. 13).
 
@@ -136,12 +171,8 @@ def bootstrap(values: np.ndarray, *, weights: np.ndarray | None = None, seed: in
     people = int(known.sum())
     if not people:
         raise InputError(f"a mean needs at least one person with a value, got none among {len(values)}")
-    # Equal people are interchangeable: drawing how often each distinct one comes up is the same
-    # bootstrap, and far cheaper for metrics that take few values.
     pairs = np.stack([values[known] * weights[known], weights[known]], axis=1)
-    distinct, counts = np.unique(pairs, axis=0, return_counts=True)
-    rng = np.random.default_rng(seed)
-    sums = np.stack([rng.multinomial(people, counts / people) @ distinct for _ in range(n)])
+    sums = _resampled_sums(pairs, np.random.default_rng(seed), n)
     low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     return Interval(float(pairs[:, 0].sum() / pairs[:, 1].sum()), float(low), float(high))
 
@@ -180,17 +211,34 @@ def _error(errors: np.ndarray, people: np.ndarray, seed: int) -> Interval:
     return bootstrap(np.bincount(index, errors) / counts, weights=counts, seed=seed)
 
 
-def _first(lists: np.ndarray, k: int) -> np.ndarray:
+def cut(lists: np.ndarray, k: int) -> np.ndarray:
+    """The first k of each of ``(B, K)`` lists.
+
+    Raises:
+        InputError: k below 1 or above K.
+    """
     if not 1 <= k <= lists.shape[1]:
         raise InputError(f"a metric at {k} needs lists of at least {k} (and 1), got {lists.shape[1]}")
     return lists[:, :k]
 
 
-def _exposure(rows: np.ndarray, n_items: int, k: int) -> np.ndarray:
-    shown = _first(rows, k)
-    return np.bincount(shown[shown >= 0], minlength=n_items)
-
-
-def _ratio(value: np.ndarray, total: np.ndarray) -> np.ndarray:
+def ratio(value: np.ndarray, total: np.ndarray) -> np.ndarray:
     """``value / total`` as float64, NaN where `total` is 0."""
     return np.divide(value, total, out=np.full(len(value), np.nan), where=total > 0)
+
+
+def _discounts(k: int) -> np.ndarray:
+    """What a find at each of the first k ranks is worth."""
+    return 1 / np.log2(np.arange(2, k + 2))
+
+
+def _resampled_sums(pairs: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Sums ``(n, 2)`` of n times as many rows, drawn with replacement, as float ``(P, 2)`` `pairs` has."""
+    people = len(pairs)
+    distinct, counts = np.unique(pairs, axis=0, return_counts=True)
+    # Equal people are interchangeable: drawing how often each distinct one comes up is the same
+    # bootstrap, and far cheaper for metrics that take few values; where most are distinct, drawing people is.
+    if len(distinct) > max(MANY, people // 10):
+        draws = (np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(n))
+        return np.stack([drawn @ pairs for drawn in draws])
+    return np.stack([rng.multinomial(people, counts / people) @ distinct for _ in range(n)])

@@ -4,17 +4,20 @@ import ir_measures
 import numpy as np
 import pytest
 
+from indexing.hits import Hits
 from towers.errors import InputError
 from towers.history import Histories
 from training.metrics import (
+    MANY,
     bootstrap,
-    coverage,
-    gini,
+    graded_ndcg,
+    group_masks,
     mae,
     matches,
     ndcg,
     paired_difference,
     popularity_groups,
+    positions,
     recall,
     reciprocal_rank,
     rmse,
@@ -43,6 +46,22 @@ def test_padding_does_not_match_the_last_item_of_the_person_before() -> None:
     assert not matches(np.array([[0], [-1]]), Histories.of([[3], [1]])).any()
 
 
+def test_positions_say_which_target_was_found() -> None:
+    expected = np.full((5, 4), -1)
+    expected[0, 1], expected[0, 3], expected[4, 0] = 1, 0, 5
+    assert (positions(ROWS, TARGETS) == expected).all()
+    unsorted = Histories.of([[5, 2, 1], [0], [4], [], [3]])
+    expected[0, 3] = 2
+    assert (positions(ROWS, unsorted) == expected).all()
+
+
+def test_nothing_to_look_for_and_nobody_to_look_for_it() -> None:
+    assert (positions(ROWS, Histories.of([[]] * 5)) == -1).all()
+    assert positions(ROWS[:0], Histories.of([])).shape == (0, 4)
+    with pytest.raises(InputError, match=r"5 ranked lists .* 2 people"):
+        matches(ROWS, Histories.of([[1], [2]]))
+
+
 def test_recall_by_hand() -> None:
     found = matches(ROWS, TARGETS)
     np.testing.assert_allclose(recall(found, RELEVANT, 2), [1 / 3, 0, 0, np.nan, 1])
@@ -67,35 +86,72 @@ def test_a_metric_deeper_than_the_lists_is_refused(k: int) -> None:
         recall(matches(ROWS, TARGETS), RELEVANT, k)
 
 
-def test_as_trec_eval_computes_them() -> None:
-    rng = np.random.default_rng(7)
-    people, depth, n_items = 60, 20, 40
-    rows = np.stack([rng.permutation(n_items)[:depth] for _ in range(people)])
-    for person, length in enumerate(rng.integers(1, depth + 1, people)):
-        rows[person, length:] = -1
-    relevant = [rng.permutation(n_items)[: rng.integers(1, 30)].tolist() for _ in range(people)]
-    found, counts = matches(rows, Histories.of(relevant)), np.array([len(items) for items in relevant])
+def test_graded_ndcg_by_hand_with_the_ideal_cut_at_k() -> None:
+    gain, stars = 1 / np.log2(np.arange(2, 6)), np.array([4, 1, 5, 2, 3, 0.5])  # of items 1 2 5 | 0 | 4 | 3
+    assert TARGETS.items.tolist() == [1, 2, 5, 0, 4, 3]
+    at_two = [1 * gain[1] / (5 * gain[0] + 4 * gain[1]), 0, 0, np.nan, 1]
+    at_four = [(1 * gain[1] + 4 * gain[3]) / (5 * gain[0] + 4 * gain[1] + 1 * gain[2]), 0, 0, np.nan, 1]
+    np.testing.assert_allclose(graded_ndcg(ROWS, TARGETS, stars, 2), at_two)
+    np.testing.assert_allclose(graded_ndcg(ROWS, TARGETS, stars, 4), at_four)
 
-    answers = {str(p): {str(i): 1 for i in items} for p, items in enumerate(relevant)}
+
+def test_graded_ndcg_of_equal_gains_is_ndcg_and_of_none_is_unknown() -> None:
+    found = matches(ROWS, TARGETS)
+    np.testing.assert_allclose(graded_ndcg(ROWS, TARGETS, np.full(6, 3.5), 4), ndcg(found, RELEVANT, 4))
+    worthless = np.array([0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(graded_ndcg(ROWS, TARGETS, worthless, 4), [np.nan, 0, 0, np.nan, 1])
+    assert np.isnan(graded_ndcg(ROWS, Histories.of([[]] * 5), np.array([]), 4)).all()
+
+
+@pytest.mark.parametrize(
+    ("gains", "message"),
+    [
+        ([1.0] * 5, "5 gains for 6 targets"),
+        ([1, 1, 1, 1, 1, -1], "negative"),
+        ([1, 1, 1, 1, 1, np.nan], "not finite"),
+        ([1, 1, 1, 1, 1, np.inf], "not finite"),
+    ],
+)
+def test_gains_that_are_none_are_refused(gains: list[float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        graded_ndcg(ROWS, TARGETS, np.array(gains), 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_as_trec_eval_computes_them(seed: int) -> None:
+    """Of 300 people some are shown nothing, some look for nothing, most lists are short, scores and gains are tied."""
+    rng = np.random.default_rng(seed)
+    people, depth, n_items = 300, 20, 40
+    scores = rng.integers(0, 5, (people, n_items)).astype(np.float32)
+    scores[np.argsort(rng.random((people, n_items))) >= rng.integers(0, 30, (people, 1))] = -np.inf
+    rows = Hits.top(scores, depth).rows
+    relevant = [rng.permutation(n_items)[: rng.integers(0, 30)].tolist() for _ in range(people)]
+    targets = Histories.of(relevant)
+    stars = rng.integers(1, 6, len(targets.items))
+    assert not (rows >= 0).any(axis=1).all()
+    assert not targets.lengths.all()
+
+    found, k_values = matches(rows, targets), (1, 5, 20)
+    ours = {
+        (measure, k): compute(found, targets.lengths, k)
+        for measure, compute in {ir_measures.R: recall, ir_measures.nDCG: ndcg, ir_measures.RR: reciprocal_rank}.items()
+        for k in k_values
+    }
+    _agree(ours, rows, targets, np.ones_like(stars))
+    _agree({(ir_measures.nDCG, k): graded_ndcg(rows, targets, stars, k) for k in k_values}, rows, targets, stars)
+
+
+def _agree(ours: dict, rows: np.ndarray, targets: Histories, gains: np.ndarray) -> None:
+    """Metrics are those of trec_eval where something is relevant, and NaN elsewhere."""
+    answers: dict[str, dict[str, int]] = {}
+    for person, item, gain in zip(targets.people, targets.items, gains, strict=True):
+        answers.setdefault(str(person), {})[str(item)] = int(gain)
     lists = {str(p): {str(i): -float(n) for n, i in enumerate(row) if i >= 0} for p, row in enumerate(rows)}
-    pairs = [(recall, ir_measures.R), (ndcg, ir_measures.nDCG), (reciprocal_rank, ir_measures.RR)]
-    for k in (1, 5, 20):
-        for ours, theirs in pairs:
-            expected = {int(one.query_id): one.value for one in ir_measures.iter_calc([theirs @ k], answers, lists)}
-            np.testing.assert_allclose(ours(found, counts, k), [expected[p] for p in range(people)], rtol=0, atol=1e-9)
-
-
-def test_coverage_counts_items_shown_to_anybody() -> None:
-    assert coverage(ROWS, 10, 1) == 3 / 10  # 4, 0, 3
-    assert coverage(ROWS, 10, 4) == 5 / 10
-
-
-def test_gini_by_hand() -> None:
-    always_one = np.array([[2], [2], [2], [2]])
-    assert gini(always_one, 3, 1) == pytest.approx(2 / 3)  # 1 - 1/N, its largest value
-    assert gini(np.array([[0, 1], [2, 0]]), 3, 2) == pytest.approx(1 / 6)  # shown 2, 1, 1 times
-    assert gini(np.array([[0, 1], [2, 3]]), 4, 2) == 0
-    assert gini(np.array([[-1]]), 3, 1) == 0
+    asked = targets.lengths > 0
+    for (measure, k), values in ours.items():
+        theirs = {int(one.query_id): one.value for one in ir_measures.iter_calc([measure @ k], answers, lists)}
+        expected = [theirs[person] if asked[person] else np.nan for person in range(len(targets))]
+        np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9, err_msg=f"{measure}@{k}")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +165,12 @@ def test_gini_by_hand() -> None:
 )
 def test_popularity_groups(counts: list[int], groups: list[int]) -> None:
     assert popularity_groups(np.array(counts)).tolist() == groups
+
+
+def test_groups_of_a_catalog_and_cold_within_its_tail() -> None:
+    masks = group_masks(np.array([10, 0, 50, 20, 20]))
+    rows = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
+    assert rows == {"head": [2], "torso": [3, 4], "tail": [0, 1], "cold": [1]}
 
 
 def test_bootstrap_is_as_wide_as_theory_says() -> None:
@@ -128,6 +190,25 @@ def test_bootstrap_agrees_with_plain_resampling() -> None:
     means = values[rng.integers(200, size=(20_000, 200))].mean(axis=1)
     _, low, high = bootstrap(values, n=20_000)
     np.testing.assert_allclose([low, high], np.percentile(means, [2.5, 97.5]), rtol=0.01)
+
+
+def test_intervals_of_small_data_are_drawn_as_in_the_records() -> None:
+    values = np.sort(np.random.default_rng(5).random(5_000))
+    rng = np.random.default_rng(3)
+    people = len(values)
+    means = [rng.multinomial(people, np.full(people, 1 / people)) @ values / people for _ in range(50)]
+    expected = np.percentile(means, [2.5, 97.5])
+    np.testing.assert_allclose(bootstrap(values, seed=3, n=50)[1:], expected, rtol=1e-12)
+
+
+def test_bootstrap_of_many_distinct_values_is_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(0)
+    values, weights = np.r_[rng.exponential(size=2 * MANY), np.nan], np.r_[rng.integers(1, 4, 2 * MANY), 1]
+    value, low, high = bootstrap(values, weights=weights, seed=1)
+    mean = np.average(values[:-1], weights=weights[:-1])
+    half = 1.96 * np.std(weights[:-1] * (values[:-1] - mean)) / weights[:-1].mean() / np.sqrt(2 * MANY)
+    assert value == pytest.approx(mean)
+    np.testing.assert_allclose([low - mean, high - mean], [-half, half], rtol=0.08)
 
 
 def test_bootstrap_refuses_a_mean_of_nobody() -> None:
