@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +85,14 @@ class Histories:
     def ties(self) -> int:
         """Events at the very time of the person's event before, so that the log does not tell their order."""
         return 0 if self.times is None else int(((np.diff(self.times) == 0) & self._inside()).sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of who met what when; ratings and texts do not matter."""
+        digest = hashlib.sha256()
+        for column in (self.offsets, self.items, self.times):
+            digest.update(b"none" if column is None else column.tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def of(

@@ -38,7 +38,9 @@ class AnchorTexts:
 class Anchors:
     """History texts after fixed events of each person.
 
-    The outputs of the frozen layers are computed once and kept in bfloat16, as many as fit.
+    The outputs of the frozen layers are computed once and kept in bfloat16, as many as fit. Which ones fit is settled
+    at once, and each of them is read alone, so that no value depends on what was asked for before: training goes on
+    after a restart, with nothing kept yet, as if there had been none.
 
     Args:
         histories: training histories.
@@ -67,8 +69,9 @@ class Anchors:
         tokens = text.tokens(histories.cut(people, histories.offsets[people], drawn + 1))
         self.events = drawn[[bool(row) for row in tokens]]  # where there is nothing to read, nobody reads later either
         self._tokens = [row for row in tokens if row]
+        sizes = 2 * reader.encoder.dimension * (np.array([len(row) for row in self._tokens]) + 2)  # special tokens too
+        self._fits = np.cumsum(sizes) <= budget
         self._kept: dict[int, Tensor] = {}
-        self._room = budget
         self._row_of = np.full(len(histories.items), -1)
         self._row_of[self.events] = np.arange(len(self.events))
 
@@ -92,19 +95,16 @@ class Anchors:
         ids, mask = ids.to(device), mask.to(device)
         if not self._caching:
             return encoder.lower(ids, mask, 0), mask
-        missing = [n for n, anchor in enumerate(anchors) if anchor not in self._kept]
-        fresh: dict[int, Tensor] = {}
-        if missing:
-            with torch.no_grad(), autocast(device):
-                hidden = encoder.lower(ids[missing], mask[missing], self._start).to(torch.bfloat16)
-            for n, states in zip(missing, hidden, strict=True):
-                fresh[int(anchors[n])] = self._keep(int(anchors[n]), states[: int(mask[n].sum())])
-        states = [self._kept[a] if a in self._kept else fresh[a] for a in anchors.tolist()]
-        return pad_sequence([s.to(device) for s in states], batch_first=True).float(), mask
+        for n in np.flatnonzero(self._fits[anchors]):
+            if anchors[n] not in self._kept:
+                length = int(mask[n].sum())
+                self._kept[anchors[n]] = self._frozen(ids[n : n + 1, :length], mask[n : n + 1, :length])[0].clone()
+        rest = np.flatnonzero(~self._fits[anchors])
+        states = dict(zip(rest, self._frozen(ids[rest], mask[rest]), strict=True)) if len(rest) else {}
+        rows = [states[n][mask[n]] if n in states else self._kept[anchor] for n, anchor in enumerate(anchors)]
+        return pad_sequence([row.to(device) for row in rows], batch_first=True).float(), mask
 
-    def _keep(self, anchor: int, states: Tensor) -> Tensor:
-        size = states.nelement() * states.element_size()
-        if size <= self._room:
-            self._kept[anchor] = states.clone()
-            self._room -= size
-        return states
+    @torch.no_grad()
+    def _frozen(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with autocast(ids.device):
+            return self._reader.encoder.lower(ids, mask, self._start).to(torch.bfloat16)

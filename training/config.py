@@ -55,6 +55,9 @@ class TrainConfig(BaseModel):
     """Epochs between two validations."""
     patience: int = Field(default=4, ge=1)
     """Validations without a better result after which training stops, or the text reader joins."""
+    checkpoint_seconds: float = Field(default=60, ge=0)
+    """Least seconds between two checkpoints, which is about what a kill costs; more where writing one is slow, so that
+    it takes at most a fiftieth of the time; 0: one after every step."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
 

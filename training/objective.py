@@ -67,17 +67,26 @@ class Objective(nn.Module):
         items: the training catalog.
         known: what each person is known to like.
         negatives: sampler, or None for the full softmax.
+        anchor_negatives: the same for the text reader, whose targets are those of anchors; default: `negatives`.
         config: weights of the losses.
     """
 
     def __init__(
-        self, *, model: TwoTower, items: Items, known: Known, negatives: Negatives | None, config: TrainConfig
+        self,
+        *,
+        model: TwoTower,
+        items: Items,
+        known: Known,
+        negatives: Negatives | None,
+        anchor_negatives: Negatives | None = None,
+        config: TrainConfig,
     ) -> None:
         super().__init__()
         self.model = model
         self._items = items
         self._known = known
         self._negatives = negatives
+        self._anchor_negatives = anchor_negatives or negatives
         self._config = config
 
     def forward(
@@ -103,7 +112,7 @@ class Objective(nn.Module):
             mask = windows.inputs.mask
             people = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
             losses["sequence"] = self._contrast(
-                sequence[mask], vectors, windows.targets[mask], windows.people, people, generator
+                sequence[mask], vectors, windows.targets[mask], windows.people, people, self._negatives, generator
             )
         if anchors is not None:
             losses |= self._read_anchors(windows, anchors, sequence, vectors, generator)
@@ -133,10 +142,11 @@ class Objective(nn.Module):
         targets = windows.targets[anchors.rows, anchors.columns]
         if sequence is not None:
             sequence, vectors = sequence.detach(), vectors.detach()
-        losses = {"text": self._contrast(text, vectors, targets, windows.people, anchors.rows, generator)}
+        rest = vectors, targets, windows.people, anchors.rows, self._anchor_negatives, generator
+        losses = {"text": self._contrast(text, *rest)}
         if sequence is not None:
             fused = self.model.user.fuse((sequence[anchors.rows, anchors.columns], None), (text, None))
-            losses["fused"] = self._contrast(fused, vectors, targets, windows.people, anchors.rows, generator)
+            losses["fused"] = self._contrast(fused, *rest)
         return losses
 
     def _read_sentences(self, sentences: Sentences | SentenceVectors, vectors: Tensor) -> Tensor:
@@ -167,14 +177,15 @@ class Objective(nn.Module):
         targets: Int[Tensor, " p"],
         people: np.ndarray,
         owner: Int[Tensor, " p"],
+        negatives: Negatives | None,
         generator: torch.Generator,
     ) -> Float[Tensor, ""]:
         """`owner` is the row in `people` of each query."""
         scale, device = self.model.scale, vectors.device
-        if self._negatives is None:
+        if negatives is None:
             known = self._known.of_catalog(people).to(device)[owner]
             return full_softmax(queries, vectors, targets, scale=scale, known=known)
-        candidates, log_weight = self._negatives.draw(targets, generator)
+        candidates, log_weight = negatives.draw(targets, generator)
         known = self._known.of(people, candidates).to(device)[owner]
         return sampled_softmax(
             queries,

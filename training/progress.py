@@ -42,6 +42,10 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def skip(self, steps: int) -> None:
+        """So many steps were done before."""
+        self._bar.update(self._task, completed=steps)
+
     def stepped(self, epoch: int, loss: float, people: int) -> None:
         """One step is done."""
         now = time.perf_counter()

@@ -79,6 +79,13 @@ def draw_anchors(histories: Histories, each: int, rng: np.random.Generator) -> n
     return np.sort(chosen)
 
 
+def target_counts(histories: Histories, items: int) -> np.ndarray:
+    """How often each of so many `items` is a target, int64 ``(N,)``: every event but a person's first."""
+    later = np.ones(len(histories.items), bool)
+    later[histories.offsets[:-1][histories.lengths > 0]] = False
+    return np.bincount(histories.items[later], minlength=items)
+
+
 class Negatives:
     """Draws catalog rows: the targets of the batch and a uniform share, with the correction that fits.
 
@@ -88,7 +95,7 @@ class Negatives:
     """
 
     def __init__(self, counts: np.ndarray, uniform: int) -> None:
-        self._share = torch.from_numpy(counts / counts.sum())
+        self._share = torch.from_numpy(counts / max(counts.sum(), 1))
         self._uniform = uniform
 
     def draw(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from towers.artefact import refuse_unwritable
+from towers.artefact import read_manifest, refuse_unwritable
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
@@ -19,12 +19,15 @@ from towers.interactions import Interactions
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
-from training.choices import choose_gate, choose_weight, choose_words
+from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
+from training.choices import choose_gate, choose_trend, choose_weight, choose_words
+from training.comparison import split_log
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
 from training.loop import Report, Run
-from training.protocols import Questions, last_event
+from training.protocols import last_event
 from training.ratings import fit_ratings
+from training.splits import Questions, Split
 
 
 def train(
@@ -32,42 +35,86 @@ def train(
     log: Interactions,
     *,
     recipe: str | Path | dict[str, Any] | Recipe | None = None,
+    protocol: str | None = None,
     out: str | Path | None = None,
     weights: str | Path | None = None,
     progress: bool = True,
 ) -> TwoTower:
     """Train a model on a catalog and a log.
 
-    The last positive event of each person is kept for validation.
+    The last positive event of each person is kept for validation; with a `protocol`, what it keeps for validation and
+    test, so that `twotower evaluate` can ask the model. With `out`, a training that was killed goes on from
+    its last checkpoint when it is started again with the same catalog, log and recipe, and ends with the same weights
+    (on a CPU with as many threads, to the bit).
 
     Args:
         catalog: items.
         log: events; those with items that are not in the catalog are set aside.
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
-        out: folder to save the model in; curves for TensorBoard go into a folder beside it.
+        protocol: one of `training.leaks.PROTOCOLS`: choose on its validation questions, then train anew on all that it
+            gives the model to be reported. Default: train on everything but each person's last event.
+        out: folder to save the model in; curves for TensorBoard go into a folder beside it, and until the training is
+            done checkpoints into another, ``OUT.checkpoint``.
         weights: folder with pretrained weights, looked in before anything is downloaded.
         progress: show a bar on standard error.
 
     Raises:
-        InputError: a recipe that cannot be used, or a log in which nobody has two positive events.
-        ArtefactError: `out` is something else, or cannot be written; raised before training.
+        InputError: a recipe that cannot be used, a log in which nobody has two positive events, or checkpoints of
+            another recipe or other data beside `out`.
+        ArtefactError: `out` is something else, or cannot be written, or no checkpoint beside it can be read; raised
+            before training.
+
+    Warns:
+        UserWarning: a checkpoint is damaged and an older one is used, or none can be written.
     """
     recipe = with_range(Recipe.read(recipe), log.rating_range)
+    out, weights = _path(out), _path(weights)
     known = log.known(catalog)
+    if protocol is not None:
+        _, split = split_log(protocol, known, catalog, recipe.data)
+        model, _ = fit_split(catalog, split, recipe, out=out, weights=weights, progress=progress)
+        return model
     _, positives = known.histories(catalog, positive=recipe.data)
     _, everything = known.histories(catalog)
     past, validation = last_event(positives)
-    model, _ = fit(
-        catalog,
-        past,
-        validation,
-        recipe,
-        rated=without_targets(everything, validation),
-        out=Path(out) if out is not None else None,
-        weights=Path(weights) if weights is not None else None,
-        progress=progress,
-    )
+    rated = without_targets(everything, validation)
+    model, _ = fit(catalog, past, validation, recipe, rated=rated, out=out, weights=weights, progress=progress)
     return model
+
+
+def fit_split(
+    catalog: Catalog,
+    split: Split,
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    weights: Path | None = None,
+    progress: bool = True,
+) -> tuple[TwoTower, Report]:
+    """The model that a split's test questions are for: chosen on its validation questions, then refitted.
+
+    Args:
+        catalog: N items.
+        split: of a log of positive events.
+        recipe, out, weights, progress: as in `train`; what is saved names the events that it was trained on.
+
+    Returns:
+        The model in evaluation mode, and what was chosen.
+    """
+    train, validation = split.train, split.validation
+    if split.refit is train:
+        return fit(catalog, train, validation, recipe, out=out, weights=weights, progress=progress)
+    kept = again = None
+    if out is not None:
+        refuse_unwritable(out, KIND)
+        kept, again = checkpoint_folder(out), checkpoint_folder(out) / "refit"
+    _, report = fit(catalog, train, validation, recipe, checkpoints=kept, weights=weights, progress=progress)
+    model = refit(catalog, split.refit, recipe, report, checkpoints=again, weights=weights, progress=progress)
+    if out is not None:
+        save(model, report, recipe, split.refit, out)
+        remove_checkpoints(checkpoint_folder(out) / "refit")
+        remove_checkpoints(checkpoint_folder(out))
+    return model, report
 
 
 def fit(
@@ -78,6 +125,7 @@ def fit(
     *,
     rated: Histories | None = None,
     out: Path | None = None,
+    checkpoints: Path | None = None,
     weights: Path | None = None,
     progress: bool = True,
 ) -> tuple[TwoTower, Report]:
@@ -89,6 +137,7 @@ def fit(
         validation: questions that decide when to stop, which weights are kept and the re-ranking weight.
         recipe: settings.
         rated: events with ratings that the rating head learns from; default: `past`.
+        checkpoints: folder for them, which the caller removes; default: one beside `out`, gone once that is written.
         out, weights, progress: as in `train`.
 
     Returns:
@@ -102,47 +151,89 @@ def fit(
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, encoder)
     shown, asked = _hold_out(catalog, model, recipe)
-    run = Run(model, shown, past, validation, counts, recipe, out, progress)
-    report = run.go()
+    rated = past if rated is None else rated
+    if checkpoints is None and out is not None:
+        checkpoints = checkpoint_folder(out)
+    kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
+    report = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept).go()
     model.eval()
     report.words = choose_words(model, shown, asked)
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
-    report.rating_error = fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
+    report.trend = choose_trend(model, memory, validation, queries, past)
+    report.rating_error = fit_ratings(model, memory, rated, recipe.train.seed)
     if report.rating_error is not None:
-        report.reranking = choose_weight(model, memory, validation, queries)
-    report.seconds = time.perf_counter() - started
+        report.reranking = choose_weight(model, memory, validation, queries, past)
+    report.seconds += time.perf_counter() - started
     if out is not None:
-        model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": asdict(report)})
+        save(model, report, recipe, past, out)
+        remove_checkpoints(checkpoint_folder(out))
     return model, report
 
 
+def save(model: TwoTower, report: Report, recipe: Recipe, past: Histories, out: Path) -> None:
+    """Write a model with its recipe, what happened in training, and the fingerprint of the events it learned from."""
+    facts = {"recipe": recipe.model_dump(mode="json"), "training": asdict(report), "events": past.fingerprint}
+    model.save(out, about=facts)
+
+
+def refuse_other_events(folder: Path, split: Split, protocol: str) -> None:
+    """Refuse to ask a model what it may have been trained on.
+
+    Raises:
+        InputError: the model in `folder` was trained on other events than those that `split` gives it.
+        ArtefactError: `folder` holds no model.
+    """
+    if read_manifest(folder, KIND).get("events") != split.refit.fingerprint:
+        raise InputError(
+            f"the model in {folder} was trained on other events than {protocol} allows, perhaps on those that it would "
+            f"be asked about: train it with `twotower train --protocol {protocol}` on this catalog and log"
+        )
+
+
 def refit(
-    catalog: Catalog, past: Histories, recipe: Recipe, chosen: Report, *, rated: Histories | None = None
+    catalog: Catalog,
+    past: Histories,
+    recipe: Recipe,
+    chosen: Report,
+    *,
+    rated: Histories | None = None,
+    checkpoints: Path | None = None,
+    weights: Path | None = None,
+    progress: bool = False,
 ) -> TwoTower:
-    """Train anew on more events, with all that an earlier `fit` chose: epochs, the gate and the re-ranking weight.
+    """Train anew on more events, with all that an earlier `fit` chose: epochs, gates and weights.
 
     Args:
         catalog, past, rated: as in `fit`, `past` usually with the validation events.
         recipe: the same as then.
         chosen: what `fit` reported.
+        checkpoints: folder for them, which the caller removes; default: none are written.
+        weights, progress: as in `train`.
 
     Returns:
         The model in evaluation mode.
     """
     set_seed(recipe.train.seed)
     counts = np.bincount(past.items, minlength=len(catalog))
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
-    Run(model, catalog, past, None, counts, recipe, None, False, until=chosen.best_epochs).go()
+    encoder = TextEncoder.load(recipe.text, weights=weights)
+    model = new_model(catalog, counts, recipe, encoder)
+    rated = past if rated is None else rated
+    epochs = chosen.best_epochs
+    kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
+    Run(model, catalog, past, None, counts, recipe, None, progress, until=epochs, checkpoints=kept).go()
     model.eval()
     if chosen.fusion is not None:
         model.user.fusion.set_gate("sequence", 1.0)
         model.user.fusion.set_gate("text", chosen.fusion["gate"])
+    if chosen.trend is not None:
+        model.trend_weight.fill_(chosen.trend["weight"])
+        model.trend_half_life.fill_(chosen.trend["half_life_days"])
     if chosen.words is not None and model.user.text is not None:
         model.user.text.words.fill_(chosen.words["weight"])
     if chosen.reranking is not None:
         memory = model.memory(catalog, model.embed_items(catalog))
-        fit_ratings(model, memory, past if rated is None else rated, recipe.train.seed)
+        fit_ratings(model, memory, rated, recipe.train.seed)
         model.rating.weight.fill_(chosen.reranking["weight"])
     return model
 
@@ -160,6 +251,17 @@ def _hold_out(catalog: Catalog, model: TwoTower, recipe: Recipe) -> tuple[Catalo
     """The catalog to train on, and sentences to choose by where the model reads them."""
     columns = columns_of(model.template) if model.user.text is not None and recipe.train.sentences else []
     return hold_out_sentences(catalog, columns, recipe.train.seed)
+
+
+def _checkpoints(folder: Path | None, recipe: Recipe, *facts: Any) -> Checkpoints | None:
+    """The checkpoints in `folder`, for a training of this recipe and these further facts of its `identity`."""
+    if folder is None:
+        return None
+    return Checkpoints(folder, identity(recipe, *facts), recipe.train.checkpoint_seconds)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def with_range(recipe: Recipe, found: tuple[float, float] | None) -> Recipe:

@@ -150,3 +150,16 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str
 def test_nobody_has_no_history(people: list[int]) -> None:
     with pytest.raises(InputError, match="people must lie in 0 to 1, got"):
         Histories.of([[1, 2], [3]]).take(people)
+
+
+def test_a_fingerprint_is_of_who_met_what_when() -> None:
+    plain = Histories.of([[1, 2], [3]], times=[[0, 1], [5]])
+    same = Histories.of([[1, 2], [3]], times=[[0, 1], [5]], ratings=[[0.5, 1], [0]])
+    others = [
+        Histories.of([[1, 2], [3]], times=[[0, 1], [6]]),
+        Histories.of([[1], [2, 3]], times=[[0], [1, 5]]),
+        Histories.of([[1, 2], [4]], times=[[0, 1], [5]]),
+        Histories.of([[1, 2], [3]]),
+    ]
+    assert plain.fingerprint == same.fingerprint
+    assert len({one.fingerprint for one in [plain, *others]}) == 5

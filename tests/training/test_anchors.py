@@ -102,6 +102,18 @@ def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) 
     assert not uncached._kept
 
 
+@pytest.mark.parametrize("budget", [0, 3_000, 10**6])
+def test_no_value_depends_on_what_was_read_before(tiny_bert: Path, histories: Histories, budget: int) -> None:
+    """Bit for bit, so that training may go on after a restart with nothing kept."""
+    cold, warm = (make(tiny_bert, histories, budget=budget)[0] for _ in range(2))
+    for person in (1, 3, 0):
+        alone = windows(histories, np.array([person]), 10, np.random.default_rng(1))
+        warm.texts(alone, 2, np.random.default_rng(3), CPU)
+    expected = step(cold, histories)[0].hidden
+    for anchors in (warm, warm, cold):
+        assert torch.equal(step(anchors, histories)[0].hidden, expected)
+
+
 def test_the_second_step_runs_no_frozen_layer(
     tiny_bert: Path, histories: Histories, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,14 +21,15 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.text import TextEncoder
-from training.baselines import MostPopular
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
 from training.loop import Report, Run
-from training.metrics import popularity_groups
 from training.optimizer import parameter_groups
-from training.protocols import Questions, leave_one_out
+from training.popularity import MostPopular
+from training.protocols import leave_one_out
 from training.ranker import IndexRanker
+from training.sampling import Negatives
+from training.splits import Questions
 from training.trainer import fit, new_model, refit, train, without_targets
 
 GROUPS, SIZE, PEOPLE, STEPS = ("piano", "violin", "engine", "motor", "rain"), 8, 80, 6
@@ -136,8 +137,8 @@ def test_the_model_is_the_one_that_validated_best(
     assert [entry["epoch"] for entry in report.epochs] == validated
     reached = {entry["epoch"]: entry["ndcg@20"] for entry in report.epochs if entry["epoch"] in kept}
     assert reached[report.best_epoch] == max(reached.values())
-    groups = popularity_groups(np.bincount(split.train.items, minlength=len(world.catalog)))
-    again = evaluate(ranker(world, model), split.validation, groups=groups, ks=(20,), depth=20).metrics["ndcg@20"]
+    counts = np.bincount(split.train.items, minlength=len(world.catalog))
+    again = evaluate(ranker(world, model), split.validation, counts=counts, ks=(20,), depth=20).metrics["ndcg@20"]
     chosen = max(report.fusion["ndcg@20"].values()) if report.fusion else max(reached.values())
     assert again[0] == pytest.approx(chosen, abs=1e-6)  # type: ignore[index]
 
@@ -260,6 +261,45 @@ def test_nobody_with_enough_events_is_refused(world: World, events: int, message
     )
     with pytest.raises(InputError, match=message):
         train(world.catalog, log, recipe=world.recipe({"text": False}), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [("HNSV32", "FAISS refuses an index of kind 'HNSV32'"), ("IVF400,Flat", "over 40 vectors of 16 dimensions")],
+)
+def test_an_index_that_cannot_be_built_is_refused_before_training(
+    world: World, monkeypatch: pytest.MonkeyPatch, index: str, message: str
+) -> None:
+    monkeypatch.setattr(Run, "_step", None)  # calling it would be a TypeError
+    recipe = world.recipe({"text": False}).model_copy(update={"index": index})
+    with pytest.raises(InputError, match=message):
+        trained(world, recipe)
+
+
+def test_a_validation_that_asks_nobody_is_refused_before_training(world: World) -> None:
+    split = leave_one_out(world.log.histories(world.catalog)[1])
+    nobody = split.validation.take(np.empty(0, np.int64))
+    with pytest.raises(InputError, match="validation needs a person whose last event is an item that is new to them"):
+        fit(world.catalog, split.train, nobody, world.recipe(), progress=False)
+
+
+def test_each_reader_has_the_negatives_of_its_own_targets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one anchor a person, the text reader's only target is everybody's last event."""
+    draw, shares = Negatives.draw, []
+
+    def spy(negatives: Negatives, targets: torch.Tensor, generator: torch.Generator) -> Any:
+        shares.append(negatives._share.tolist())
+        return draw(negatives, targets, generator)
+
+    monkeypatch.setattr(Negatives, "draw", spy)
+    recipe = world.recipe({"sequence": SEQUENCE, "text": TEXT}, epochs=1, anchors=1, softmax="sampled")
+    trained(world, recipe)
+    past = leave_one_out(world.log.histories(world.catalog)[1]).train
+    events = [past.items[past.offsets[n] : past.offsets[n + 1]].tolist() for n in range(PEOPLE)]
+    later = [item for row in events for item in row[1:]]
+    last = [row[-1] for row in events]
+    sequence, text = ([some.count(n) / len(some) for n in range(len(world.catalog))] for some in (later, last))
+    assert shares == [sequence, text, text] * 5  # steps
 
 
 def test_content_alone(world: World) -> None:

@@ -24,14 +24,19 @@ def train(
         tuple[float, float] | None, typer.Option(help="Smallest and largest rating; default: those found.")
     ] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people: a table with user_id.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Keep from training what `twotower evaluate` asks about under this protocol.")
+    ] = None,
     weights: Weights = None,
 ) -> None:
     """Train a model on a catalog and a log.
 
-    Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl.
+    Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl. Where a training was
+    killed, the same command goes on from its last checkpoint, in OUT.checkpoint.
     """
     from towers.catalog import Catalog
     from towers.interactions import Interactions
+    from training.checkpoint import checkpoint_folder
     from training.config import Recipe
     from training.trainer import train
 
@@ -42,7 +47,12 @@ def train(
     tell_rejected(catalog, items.rejected)
     tell_rejected(interactions, log.rejected)
     (items.rejected + log.rejected).write(out.with_name(f"{out.name}.rejected.jsonl"))
-    train(items, log, recipe=settings, out=out, weights=weights)
+    try:
+        train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
+    except KeyboardInterrupt:
+        if checkpoint_folder(out).exists():
+            tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
+        raise
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 

@@ -1,0 +1,125 @@
+"""The data side of a step: windows of people's pasts, anchors in them, sentences about items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from towers.catalog import Catalog
+from towers.embed import TextCache
+from towers.errors import InputError
+from towers.history import Histories
+from towers.model import TwoTower
+from towers.template import columns_of
+from training.anchors import Anchors, AnchorTexts
+from training.config import Recipe
+from training.objective import Sentences, SentenceVectors
+from training.sampling import Windows, windows
+from training.sentences import SentencePool, SentenceSampler
+
+SENTENCES_EACH = 8  # of an item, in the pool that the frozen encoder reads
+MOST_EVENTS = 100  # in a window, where no sequence reader says how many
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from; see `Objective.forward`."""
+
+    windows: Windows
+    anchors: AnchorTexts | None
+    sentences: Sentences | SentenceVectors | None
+
+
+class Feed:
+    """Draws what a step learns from.
+
+    Args:
+        model: whose readers and encoder read it.
+        catalog, past, recipe: as in `training.trainer.fit`.
+        rng: every draw comes from it.
+        pooled: whether there are epochs in which the frozen encoder reads the sentences.
+        progress: show a bar on standard error while those sentences are embedded.
+
+    Raises:
+        InputError: nobody has two events.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        catalog: Catalog,
+        past: Histories,
+        recipe: Recipe,
+        rng: np.random.Generator,
+        *,
+        pooled: bool,
+        progress: bool,
+    ) -> None:
+        self.people = np.flatnonzero(past.lengths >= 2)
+        if not len(self.people):
+            raise InputError("training needs people with at least 2 events before the validation event, none has them")
+        self._encoder, self._past, self._rng, self._config = model.encoder, past, rng, recipe.train
+        self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
+        self._items = len(catalog)
+        self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
+        self._sampler = self._pool = None
+        if self.anchors is not None and recipe.train.sentences:
+            self._sampler = SentenceSampler(
+                {name: catalog.texts(f"[{{{name}}}]") for name in columns_of(model.template)}
+            )
+            if pooled and recipe.item.text:
+                self._pool = SentencePool(self._sampler, self._items, SENTENCES_EACH)
+                vectors = TextCache().embed(self._encoder, self._pool.texts, progress=progress)
+                self._pool_vectors = torch.from_numpy(vectors)
+
+    @property
+    def anchor_targets(self) -> np.ndarray:
+        """How often each item follows an anchor, int64 ``(N,)``."""
+        events = self.anchors.events + 1 if self.anchors is not None else np.empty(0, np.int64)
+        return np.bincount(self._past.items[events], minlength=self._items)
+
+    def order(self) -> np.ndarray:
+        """Everybody who trains, int64 ``(P,)``, in random order."""
+        return self._rng.permutation(self.people)
+
+    def batch(self, people: np.ndarray, reads_text: bool, device: torch.device) -> Batch:
+        """What a step learns from int64 ``(B,)`` `people`, on `device`."""
+        seen = windows(self._past, people, self._length, self._rng).to(device)
+        anchors = None
+        if reads_text and self.anchors is not None:
+            anchors = self.anchors.texts(seen, self._config.anchors_per_step, self._rng, device)
+        return Batch(seen, anchors, self._new_sentences(device) if reads_text else self._pooled_sentences(device))
+
+    def _pooled_sentences(self, device: torch.device) -> SentenceVectors | None:
+        """Sentences of random items as the frozen encoder reads them."""
+        if self._pool is None or not len(self._pool.items):
+            return None
+        rows = self._rng.integers(len(self._pool.items), size=self._config.sentences)
+        return SentenceVectors(self._pool_vectors[rows].to(device), torch.from_numpy(self._pool.items[rows]).to(device))
+
+    def _new_sentences(self, device: torch.device) -> Sentences | None:
+        """Sentences of random items for the text reader."""
+        if self._sampler is None:
+            return None
+        drawn = self._rng.integers(self._items, size=self._config.sentences)
+        pairs = [(row, text) for row in drawn if (text := self._sampler(int(row), self._rng))]
+        if not pairs:
+            return None
+        ids, mask = self._encoder.pad(self._encoder.tokenize([text for _, text in pairs]))
+        return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
+
+
+def _anchors(model: TwoTower, catalog: Catalog, past: Histories, recipe: Recipe, rng: np.random.Generator) -> Anchors:
+    assert model.user.text is not None
+    memory = model.memory(catalog, np.zeros((len(catalog), model.config.item.dimension), np.float32))
+    assert memory.text is not None
+    return Anchors(
+        histories=past,
+        reader=model.user.text,
+        text=memory.text,
+        each=recipe.train.anchors,
+        budget=recipe.train.cache_bytes,
+        rng=rng,
+    )

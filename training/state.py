@@ -1,0 +1,168 @@
+"""The state of a run: all that the next step depends on and a new process could not build again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from towers.errors import ArtefactError
+from training.checkpoint import Snapshot
+
+WEIGHTS, BEST, MOMENTS, ORDER, RANDOM = "weights/", "best/", "optimizer/", "order", "random/"
+
+
+@dataclass
+class Place:
+    """Where a run stands.
+
+    Args:
+        epoch: the current one, 0 before the first.
+        order: int64 ``(P,)`` people in the order of this epoch.
+        done: steps of this epoch that are done.
+        sums: parts of this epoch's mean losses, by name.
+        best: the weights that validated best in this phase, None before the first validation.
+        best_epoch: when that was.
+        best_value: what they reached.
+        waited: validations since then.
+        skipped: steps that an early stop of the first phase left out.
+    """
+
+    epoch: int = 0
+    order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    done: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Tensor] | None = None
+    best_epoch: int = 0
+    best_value: float = -1.0
+    waited: int = 0
+    skipped: int = 0
+
+    def begin_phase(self, last: int) -> None:
+        """Nothing is the best yet; without any validation the `last` epoch is."""
+        self.best, self.best_epoch, self.best_value, self.waited = None, last, -1.0, 0
+
+    def begin_epoch(self, epoch: int, order: np.ndarray) -> None:
+        """Nobody has trained in it yet."""
+        self.epoch, self.order, self.done, self.sums = epoch, order, 0, {}
+
+    def validated(self, value: float) -> bool:
+        """Whether the current weights are the best of the phase."""
+        better = value > self.best_value
+        if better:
+            self.best_epoch, self.best_value = self.epoch, value
+        self.waited = 0 if better else self.waited + 1
+        return better
+
+    def stepped(self, losses: dict[str, float], steps: int) -> None:
+        """One of the epoch's `steps` is done."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value / steps
+        self.done += 1
+
+
+@dataclass
+class State:
+    """The parts of a run that change while it trains.
+
+    Args:
+        model, optimizer, schedule: as they are trained.
+        rng, generator: of order, windows, anchors and sentences; of sampled negatives.
+        place: where the run stands.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    rng: np.random.Generator
+    generator: torch.Generator
+    place: Place
+
+    def weights(self, reads_text: bool) -> dict[str, nn.Parameter]:
+        """The weights that the optimizer changes, by name; the text reader's only where it reads."""
+        groups = [group for group in self.optimizer.param_groups if reads_text or not group["reads_text"]]
+        chosen = {id(parameter) for group in groups for parameter in group["params"]}
+        return {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in chosen}
+
+    def capture(self, reads_text: bool, **more: Any) -> Snapshot:
+        """Everything, as it is after a step, and `more` JSON values.
+
+        Before the text reader reads, its weights are what a new process builds, too, and are left out.
+        """
+        weights = self.weights(reads_text)
+        tensors: dict[str, Tensor] = {WEIGHTS + name: weight for name, weight in weights.items()}
+        for name, weight in weights.items():
+            tensors |= {f"{MOMENTS}{key}/{name}": value for key, value in self.optimizer.state[weight].items()}
+        tensors |= {BEST + name: value for name, value in (self.place.best or {}).items()}
+        tensors |= {ORDER: torch.from_numpy(self.place.order)} | _random_states(self.generator)
+        place = {name: value for name, value in vars(self.place).items() if name not in ("best", "order")}
+        values = {
+            "place": place,
+            "steps": self.schedule.last_epoch,
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+            "random": self.rng.bit_generator.state,
+            **more,
+        }
+        return Snapshot(values, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+
+    def restore(self, snapshot: Snapshot, reads_text: bool) -> None:
+        """Be as `capture` found it, on a run that was built in the same way.
+
+        Raises:
+            ArtefactError: the weights of the snapshot have other names, shapes or types.
+        """
+        tensors, values = snapshot.tensors, snapshot.values
+        weights = self.weights(reads_text)
+        _refuse_unfit(_part(tensors, WEIGHTS), weights)
+        with torch.no_grad():
+            for name, value in _part(tensors, WEIGHTS).items():
+                weights[name].copy_(value)
+        for place, value in _part(tensors, MOMENTS).items():
+            key, name = place.split("/", 1)
+            device = value.device if key == "step" else weights[name].device  # AdamW counts steps on the CPU
+            self.optimizer.state[weights[name]][key] = value.to(device, copy=True)
+        best = {name: value.to(weights[name].device, copy=True) for name, value in _part(tensors, BEST).items()}
+        vars(self.place).update(values["place"], order=tensors[ORDER].numpy().copy(), best=best or None)
+        self.schedule.last_epoch = values["steps"]
+        for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
+            group["lr"] = rate
+        self.rng.bit_generator.state = values["random"]
+        _set_random_states(_part(tensors, RANDOM), self.generator)
+
+
+def _random_states(generator: torch.Generator) -> dict[str, Tensor]:
+    """The states of torch's random numbers as byte tensors."""
+    states = {"torch": torch.get_rng_state(), "negatives": generator.get_state()}
+    if torch.cuda.is_available():
+        states |= {f"cuda/{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+    return {RANDOM + name: state for name, state in states.items()}
+
+
+def _set_random_states(states: dict[str, Tensor], generator: torch.Generator) -> None:
+    torch.set_rng_state(states["torch"])
+    generator.set_state(states["negatives"])
+    for n in range(torch.cuda.device_count()):
+        if f"cuda/{n}" in states:
+            torch.cuda.set_rng_state(states[f"cuda/{n}"], n)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _refuse_unfit(found: dict[str, Tensor], expected: dict[str, nn.Parameter]) -> None:
+    for name in (*expected, *found):
+        there, here = _facts(found.get(name)), _facts(expected.get(name))
+        if there != here:
+            raise ArtefactError(
+                f"the checkpoint does not fit this model: {name} is {there} there and {here} here; "
+                "go on with the version that wrote it, name another out, or delete its folder"
+            )
+
+
+def _facts(value: Tensor | None) -> str:
+    return "absent" if value is None else f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
