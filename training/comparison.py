@@ -1,0 +1,164 @@
+"""All methods on one split: the same questions, the same metrics, and differences on the same people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from towers.catalog import Catalog
+from towers.errors import InputError
+from towers.history import Histories
+from towers.ids import IdList
+from towers.interactions import Interactions, Positive
+from towers.tables import missing_name
+from training.baselines import baseline_grids, tune
+from training.evaluate import PeopleRanker, Ranker, Result, evaluate, score
+from training.leaks import PROTOCOLS, refuse_leaks
+from training.metrics import paired_difference
+from training.protocols import cold_items, given, leave_one_out, split_words, temporal
+from training.splits import Questions, Split
+
+OURS = "twotower"
+DEPTH = 100  # candidates that a re-ranker sees
+NEWCOMERS = "newcomers"
+JUDGED_BY = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold")
+
+
+def split_log(protocol: str, log: Interactions, catalog: Catalog, positive: Positive) -> tuple[IdList, Split]:
+    """The people of a log, and its events split by a protocol of `docs/protocols.md`; leaks are refused.
+
+    Args:
+        protocol: ``leave-one-out``, ``temporal``, ``cold-items`` or ``given`` (by the column ``split``).
+        log: events, all with items of the catalog (see `Interactions.known`).
+        catalog: N items.
+        positive: which events count.
+
+    Raises:
+        InputError: an unknown protocol, a log that it cannot split, or a leak.
+    """
+    if protocol not in PROTOCOLS:
+        raise InputError(f"evaluation {missing_name('protocol', protocol, PROTOCOLS)}")
+    users, histories = log.histories(catalog, positive=positive)
+    makers: dict[str, Callable[[], Split]] = {
+        "leave-one-out": lambda: leave_one_out(histories),
+        "temporal": lambda: temporal(histories),
+        "cold-items": lambda: cold_items(histories, len(catalog)),
+        "given": lambda: given(histories, split_words(log, catalog, positive=positive)),
+    }
+    split = makers[protocol]()
+    refuse_leaks(split, protocol=protocol)
+    return users, split
+
+
+@dataclass
+class Comparison:
+    """A table that grows method by method.
+
+    Args:
+        split: what is evaluated.
+        protocol: its name, which every row carries.
+        items: size N of the catalog.
+        rows: one for each method and set of questions, as in a benchmark's JSON.
+        notes: of each method, such as the settings that were chosen.
+    """
+
+    split: Split
+    protocol: str
+    items: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._counts = np.bincount(self.split.refit.items, minlength=self.items)
+        self._results: dict[tuple[str, int], Result] = {}
+
+    def add(self, method: str, ranker: Ranker | PeopleRanker, *, seed: int = 0) -> None:
+        """Ask a method the test questions, and those about newcomers where there are any."""
+        self._add(method, seed, evaluate(ranker, self.split.test, counts=self._counts, depth=DEPTH))
+        newcomers = self.split.newcomers
+        if newcomers is not None and len(newcomers) and not isinstance(ranker, PeopleRanker):
+            result = evaluate(ranker, newcomers, counts=self._counts, depth=DEPTH)
+            self.rows.append(result.row(method=method, split=f"{self.protocol}-{NEWCOMERS}", seed=seed))
+
+    def add_lists(self, method: str, rows: np.ndarray, *, seed: int = 0) -> None:
+        """Score ranked lists of the test questions, int64 ``(M, K)`` catalog rows."""
+        self._add(method, seed, score(rows, self.split.test, counts=self._counts, depth=DEPTH, seed=0))
+
+    def differences(self, seed: int = 0) -> list[dict[str, Any]]:
+        """Ours less the best other method, paired, for each metric that decides."""
+        ours = self._results.get((OURS, seed))
+        others = {name: result for (name, _), result in self._results.items() if not name.startswith(OURS)}
+        if ours is None or not others:
+            return []
+        found = []
+        for metric in JUDGED_BY:
+            known = {name: result for name, result in others.items() if metric in result.metrics}
+            if metric not in ours.metrics or not known:
+                continue
+            best = max(known, key=lambda name: known[name].metrics[metric][0])  # type: ignore[index]
+            difference = paired_difference(ours.per_person[metric], known[best].per_person[metric])
+            names = {"metric": metric, "seed": seed, "split": self.protocol, "ours": OURS, "theirs": best}
+            found.append({**names, "difference": [round(value, 6) for value in difference]})
+        return found
+
+    def _add(self, method: str, seed: int, result: Result) -> None:
+        self._results[method, seed] = result
+        self.rows.append(result.row(method=method, split=self.protocol, seed=seed))
+
+
+def add_baselines(
+    comparison: Comparison,
+    *,
+    names: tuple[str, ...] | None = None,
+    content: np.ndarray | None = None,
+    memory: float = np.inf,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Tune the baselines on validation data, refit them, and ask them.
+
+    Args:
+        comparison: the table to add to.
+        names: which; default: all that the data allow.
+        content: float ``(N, d)`` content of the items, for the nearest neighbours by content.
+        memory: bytes that one may take; one that would need more is left out, and said before it starts.
+        tell: is told what happens.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    split, items = comparison.split, comparison.items
+    grids = baseline_grids(times=split.log.times is not None, content=content)
+    for name in names or tuple(grids):
+        if name not in grids:
+            raise InputError(f"this log {missing_name('baseline', name, grids)}")
+        needed = memory_needed(name, split.refit, items)
+        if needed > memory:
+            comparison.notes[name] = {"left out": f"needs {needed / 2**30:.1f} GiB of {memory / 2**30:.1f}"}
+            tell(f"{name} is left out: it needs about {needed / 2**30:.1f} GiB, {memory / 2**30:.1f} GiB may be used")
+            continue
+        tell(f"{name}: {len(grids[name])} settings")
+        tuned = tune(grids[name], split, items)
+        comparison.notes[name] = {"chosen": tuned.settings, "tried": tuned.tried}
+        comparison.add(name, tuned.ranker)
+
+
+def memory_needed(name: str, train: Histories, items: int) -> float:
+    """About how many bytes a baseline takes at its largest."""
+    pairs = float((train.lengths.astype(np.float64) ** 2).sum())  # products of the co-occurrence matrix
+    sizes: Mapping[str, float] = {
+        "item-knn": 36 * min(pairs, float(items) ** 2),
+        "ease": 3 * 8 * float(items) ** 2,
+        "als": 4 * 128 * 3 * float(items + len(train)),
+        "bpr": 4 * 64 * 3 * float(items + len(train)),
+    }
+    return sizes.get(name, 0.0) + 256 * items * 4 * 3  # scores of a batch
+
+
+def sample_people(questions: Questions, most: int, seed: int = 0) -> Questions:
+    """At most so many questions, drawn without looking at them."""
+    if len(questions) <= most:
+        return questions
+    return questions.take(np.sort(np.random.default_rng(seed).permutation(len(questions))[:most]))

@@ -1,0 +1,155 @@
+"""`twotower evaluate`: how good a model, baselines and other libraries' lists are, on anybody's data."""
+
+from __future__ import annotations
+
+import sys
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, tell, tell_rejected
+
+if TYPE_CHECKING:
+    from towers.catalog import Catalog
+    from towers.model import TwoTower
+    from training.comparison import Comparison
+    from training.splits import Split
+
+app = typer.Typer()
+COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-recall@20", "coverage@20", "gini@20")
+GIB = 2**30
+WIDE = 200  # characters, where the table goes into a file
+
+
+@app.command()
+def evaluate(
+    catalog: CatalogFile,
+    interactions: Annotated[Path, typer.Option(help="Events: a table with user_id, item_id and perhaps more.")],
+    protocol: Annotated[str, typer.Option(help="leave-one-out, temporal, cold-items or given.")] = "leave-one-out",
+    model: Annotated[
+        Path | None, typer.Option(help="Folder of a model trained with `twotower train --protocol` of the same name.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file: train this model for the table.")] = None,
+    recommendations: Annotated[
+        list[Path] | None, typer.Option(help="Lists of another library: user_id, item_id, perhaps rank or score.")
+    ] = None,
+    baselines: Annotated[str | None, typer.Option(help="Names with commas, or none; default: all that fit.")] = None,
+    people_file: Annotated[Path | None, typer.Option("--people", help="Attributes of people, with user_id.")] = None,
+    rating_range: Annotated[tuple[float, float] | None, typer.Option(help="Smallest and largest rating.")] = None,
+    most: Annotated[int, typer.Option(help="Ask about at most so many people, drawn at random.", min=1)] = 10_000,
+    memory: Annotated[float, typer.Option(help="GiB that a baseline may take.", min=0.1)] = 4.0,
+    weights: Weights = None,
+    json: Json = False,
+) -> None:
+    """One table for baselines, a model and other libraries' lists: the same people, the same metrics, intervals.
+
+    What each protocol asks, and how leaks are refused, is told in docs/protocols.md.
+    """
+    from dataclasses import replace
+
+    from towers.errors import InputError
+    from towers.interactions import Interactions
+    from towers.model import TwoTower
+    from training.comparison import Comparison, sample_people, split_log
+    from training.config import Recipe
+    from training.trainer import fit_split, refuse_other_events, with_range
+
+    if model is not None and recipe is not None:
+        raise InputError("a model and a recipe were given, expected one of them")
+    items, ours = read_catalog(catalog), TwoTower.load(model) if model is not None else None
+    config = ours.config if ours is not None else Recipe.read(recipe)
+    log = Interactions.read(interactions, people=people_file, rating_range=rating_range or config.rating.range)
+    log = log.known(items)
+    tell_rejected(interactions, log.rejected)
+    users, split = split_log(protocol, log, items, config.data)
+    if model is not None:
+        refuse_other_events(model, split, protocol)
+    asked, newcomers = sample_people(split.test, most), split.newcomers and sample_people(split.newcomers, most)
+    tell(_people(split, len(asked)))
+    comparison = Comparison(replace(split, test=asked, newcomers=newcomers), protocol, len(items))
+    _add_baselines(comparison, items, baselines, memory, weights)
+    for path in recommendations or []:
+        _add_lists(comparison, path, users, items)
+    if recipe is not None:
+        ours, _ = fit_split(items, split, with_range(Recipe.read(recipe), log.rating_range), weights=weights)
+    if ours is not None:
+        _add_ours(comparison, items, ours)
+    _show(comparison, json)
+
+
+def _people(split: Split, asked: int) -> str:
+    left = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.get("test", {}).items())
+    newcomers = f"; {len(split.newcomers):,} newcomers apart" if split.newcomers is not None else ""
+    return (
+        f"{asked:,} of {len(split.test):,} people asked about{newcomers}"
+        + (f"; not asked: {left}" if left else "")
+        + f"; ties in time for {split.ties:,}"
+    )
+
+
+def _add_baselines(
+    comparison: Comparison, catalog: Catalog, names: str | None, memory: float, weights: Path | None
+) -> None:
+    from training.comparison import add_baselines
+
+    if names == "none":
+        return
+    wanted = tuple(name.strip() for name in names.split(",")) if names else None
+    content = None
+    if comparison.protocol == "cold-items" or (wanted and "content-knn" in wanted):
+        content = _content(catalog, weights)
+    add_baselines(comparison, names=wanted, content=content, memory=memory * GIB, tell=tell)
+
+
+def _content(catalog: Catalog, weights: Path | None) -> Any:
+    """Vectors of the items' text by the encoder that ships."""
+    from towers.embed import TextCache
+    from towers.text import TextConfig, TextEncoder
+
+    encoder = TextEncoder.load(TextConfig(), weights=weights)
+    return TextCache().embed(encoder, catalog.texts(catalog.default_template()), progress=True)
+
+
+def _add_lists(comparison: Comparison, path: Path, users: Any, catalog: Catalog) -> None:
+    from training.comparison import DEPTH
+    from training.foreign import read_lists
+
+    lists = read_lists(path, users, comparison.split.test, catalog, DEPTH)
+    for reason, count in lists.notes.items():
+        tell(f"{path}: {count:,} {reason}")
+    comparison.notes[path.stem] = lists.notes
+    comparison.add_lists(path.stem, lists.rows)
+
+
+def _add_ours(comparison: Comparison, catalog: Catalog, model: TwoTower) -> None:
+    from indexing.build import build_index
+    from training.comparison import DEPTH, OURS
+    from training.ranker import IndexRanker
+
+    index, log = build_index(model, catalog), comparison.split.refit
+    tell("twotower: asking")
+    comparison.add(f"{OURS}-retrieval", IndexRanker(model, index, catalog, log=log))
+    comparison.add(OURS, IndexRanker(model, index, catalog, log=log, depth=DEPTH))
+
+
+def _show(comparison: Comparison, as_json: bool) -> None:
+    from rich.console import Console
+
+    from training.table import results_table
+
+    differences = comparison.differences()
+    if as_json:
+        values = {"protocol": comparison.protocol, "rows": comparison.rows, "differences": differences}
+        typer.echo(dumps({**values, "notes": comparison.notes}))
+        return
+    screen = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    for split in dict.fromkeys(row["split"] for row in comparison.rows):
+        rows = [row for row in comparison.rows if row["split"] == split]
+        screen.print(results_table(rows, metrics=COLUMNS, title=split))
+    for one in differences:
+        value, low, high = one["difference"]
+        screen.print(
+            f"{one['ours']} − {one['theirs']}, {one['metric']}: {value:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+        )
