@@ -7,6 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from towers.catalog import Catalog
+from towers.importers.movielens import article_first
+from towers.importers.recbole import atomic
 from towers.interactions import Interactions
 from towers.weights import fetch
 
@@ -24,28 +26,19 @@ def movielens_100k(*, weights: Path | None = None, progress: bool = True) -> tup
         WeightsError: the files can be found nowhere.
     """
     folder = fetch("movielens-100k", folder=weights, progress=progress)
-    items = _read(folder / "ml-100k.item").select(
+    items, people, events = (_table(folder / f"ml-100k.{kind}") for kind in ("item", "user", "inter"))
+    items = items.select(
         pl.col("item_id").cast(pl.Int64),
         pl.col("movie_title").map_elements(article_first, return_dtype=pl.String).alias("title"),
         pl.col("release_year").cast(pl.Int64, strict=False).alias("year"),
         pl.col("class").str.replace_all(" ", ", ").alias("genres"),
     )
-    people = _read(folder / "ml-100k.user").select(pl.col("user_id").cast(pl.Int64), "age", "gender", "occupation")
-    events = _read(folder / "ml-100k.inter").select(
-        pl.col("user_id", "item_id").cast(pl.Int64), pl.col("rating", "timestamp").cast(pl.Float64)
-    )
+    people = people.select(pl.col("user_id").cast(pl.Int64), "age", "gender", "occupation")
+    events = events.select(pl.col("user_id", "item_id").cast(pl.Int64), pl.col("rating", "timestamp").cast(pl.Float64))
     return Catalog.read(items), Interactions.read(events, rating_range=RATINGS, people=people)
 
 
-def article_first(title: str) -> str:
-    """``"Usual Suspects, The"`` as people say it: ``"The Usual Suspects"``."""
-    for article in ("The", "A", "An"):
-        if title.endswith(f", {article}"):
-            return f"{article} {title.removesuffix(f', {article}')}"
-    return title
-
-
-def _read(path: Path) -> pl.DataFrame:
-    """A RecBole atomic file: tab-separated text whose column names carry a type after a colon."""
-    table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-    return table.rename({name: name.split(":")[0] for name in table.columns})
+def _table(path: Path) -> pl.DataFrame:
+    """All columns of an atomic file as text."""
+    loaded, _ = atomic(path)
+    return pl.DataFrame(loaded.table)

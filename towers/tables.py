@@ -28,13 +28,17 @@ def read_table(source: Any, *, ids: tuple[str, ...]) -> Loaded:
     Text becomes ``large_string`` and bytes ``large_binary`` (dictionaries and views included); other types stay.
 
     Args:
-        source: path of a Parquet, CSV, TSV or JSON lines file; an Arrow table; a polars or pandas frame.
+        source: path of a Parquet, CSV, TSV or JSON lines file; an Arrow table; a polars or pandas frame; rows that an
+            importer has loaded.
         ids: columns that must be there; they come out as int64 or ``large_string``, as given, nulls kept.
 
     Raises:
         InputError: no such file, an unknown ending, a damaged file, a missing column, or ids of mixed or other types.
     """
-    loaded = _read_path(Path(source), ids) if isinstance(source, str | Path) else _read_frame(source, ids)
+    if isinstance(source, Loaded):
+        loaded = source
+    else:
+        loaded = _read_path(Path(source), ids) if isinstance(source, str | Path) else _read_frame(source, ids)
     names = loaded.table.column_names
     if len(set(names)) < len(names):
         raise InputError(f"{loaded.file} has two columns of one name: {', '.join(names)}")
