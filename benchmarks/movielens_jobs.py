@@ -21,10 +21,11 @@ from towers.words import Words
 from training.baselines import baseline_grids, tune
 from training.config import Recipe
 from training.evaluate import Result, evaluate, score
-from training.metrics import Interval, mae, popularity_groups, rmse
-from training.protocols import Split, last_event, leave_one_out, random_tenth
+from training.metrics import Interval, mae, rmse
+from training.protocols import last_event, leave_one_out, random_tenth
 from training.ranker import IndexRanker
 from training.rating_baselines import BiasModel, GlobalMean
+from training.splits import Split
 from training.trainer import fit
 
 DEPTH = 100  # candidates that are re-ranked
@@ -112,6 +113,7 @@ def _fit(outcome: Outcome, catalog: Catalog, split: Split) -> TwoTower:
         "curve": report.epochs,
         "fusion": report.fusion,
         "words": report.words,
+        "trend": report.trend,
         "reranking": report.reranking,
         "recipe": recipe.model_dump(mode="json"),
         "ties": split.ties,
@@ -123,25 +125,25 @@ def _ours(outcome: Outcome, catalog: Catalog, split: Split) -> None:
     method = outcome.job.method
     model = _fit(outcome, catalog, split)
     index = build_index(model, catalog, progress=False)
-    groups = popularity_groups(np.bincount(split.train.items, minlength=len(catalog)))
-    ranker = IndexRanker(model, index, catalog, depth=DEPTH)
+    counts = np.bincount(split.train.items, minlength=len(catalog))
+    ranker = IndexRanker(model, index, catalog, depth=DEPTH, log=split.train)
     found = ranker.retrieve(split.test.histories, DEPTH)
-    retrieval = score(found.rows, split.test, groups=groups, depth=DEPTH)
+    retrieval = score(found.rows, split.test, counts=counts, depth=DEPTH)
     if method != "twotower":
         outcome.add(retrieval, method)
         return
     outcome.add(retrieval, "twotower-retrieval")
     reranked = ranker.rerank(found, split.test.histories)
-    outcome.add(score(reranked.rows, split.test, groups=groups, depth=DEPTH), "twotower")
+    outcome.add(score(reranked.rows, split.test, counts=counts, depth=DEPTH), "twotower")
     questions = phrases(catalog)
     _text_rows(outcome, catalog, model, questions, "text-query")
 
 
 def _baselines(outcome: Outcome, catalog: Catalog, split: Split) -> None:
-    groups = popularity_groups(np.bincount(split.train.items, minlength=len(catalog)))
+    counts = np.bincount(split.train.items, minlength=len(catalog))
     for name, candidates in baseline_grids().items():
         tuned = tune(candidates, split, len(catalog))
-        outcome.add(evaluate(tuned.ranker, split.test, groups=groups, depth=DEPTH), name)
+        outcome.add(evaluate(tuned.ranker, split.test, counts=counts, depth=DEPTH), name)
         outcome.notes[name] = {"chosen": tuned.settings, "tried": tuned.tried}
 
 

@@ -5,13 +5,12 @@ Writes the tables of the README from the records in ``benchmarks/results``, so t
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "results" / "movielens-100k.json"
+from benchmarks.record import RESULTS, ROOT, read_record
+
+RECORD = RESULTS / "movielens-100k.json"
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
 
 
@@ -23,7 +22,7 @@ def main() -> None:
 
 def with_tables(text: str) -> str:
     """The README with its measured section made anew."""
-    section = measured(json.loads(RECORD.read_text("utf-8")))
+    section = measured(read_record(RECORD))
     pattern = r"<!-- measured -->.*?<!-- /measured -->"
     return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
 

@@ -11,9 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from towers.errors import InputError
 from twotower.machine import machine
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "transformers", "accelerate", "faiss-gpu", "faiss-cpu", "numpy", "implicit")
 
 
@@ -53,6 +55,25 @@ class Record:
         print(json.dumps(facts), flush=True)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that a run has kept.
+
+    Raises:
+        InputError: not JSON, or without a bench and rows that have a method and metrics.
+    """
+    again = "run its benchmark again with --save, or remove the file"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON ({error}): {again}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("bench"), str):
+        raise InputError(f"{path} is not a record, it does not name its bench: {again}")
+    rows = record.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_row(row) for row in rows):
+        raise InputError(f"{path} is not a record, it has no list of rows with a method and metrics each: {again}")
+    return record
+
+
 def commit() -> str:
     """Short hash of the checkout, with a plus sign where files differ from it."""
     try:
@@ -73,11 +94,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _is_row(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("method"), str) and isinstance(row.get("metrics"), dict)
+
+
 def _public(argument: str) -> str:
     """An argument without the folders of this machine."""
     return "DIR" if "/" in argument else argument
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=RESULTS.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -32,9 +32,10 @@ from towers.movielens import movielens_100k
 from training.config import Recipe
 from training.evaluate import Result, evaluate, score
 from training.loop import Report
-from training.metrics import paired_difference, popularity_groups
-from training.protocols import Split, leave_one_out
+from training.metrics import paired_difference
+from training.protocols import leave_one_out
 from training.ranker import IndexRanker
+from training.splits import Split
 from training.trainer import fit, with_range
 from twotower.findings import Findings
 from twotower.screen import Screen
@@ -70,7 +71,7 @@ class Data:
         users: the people, in the order of the split.
         ties: events at the very time of the one before.
         split: training data and questions.
-        groups: popularity group of each film.
+        counts: training events of each film.
     """
 
     catalog: Catalog
@@ -78,7 +79,7 @@ class Data:
     users: IdList
     ties: int
     split: Split
-    groups: np.ndarray
+    counts: np.ndarray
 
 
 def run(
@@ -162,8 +163,8 @@ def _read(weights: Path | None, progress: bool) -> Data:
     catalog, log = movielens_100k(weights=weights, progress=progress)
     users, histories = log.known(catalog).histories(catalog)
     split = leave_one_out(histories)
-    groups = popularity_groups(np.bincount(split.train.items, minlength=len(catalog)))
-    return Data(catalog, log, users, histories.ties, split, groups)
+    counts = np.bincount(split.train.items, minlength=len(catalog))
+    return Data(catalog, log, users, histories.ties, split, counts)
 
 
 def _write_tables(out: Path, data: Data) -> None:
@@ -187,7 +188,7 @@ def _measure_baselines(data: Data, screen: Screen, progress: bool) -> dict[str, 
         for name, settings in BASELINES.items():
             with _busy(f"baseline {name}", progress):
                 ranker = kinds[name](**settings).fit(data.split.train, len(data.catalog))
-                results[name] = evaluate(ranker, data.split.test, groups=data.groups, ks=(20,), depth=DEPTH)
+                results[name] = evaluate(ranker, data.split.test, counts=data.counts, ks=(20,), depth=DEPTH)
     except MissingExtraError as error:
         screen.left_out(f"baselines are left out: {error}")
         return {}
@@ -196,11 +197,11 @@ def _measure_baselines(data: Data, screen: Screen, progress: bool) -> dict[str, 
 
 def _measure_ours(data: Data, model: TwoTower, index: ItemIndex, progress: bool) -> dict[str, Result]:
     """The test questions by retrieval alone, and re-ranked."""
-    test, ranker = data.split.test, IndexRanker(model, index, data.catalog)
+    test, ranker = data.split.test, IndexRanker(model, index, data.catalog, log=data.split.train)
     with _busy("test questions", progress):
         found = ranker.retrieve(test.histories, DEPTH)
         hits = {"twotower-retrieval": found, "twotower": ranker.rerank(found, test.histories)}
-    return {name: score(one.rows, test, groups=data.groups, ks=(20,), depth=DEPTH) for name, one in hits.items()}
+    return {name: score(one.rows, test, counts=data.counts, ks=(20,), depth=DEPTH) for name, one in hits.items()}
 
 
 def _findings(
@@ -214,7 +215,6 @@ def _findings(
 ) -> Findings:
     """Ask for one person, by words and by a film, and put all that is told together."""
     number, picked = pick(data.split.test, results["twotower"])
-    question = data.split.test.take(np.array([number]))
     shop = Retriever(model, index, data.catalog, depth=DEPTH)
     return Findings(
         catalog=data.catalog,
@@ -224,7 +224,7 @@ def _findings(
         training=training,
         rows=[result.row(method=name, split=SPLIT, seed=recipe.train.seed) for name, result in results.items()],
         verdict=verdict(results),
-        story=tell(model, index, data.catalog, data.log, data.users, question, picked=picked, depth=DEPTH),
+        story=tell(model, index, data.catalog, data.log, data.users, data.split, number, picked=picked, depth=DEPTH),
         words=SENTENCE,
         described=shop.recommend(text=SENTENCE, k=8),
         film=data.catalog.select(data.catalog.rows([FILM])).texts(LABEL)[0],

@@ -12,7 +12,7 @@ from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.config import Recipe
 from training.loop import Report
-from training.protocols import Split
+from training.splits import Split
 from twotower.story import Story
 
 COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")
@@ -57,11 +57,14 @@ class Findings:
         return {name: max(value_of(row["metrics"][name]) for row in self.rows) for name in COLUMNS}
 
     def chosen(self) -> str:
-        """The two numbers that validation data chose, in words."""
-        fusion, reranking = self.training.fusion, self.training.reranking
+        """The numbers that validation data chose, in words."""
+        fusion, reranking, trend = self.training.fusion, self.training.reranking, self.training.trend
         parts = []
         if fusion is not None:
             parts.append(f"The text reader counts {fusion['gate']:g} beside 1 for the sequence reader.")
+        if trend is not None:
+            late = f"counts {trend['weight']:g}, halved every {trend['half_life_days']:g} days"
+            parts.append(f"Popularity of late {late if trend['weight'] else 'counts nothing'}.")
         if reranking is None:
             parts.append("There are no ratings to re-rank by.")
         elif reranking["weight"]:

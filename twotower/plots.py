@@ -1,26 +1,20 @@
-"""The pictures of the demo's page, drawn by plotly; colours that read on light and on dark."""
+"""The pictures of the demo's page alone: curves of training and the map of films."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from towers.catalog import Catalog
 from towers.errors import MissingExtraError
 from training.loop import Report
+from twotower.charts import OTHERS, OURS, Figure, blank, escaped
 from twotower.story import LABEL
 
 try:
-    from plotly.graph_objects import Figure
-    from plotly.offline import get_plotlyjs
     from sklearn.manifold import TSNE
 except ImportError as error:
-    raise MissingExtraError("pictures need plotly and scikit-learn: pip install 'twotower[report]'") from error
+    raise MissingExtraError("the map needs scikit-learn: pip install 'twotower[report]'") from error
 
-__all__ = ["CURVES", "OURS", "Figure", "curve_plot", "get_plotlyjs", "group_plot", "map_plot", "places_of"]
-
-OURS, OTHERS = "#e8590c", "#868e96"
 CURVES = {"sequence": "#4e79a7", "text": "#b07aa1", "fused": OURS, "sentence": "#76b7b2"}
 FAMILIES = {  # a film belongs to the first that has one of its genres
     "Documentary": ({"Documentary"}, "#76b7b2"),
@@ -39,42 +33,6 @@ HALF_LETTER = 3.6  # pixels
 MAP = (1050, 540)  # about its width and height in pixels on a wide screen
 
 
-def group_plot(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
-    """One metric of every method as a point with its interval.
-
-    Args:
-        rows: as in a benchmark's JSON, drawn from top to bottom.
-        metric: its name; a method without it is left out.
-        title: above the picture.
-    """
-    shown = [row for row in rows if metric in row["metrics"]]
-    figure = _figure(title, height=74 + 27 * len(rows), left=128)
-    for ours in (False, True):
-        some = [row for row in shown if row["method"].startswith("twotower") == ours]
-        values, low, high = ([row["metrics"][metric][part] for row in some] for part in range(3))
-        figure.add_scatter(
-            x=values,
-            y=[row["method"] for row in some],
-            mode="markers",
-            marker={"size": 9, "color": OURS if ours else OTHERS},
-            error_x={
-                "symmetric": False,
-                "array": [top - value for top, value in zip(high, values, strict=True)],
-                "arrayminus": [value - bottom for bottom, value in zip(low, values, strict=True)],
-                "thickness": 2,
-                "width": 0,
-            },
-            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-        )
-    names = [row["method"] for row in rows]
-    figure.update_yaxes(
-        categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4], showgrid=False
-    )
-    most = max((row["metrics"][metric][2] for row in shown), default=1.0)
-    figure.update_xaxes(range=[-0.04 * most, 1.05 * most] if most else [-0.04, 1], nticks=5)
-    return figure
-
-
 def curve_plot(training: Report, text_from: int, names: dict[str, str], title: str, *, rising: bool) -> Figure:
     """Values of each validated epoch as lines; the text reader's entry and the kept epoch are marked.
 
@@ -85,7 +43,7 @@ def curve_plot(training: Report, text_from: int, names: dict[str, str], title: s
         title: above the picture.
         rising: whether the lines rise, so that words stand below them.
     """
-    figure = _figure(title, height=300, left=52, bottom=48)
+    figure = blank(title, height=300, left=52, bottom=48)
     for name, colour in names.items():
         known = [(entry["epoch"], entry[name]) for entry in training.epochs if name in entry]
         if known:
@@ -127,7 +85,7 @@ def map_plot(catalog: Catalog, places: np.ndarray, counts: np.ndarray) -> Figure
     """
     labels = [escaped(text) for text in catalog.texts(LABEL)]
     family = families(catalog)
-    figure = _figure("", height=MAP[1] + 60, left=4)
+    figure = blank("", height=MAP[1] + 60, left=4)
     sizes = np.round(4 + 10 * np.sqrt(counts / max(counts.max(), 1)), 1)
     for number, (name, (_, colour)) in enumerate(FAMILIES.items()):
         rows = np.flatnonzero(family == number)
@@ -169,11 +127,6 @@ def families(catalog: Catalog) -> np.ndarray:
     return np.array([next((number for number, kind in enumerate(kinds) if kind & tag), len(kinds) - 1) for tag in tags])
 
 
-def escaped(text: str) -> str:
-    """Text for plotly, which reads tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def _mark(figure: Figure, epoch: float, words: str, last: int, *, dash: str, height: float) -> None:
     """A line at an epoch, its words towards the middle of the picture."""
     anchor = "right" if epoch > last / 2 else "left"
@@ -195,24 +148,6 @@ def _spread(places: np.ndarray, counts: np.ndarray, titles: list[str]) -> list[i
         if len(chosen) == NAMED:
             break
     return chosen
-
-
-def _figure(title: str, *, height: int, left: int, bottom: int = 34) -> Figure:
-    figure = Figure()
-    figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 15}},
-        height=height,
-        margin={"l": left, "r": 12, "t": 40, "b": bottom},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13},
-        showlegend=False,
-        dragmode=False,
-        hoverlabel={"bgcolor": "#212529", "bordercolor": "#212529", "font": {"color": "#fff"}},
-    )
-    figure.update_xaxes(zeroline=False)
-    figure.update_yaxes(zeroline=False)
-    return figure
 
 
 def _short(values: np.ndarray) -> list[float]:

@@ -5,7 +5,6 @@ Needs plotly: importing this raises `MissingExtraError` without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -16,16 +15,15 @@ from serving.recommendations import Recommendations
 from towers.artefact import atomic_file
 from towers.catalog import Catalog
 from training.metrics import GROUPS
+from twotower.charts import OURS, interval_plot, points
 from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.machine import machine
-from twotower.plots import CURVES, OURS, Figure, curve_plot, get_plotlyjs, group_plot, map_plot, places_of
+from twotower.pages import document, picture, table
+from twotower.plots import CURVES, curve_plot, map_plot, places_of
 from twotower.screen import stars
 from twotower.story import LABEL, Candidate, Story
 
 SHOWN = 10  # candidates of a person
-STYLE = Path(__file__).with_name("report.css")
-# The browser itself then refuses whatever would be loaded from elsewhere.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
 def write_report(findings: Findings, path: Path) -> None:
@@ -54,23 +52,7 @@ def page(findings: Findings) -> str:
         _training(findings),
         _facts(findings),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>twotower on MovieLens-100K</title>
-<style>{STYLE.read_text("utf-8")}</style>
-<script>{get_plotlyjs()}</script>
-</head>
-<body>
-<main>
-{"".join(parts)}
-</main>
-</body>
-</html>
-"""
+    return document("twotower on MovieLens-100K", parts)
 
 
 def _opening(findings: Findings) -> str:
@@ -88,15 +70,16 @@ def _methods(findings: Findings) -> str:
     rows = findings.rows
     best = findings.best()
     lines = [[escape(row["method"]), *(_figures(row["metrics"][name], best[name]) for name in COLUMNS)] for row in rows]
+    methods = [row["method"] for row in rows]
     metrics = [f"recall@20/{group}" for group in GROUPS]
     pictures = [
-        _picture(f"group-{group}", group_plot(rows, name, f"recall@20, {group}"))
+        picture(f"group-{group}", interval_plot(points(rows, name), methods, f"recall@20, {group}"))
         for group, name in zip(GROUPS, metrics, strict=True)
     ]
     ours = [number for number, row in enumerate(rows) if row["method"].startswith("twotower")]
     return f"""<section id="methods">
 <h2>Beside other methods</h2>
-{_table(("method", *COLUMNS), lines, marked=ours)}
+{table(("method", *COLUMNS), lines, marked=ours)}
 <p class="note">Small figures and lines: 95&nbsp;% intervals over {len(findings.split.test):,} people. recall@100 says
 how often the film is among the 100 candidates that re-ranking gets to see. {escape(findings.chosen())}
 Below, by popularity of the film: the head takes the first fifth of all training ratings, the tail the last; each
@@ -113,7 +96,7 @@ def _map(findings: Findings) -> str:
 <h2>The films as the item tower sees them</h2>
 <p class="note">Near points have near vectors (t-SNE of {findings.vectors.shape[1]} dimensions); large ones are often
 watched. Point at one for its title; a click on a genre hides it.</p>
-{_picture("map", figure)}
+{picture("map", figure)}
 </section>
 """
 
@@ -125,7 +108,7 @@ def _person(story: Story) -> str:
         [
             str(one.place),
             escape(one.film),
-            f"{one.cosine:.3f}",
+            f"{one.retrieval:.3f}",
             stars(one.stars),
             f"{one.final}{_moved(one)}",
         ]
@@ -138,7 +121,7 @@ def _person(story: Story) -> str:
 <div class="two">
 <div><h3>Watched last, newest first</h3><ol>{watched}</ol><p>{escape(story.outcome())}</p></div>
 <div><h3>What is retrieved, and where predicted stars move it</h3>
-{_table(("", "retrieved", "cosine", "predicted", "re-ranked"), lines, marked=marked, words=(1,))}</div>
+{table(("", "retrieved", "score", "predicted", "re-ranked"), lines, marked=marked, words=(1,))}</div>
 </div>
 </section>
 """
@@ -162,7 +145,7 @@ def _training(findings: Findings) -> str:
     return f"""<section id="training">
 <h2>Training</h2>
 <p class="note">{escape(_phases(findings))}</p>
-<div class="two">{_picture("loss", loss)}{_picture("validation", metric)}</div>
+<div class="two">{picture("loss", loss)}{picture("validation", metric)}</div>
 </section>
 """
 
@@ -206,26 +189,7 @@ def _films(catalog: Catalog, answer: Recommendations) -> str:
         ]
         for row, one in zip(rows, answer, strict=True)
     ]
-    return _table(("film", "cosine", "predicted")[: 2 + rated], lines)
-
-
-def _table(
-    names: Sequence[str], lines: Iterable[Sequence[str]], *, marked: Sequence[int] = (), words: Sequence[int] = (0,)
-) -> str:
-    """A table of cells that are HTML already; `words` are the columns that are no numbers."""
-    kinds = [' class="words"' if number in words else "" for number in range(len(names))]
-    head = "".join(f"<th{kind}>{name}</th>" for kind, name in zip(kinds, names, strict=True))
-    body = []
-    for number, line in enumerate(lines):
-        cells = "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, line, strict=True))
-        body.append(f"<tr{' class=marked' if number in marked else ''}>{cells}</tr>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _picture(name: str, figure: Figure) -> str:
-    options = {"displayModeBar": False, "responsive": True}
-    drawn = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=options)
-    return f'<div class="picture">{drawn}</div>'
+    return table(("film", "retrieval", "predicted")[: 2 + rated], lines)
 
 
 def _figures(metric: list[float] | float, best: float) -> str:

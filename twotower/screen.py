@@ -18,7 +18,7 @@ from serving.recommendations import Recommendations
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.config import Recipe
-from training.protocols import Split
+from training.splits import Split
 from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.story import LABEL, Candidate, Story
 
@@ -95,7 +95,7 @@ class Screen:
         self._say(f"[dim]Picked as {escape(story.picked)}.[/]")
         last = "; ".join(f"{film} {given:g}★" for film, given in story.watched)
         self._say(escape(f"{story.before} films so far, the last ones, newest first: {last}."))
-        table = _table("", "retrieved", "cosine", "predicted", "re-ranked", right=(0, 2, 3, 4))
+        table = _table("", "retrieved", "score", "predicted", "re-ranked", right=(0, 2, 3, 4))
         for one in story.candidates[:SHOWN]:
             table.add_row(*_candidate(one), style="bold green" if one.watched else "")
         self._console.print(table)
@@ -103,7 +103,7 @@ class Screen:
 
     def _films(self, catalog: Catalog, answer: Recommendations) -> None:
         labels, genres = catalog.texts(LABEL), catalog.texts("[{genres}]")
-        table = _table("film", "genres", "cosine", "predicted", right=(2, 3))
+        table = _table("film", "genres", "retrieval", "predicted", right=(2, 3))
         for row, one in zip(catalog.rows([one.item for one in answer]), answer, strict=True):
             table.add_row(escape(labels[row]), escape(genres[row]), f"{one.retrieval:.3f}", stars(one.rating))
         self._console.print(table)
@@ -118,7 +118,7 @@ class Screen:
 def _candidate(one: Candidate) -> tuple[str, ...]:
     moved = one.place - one.final
     arrow = f" {'↑' if moved > 0 else '↓'}{abs(moved)}" if moved else "   "
-    return str(one.place), escape(one.film), f"{one.cosine:.3f}", stars(one.stars), f"{one.final}{arrow:>4}"
+    return str(one.place), escape(one.film), f"{one.retrieval:.3f}", stars(one.stars), f"{one.final}{arrow:>4}"
 
 
 def stars(rating: float | None) -> str:

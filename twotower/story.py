@@ -13,7 +13,7 @@ from towers.ids import Id, IdList
 from towers.interactions import USER_ID, Interactions
 from towers.model import TwoTower
 from training.evaluate import Result
-from training.protocols import Questions
+from training.splits import Questions, Split
 
 LABEL = "{title}[ ({year})]"
 EVENTS = (20, 60)  # of the person in the story: enough to know them, few enough to read
@@ -26,7 +26,7 @@ class Candidate:
 
     Args:
         film: title and year.
-        cosine: of query and film.
+        retrieval: what retrieval sorted by.
         stars: predicted rating, None where the model has learned none.
         place: by retrieval, from 1.
         final: after re-ranking, from 1.
@@ -34,7 +34,7 @@ class Candidate:
     """
 
     film: str
-    cosine: float
+    retrieval: float
     stars: float | None
     place: int
     final: int
@@ -97,7 +97,8 @@ def tell(
     catalog: Catalog,
     log: Interactions,
     users: IdList,
-    question: Questions,
+    split: Split,
+    number: int,
     *,
     picked: str,
     depth: int,
@@ -107,15 +108,16 @@ def tell(
     Args:
         model, index, catalog: what answers.
         log: all that people did, in a scale of stars.
-        users: the people, as in `question`.
-        question: one question.
+        users: the people, as in `split`.
+        split: of the log; what it keeps from training stays out of what others did.
+        number: which of its test questions.
         picked: how it was picked.
         depth: candidates that are retrieved and re-ranked.
     """
+    question = split.test.take(np.array([number]))
     user, target = users[int(question.people[0])], catalog.ids[int(question.targets.items[0])]
-    events = log.table.select([USER_ID, ITEM_ID])
-    asked = (events[USER_ID].to_numpy() == user) & (events[ITEM_ID].to_numpy() == target)
-    answer = Retriever(model, index, catalog, log.keep(~asked), depth=depth).recommend(user=user, k=depth)
+    known = _without_answers(log, catalog, users, split, question)
+    answer = Retriever(model, index, catalog, known, depth=depth).recommend(user=user, k=depth)
     names = dict(zip(catalog.ids.to_list(), catalog.texts(LABEL), strict=True))
     finals = {one.item: final for final, one in enumerate(answer, start=1)}
     candidates = tuple(
@@ -135,6 +137,17 @@ def tell(
         candidates=candidates,
         target=(names[target], _stars(question.targets.ratings, log)[0]),
     )
+
+
+def _without_answers(
+    log: Interactions, catalog: Catalog, users: IdList, split: Split, question: Questions
+) -> Interactions:
+    """The log less everybody's test and validation events, but with all that the person asked about did before."""
+    span, own = len(catalog), question.people[0]
+    asked = [part.people[part.targets.people] * span + part.targets.items for part in (split.validation, split.test)]
+    events = users.rows(log.table[USER_ID]) * span + catalog.rows(log.table[ITEM_ID])
+    before = own * span + question.histories.items
+    return log.keep(~np.isin(events, np.concatenate(asked)) | np.isin(events, before))
 
 
 def _stars(ratings: np.ndarray, log: Interactions) -> list[float]:

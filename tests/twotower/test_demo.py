@@ -77,7 +77,7 @@ def test_the_rows_are_what_an_evaluation_of_the_saved_model_gives(small: Run) ->
     rows = {row["method"]: row for row in small.findings.rows}
     assert list(rows) == ["most-popular", "item-knn", "twotower-retrieval", "twotower"]
     model, index = TwoTower.load(small.out / "model"), ItemIndex.load(small.out / "index")
-    ranker = IndexRanker(model, index, small.findings.catalog, depth=demo.DEPTH)
+    ranker = IndexRanker(model, index, small.findings.catalog, depth=demo.DEPTH, log=small.findings.split.train)
     test = small.findings.split.test
     found = (ranker.rank(test.histories, 20).rows == test.targets.items[:, None]).any(axis=1)
     assert rows["twotower"]["metrics"]["recall@20"][0] == pytest.approx(found.mean(), abs=1e-6)
@@ -96,10 +96,11 @@ def test_the_story_is_told_from_before_the_film_that_was_watched_next(small: Run
     assert story.target[0] == labels[test.targets.items[question]]
 
     model, index = TwoTower.load(small.out / "model"), ItemIndex.load(small.out / "index")
-    retrieved = IndexRanker(model, index, small.findings.catalog).rank(history, demo.DEPTH)
+    past = small.findings.split.train
+    retrieved = IndexRanker(model, index, small.findings.catalog, log=past).rank(history, demo.DEPTH)
     assert [one.film for one in story.candidates] == [labels[row] for row in retrieved.rows[0]]
-    assert [one.cosine for one in story.candidates] == pytest.approx(retrieved.scores[0].tolist(), abs=1e-6)
-    final = IndexRanker(model, index, small.findings.catalog, depth=demo.DEPTH).rank(history, demo.DEPTH)
+    assert [one.retrieval for one in story.candidates] == pytest.approx(retrieved.scores[0].tolist(), abs=1e-6)
+    final = IndexRanker(model, index, small.findings.catalog, depth=demo.DEPTH, log=past).rank(history, demo.DEPTH)
     by_final = sorted(story.candidates, key=lambda one: one.final)
     assert [one.film for one in by_final] == [labels[row] for row in final.rows[0]]
     assert (story.found is not None) == (test.targets.items[question] in retrieved.rows[0])
@@ -138,11 +139,11 @@ def test_the_page_is_written(small: Run) -> None:
 
 
 def test_without_plotly_the_demo_ends_and_says_so(small: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delitem(sys.modules, "twotower.report", raising=False)
-    monkeypatch.delitem(sys.modules, "twotower.plots", raising=False)
+    for name in ("report", "pages", "plots", "charts"):
+        monkeypatch.delitem(sys.modules, f"twotower.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     assert demo._report(small.findings, tmp_path / "report.html") == (
-        "no page: pictures need plotly and scikit-learn: pip install 'twotower[report]'"
+        "no page: pictures need plotly: pip install 'twotower[report]'"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -133,7 +133,7 @@ def test_the_pictures_show_the_rows(findings: Findings, html: str, group: str) -
     for trace in drawn(html, f"group-{group}"):
         error = trace["error_x"]
         for method, value, above, below in zip(
-            trace["y"], trace["x"], error["array"], error["arrayminus"], strict=True
+            trace["text"], trace["x"], error["array"], error["arrayminus"], strict=True
         ):
             shown[method] = [value, value - below, value + above]
     wanted = {row["method"]: row["metrics"][f"recall@20/{group}"] for row in findings.rows}
