@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow bench clean
+.PHONY: help demo test check slow bench results clean
 
 BIN := .venv/bin
 
@@ -32,6 +32,9 @@ slow: .venv/.ready  ## the slow tests
 bench: .venv/.ready  ## one benchmark, NAME=movielens-100k for instance
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=movielens-100k" >&2; exit 2; }
 	$(BIN)/twotower bench $(NAME)
+
+results: .venv/.ready  ## all benchmark records on one page, docs/results.html
+	$(BIN)/python -m benchmarks.page
 
 clean:  ## remove caches and build outputs; .venv and runs stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,8 @@
-"""python -m benchmarks.movielens_100k [--full] [--seeds 2] [--data-dir DIR] [--save]
+"""python -m benchmarks.movielens_100k [--full] [--seeds N] [--only JOB ...] [--data-dir DIR] [--save]
 
 MovieLens-100K, leave-one-out by time, full ranking: baselines tuned on validation data, our model and its readers
-alone, plain sentences as questions, predicted ratings. Jobs run side by side, one core each.
+alone, plain sentences as questions, predicted ratings; with --full also the temporal split, cold items and re-ranking
+by stars. Jobs run side by side, one core each.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.movielens_jobs import Job, Outcome, run_job
+from benchmarks.movielens_jobs import PROTOCOL_JOBS, Job, Outcome, run_job
 from benchmarks.record import Record
 from training.metrics import paired_difference
 from training.table import results_table
@@ -30,14 +31,14 @@ BASELINES = ("most-popular", "item-knn", "ease", "als", "bpr")
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    record, screen = Record("movielens-100k"), Console(stderr=True)
+    record, screen = Record("movielens-100k-full" if options.full else "movielens-100k"), Console(stderr=True)
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = _run(_jobs(options, Path(scratch)), screen)
     record.rows = [row for outcome in outcomes for row in outcome.rows]
     record.notes = {
         "protocol": "leave-one-out by time, ties in file order, full ranking, seen items excluded; "
         "95 % intervals by bootstrap over people; everything chosen on validation data",
-        "differences": list(_differences(outcomes)),
+        "differences": [*_differences(outcomes), *(one for outcome in outcomes for one in outcome.differences)],
         "jobs": {outcome.job.name: outcome.notes for outcome in outcomes},
     }
     _show(record)
@@ -46,8 +47,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="three seeds of everything")
-    parser.add_argument("--seeds", type=int, default=2, help="seeds of twotower")
+    parser.add_argument("--full", action="store_true", help="three seeds, further protocols")
+    parser.add_argument("--seeds", type=int, help="how many; default: 2, with --full 3")
     parser.add_argument("--only", nargs="*", help="names of the jobs to run")
     parser.add_argument("--data-dir", type=Path, help="folder with movies/, for description-query")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
@@ -56,8 +57,10 @@ def _options() -> argparse.Namespace:
 
 def _jobs(options: argparse.Namespace, scratch: Path) -> list[Job]:
     """Long jobs first, so that the last one does not run alone."""
-    seeds = range(3 if options.full else options.seeds)
+    seeds = range(options.seeds or (3 if options.full else 2))
     jobs = [Job(name, seed, scratch, options.data_dir) for name in VARIANTS[:1] for seed in seeds]
+    if options.full:
+        jobs = [Job(name, seed, scratch, options.data_dir) for name in PROTOCOL_JOBS for seed in seeds] + jobs
     if options.data_dir is None:
         Console(stderr=True).print("description-query needs --data-dir and is skipped")
     else:
@@ -100,6 +103,7 @@ def _differences(outcomes: list[Outcome]) -> Any:
                     yield {
                         "metric": metric,
                         "seed": seed,
+                        "split": "leave-one-out",
                         "ours": ours,
                         "theirs": theirs,
                         "difference": list(difference),
@@ -112,6 +116,9 @@ def _show(record: Record) -> None:
         "MovieLens-100K, leave-one-out": ("leave-one-out",),
         "plain sentences": ("text-query", "description-query"),
         "ratings, in stars": ("ratings",),
+        "temporal split": ("temporal",),
+        "temporal split, newcomers": ("temporal-newcomers",),
+        "cold items": ("cold-items",),
     }.items():
         rows = [row for row in record.rows if row["split"] in splits]
         metrics = {"ratings": ("rmse", "mae")}.get(splits[0]) or (

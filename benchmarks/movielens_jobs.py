@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.movielens_protocols import run_protocol
 from benchmarks.text_queries import TextQuestions, held_out_descriptions, phrases
 from benchmarks.text_rankers import bm25_scores, frozen_scores, score_questions
 from indexing.build import build_index
 from towers.catalog import Catalog
 from towers.history import Histories
+from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from towers.words import Words
@@ -30,6 +32,8 @@ from training.trainer import fit
 
 DEPTH = 100  # candidates that are re-ranked
 STARS = 4  # ratings in [0, 1] times this are stars
+
+PROTOCOL_JOBS = ("temporal", "cold-items")
 
 TEMPLATE = "{title}[ ({year})][. {genres}]"
 BERT_TRAIN = {"epochs": 8, "evaluate_every": 4}
@@ -68,12 +72,13 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What a job found: JSON rows, metrics of each person under (method, seed), and notes for the record."""
+    """What a job found: JSON rows, metrics of each person under (method, seed), notes and paired differences."""
 
     job: Job
     rows: list[dict[str, Any]] = field(default_factory=list)
     per_person: dict[tuple[str, int], dict[str, np.ndarray]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    differences: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, result: Result, method: str) -> None:
         """A leave-one-out result."""
@@ -90,6 +95,8 @@ def run_job(job: Job) -> Outcome:
     _, histories = log.known(catalog).histories(catalog)
     if job.method == "baselines":
         _baselines(outcome, catalog, leave_one_out(histories))
+    elif job.method in PROTOCOL_JOBS:
+        _protocol(outcome, catalog, log)
     elif job.method == "ratings":
         _ratings(outcome, catalog, histories)
     elif job.method == "description-query":
@@ -137,6 +144,13 @@ def _ours(outcome: Outcome, catalog: Catalog, split: Split) -> None:
     outcome.add(score(reranked.rows, split.test, counts=counts, depth=DEPTH), "twotower")
     questions = phrases(catalog)
     _text_rows(outcome, catalog, model, questions, "text-query")
+
+
+def _protocol(outcome: Outcome, catalog: Catalog, log: Interactions) -> None:
+    job = outcome.job
+    recipe = Recipe.read({**RECIPES["twotower"], "train": {"seed": job.seed}})
+    found = run_protocol(job.method, catalog, log, recipe, job.seed)
+    outcome.rows, outcome.differences, outcome.notes = found
 
 
 def _baselines(outcome: Outcome, catalog: Catalog, split: Split) -> None:

@@ -11,6 +11,13 @@ from typing import Any
 from benchmarks.record import RESULTS, ROOT, read_record
 
 RECORD = RESULTS / "movielens-100k.json"
+FULL = RESULTS / "movielens-100k-full.json"
+FURTHER = {
+    "temporal": "Temporal split: the last tenth of all events, everybody refitted on what came before",
+    "temporal-newcomers": "Temporal split, people without any event before",
+    "cold-items": "Cold items: a tenth of the films without any training event; the last fifth of each person is asked",
+}
+COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
 
 
@@ -23,6 +30,8 @@ def main() -> None:
 def with_tables(text: str) -> str:
     """The README with its measured section made anew."""
     section = measured(read_record(RECORD))
+    if FULL.exists():
+        section += "\n\n" + further(read_record(FULL))
     pattern = r"<!-- measured -->.*?<!-- /measured -->"
     return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
 
@@ -31,8 +40,7 @@ def measured(record: dict[str, Any]) -> str:
     """All tables of the MovieLens-100K benchmark in Markdown."""
     rows = record["rows"]
     parts = [
-        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit "
-        f"{record['commit']}, {record['date']}. Protocol: {record['protocol']}.",
+        f"{_origin(record)}. Protocol: {record['protocol']}.",
         "**MovieLens-100K, leave-one-out** (95 % interval):",
         _table([row for row in rows if row["split"] == "leave-one-out"], RANKING),
         "Paired differences on the same people:",
@@ -45,6 +53,39 @@ def measured(record: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def further(record: dict[str, Any]) -> str:
+    """The tables of the protocols beyond leave-one-out, as far as the record has them."""
+    rows = record["rows"]
+    parts = [f"Further protocols, {_origin(record)}; what each asks is told in docs/protocols.md."]
+    for split, title in FURTHER.items():
+        chosen = [row for row in rows if row["split"] == split]
+        if chosen:
+            metrics = COLD if split == "cold-items" else RANKING
+            parts += [f"**{title}**:", _table(chosen, tuple(name for name in metrics if name in chosen[0]["metrics"]))]
+    few = [row for row in rows if row["split"].startswith("cold-items-among")]
+    if few:
+        parts += [
+            "The same model's cold targets ranked among the cold items, and its warm ones among as many warm items "
+            "(mean of twenty seeded draws):",
+            _table(few, ("recall@20/cold", "recall@20/warm"), split=True),
+        ]
+    stars = [row for row in rows if row["split"].startswith("reranking")]
+    if stars:
+        parts += [
+            "**Re-ranking by predicted stars**, NDCG@10 with stars as gains, the last fifth of each person:",
+            _table(stars, ("graded-ndcg@10", "weight"), split=True),
+        ]
+    parts += ["Paired differences on the same people:", _differences(record["differences"])]
+    return "\n\n".join(parts)
+
+
+def _origin(record: dict[str, Any]) -> str:
+    return (
+        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit "
+        f"{record['commit']}, {record['date']}"
+    )
+
+
 def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:
     head = ["method", *(["questions"] if split else []), "seed", *metrics]
     lines = [_line(head), _line(["---"] * len(head))]
@@ -55,11 +96,12 @@ def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = F
 
 
 def _differences(entries: list[dict[str, Any]]) -> str:
-    lines = [_line(["ours − theirs", "seed", "metric", "difference"]), _line(["---"] * 4)]
+    lines = [_line(["ours − theirs", "split", "seed", "metric", "difference"]), _line(["---"] * 5)]
     for entry in entries:
         value, low, high = entry["difference"]
         pair = f"`{entry['ours']}` − `{entry['theirs']}`"
-        lines.append(_line([pair, str(entry["seed"]), entry["metric"], f"{value:+.3f} ({low:+.3f} to {high:+.3f})"]))
+        figure = f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+        lines.append(_line([pair, entry.get("split", "leave-one-out"), str(entry["seed"]), entry["metric"], figure]))
     return "\n".join(lines)
 
 

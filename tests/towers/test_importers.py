@@ -511,6 +511,9 @@ def test_a_log_alone_suffices(tmp_path: Path) -> None:
     catalog, log = recbole.read(tmp_path)
     assert catalog.table.to_pylist() == [{"item_id": "b"}, {"item_id": "a"}]
     assert (log.rating_range, log.people, len(log)) == (None, None, 3)
+    recbole.load(tmp_path).write(tmp_path / "data")
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert names == ["interactions.parquet", "items.parquet", "manifest.json"]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,22 @@ def test_meeting_an_item_again_later_is_told_from_having_met_it_before() -> None
     refuse_leaks(split, protocol="leave-one-out")
     everything = log.keep((log.items != 2) & ((log.times < 4) | (log.people == 1)))  # type: ignore[operator]
     assert own_future(replace(split, refit=everything)) == {"validation": 0, "test": 1}
+    timeless = [Histories(part.offsets, part.items) for part in (log, past, everything, questions.histories)]
+    questions = Questions(questions.people, timeless[3], Histories.of([[2], [2]]))
+    split = Split(log=timeless[0], train=timeless[1], refit=timeless[2], validation=questions, test=questions)
+    assert own_future(split) == {"validation": 0, "test": 1}
+
+
+def test_the_order_of_questions_does_not_matter() -> None:
+    split = leave_one_out(Histories.of([[9, 4, 0, 1], [5, 2, 8, 3], [7, 6, 5, 4]]))
+    turned = replace(
+        split, test=split.test.take(np.array([2, 0, 1])), validation=split.validation.take(np.array([1, 0]))
+    )
+    refuse_leaks(turned, protocol="leave-one-out")
+    late = replace(turned, test=replace(turned.test, histories=Histories.of([[7, 6, 5], [9, 4], [5, 2, 8]])))
+    assert own_future(late) == {"validation": 0, "test": 0}
+    late = replace(turned, validation=replace(turned.validation, histories=Histories.of([[5, 3], [9, 4]])))
+    assert own_future(late) == {"validation": 1, "test": 0}
 
 
 def test_equal_times_are_told_apart_by_the_log() -> None:
@@ -222,7 +238,8 @@ def test_a_cold_item_with_an_event(splits: dict[str, Split], part: str) -> None:
 
 def test_an_event_that_nobody_logged(splits: dict[str, Split]) -> None:
     split = splits["leave-one-out"]
-    for item in (FILMS - 1, FILMS + 5, 10 * FILMS):
+    assert (split.test.people[9], split.log.items.max()) == (9, FILMS - 1)
+    for item in (FILMS - 1, FILMS + answer(split.test, 9)[1], 10 * FILMS):
         with pytest.raises(InputError, match="1 of 98,115 events in train are not in the log that was split"):
             refuse_leaks(
                 replace(split, train=with_event(split.train, 8, item, 0.0, end=False)), protocol="leave-one-out"

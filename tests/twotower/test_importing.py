@@ -130,6 +130,13 @@ def test_a_folder_with_something_else_is_one_sentence(run: Run, tmp_path: Path, 
     assert not (tmp_path / "data").exists()
 
 
+def test_a_folder_that_is_something_else_is_refused_at_once(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", "utf-8")
+    code, out, err = run("import", "movielens", tmp_path, "--out", tmp_path)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path} exists and is not a whole twotower/data" in err
+
+
 def test_an_unknown_kind_is_a_wrong_use(run: Run, tmp_path: Path) -> None:
     code, _, err = run("import", "netflix", tmp_path, "--out", tmp_path / "data")
     assert code == 2

@@ -34,6 +34,7 @@ def shop(tiny_bert, tmp_path_factory):
 
     for name in ("items", "interactions"):
         pl.read_csv(folder / f"{name}.csv").write_parquet(folder / f"{name}.parquet")
+    pl.DataFrame({"user_id": ["u1", "u2"], "item_id": ["i3", "i4"]}).write_parquet(folder / "theirs.parquet")
     (folder / "recipe.toml").write_text(
         f'[text]\nsource = "{tiny_bert}"\n'
         "[item]\ndimension = 16\nhidden = 16\n"
@@ -75,7 +76,9 @@ def test_the_commands_run(shop):
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ill = command.startswith("twotower doctor") and done.returncode == 1  # so small a model is not healthy
+        assert done.returncode == 0 or ill, f"{command}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
 
 
 def test_make_knows_every_target_that_is_named():

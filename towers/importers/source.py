@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from towers.artefact import artefact_writer, refuse_unwritable
+from towers.artefact import artefact_writer
 from towers.catalog import ITEM_ID, Catalog
 from towers.interactions import Interactions
 from towers.rejected import Loaded, Rejected
@@ -50,10 +50,12 @@ class Source:
         found = pl.Series(events.table[ITEM_ID]).drop_nulls().unique(maintain_order=True)
         if items is None:
             items = Loaded(pa.table({ITEM_ID: found[:0].to_arrow()}), np.empty(0, np.int64), events.file, Rejected())
-        unknown = found.filter(~found.is_in(pl.Series(items.table[ITEM_ID]).implode()) & (found.cast(pl.String) != ""))
+        unknown = found.filter(
+            ~found.is_in(pl.Series(items.table[ITEM_ID]).implode()) & (found.cast(pl.String).str.strip_chars() != "")
+        )
         table = pa.concat_tables([items.table, pa.table({ITEM_ID: unknown.to_arrow()})], promote_options="permissive")
-        after = items.rows.max(initial=0) + np.arange(1, len(unknown) + 1)
-        items = replace(items, table=table, rows=np.concatenate([items.rows, after]))
+        rows = np.concatenate([items.rows, np.zeros(len(unknown), np.int64)])  # they stand in no row of the file
+        items = replace(items, table=table, rows=rows)
         return cls(items=items, events=events, people=people, rating_range=rating_range, bare=len(unknown))
 
     def read(self) -> tuple[Catalog, Interactions]:
@@ -62,8 +64,7 @@ class Source:
         Raises:
             InputError: no usable item or event is left.
         """
-        scale = self.rating_range if "rating" in self.events.table.column_names else None
-        log = Interactions.read(self.events, rating_range=scale, people=self.people)
+        log = Interactions.read(self.events, rating_range=self.rating_range, people=self.people)
         return Catalog.read(self.items), log
 
     def write(self, out: Path) -> tuple[Catalog, Interactions]:
@@ -80,7 +81,6 @@ class Source:
             InputError: no usable item or event is left.
             ArtefactError: the folder is something else, or cannot be written.
         """
-        refuse_unwritable(out, KIND)
         catalog, log = self.read()
         tables = {"items": catalog.table, "interactions": self._unscaled(log), "people": log.people}
         rejected = catalog.rejected + log.rejected

@@ -37,7 +37,11 @@ def import_(
 
     Rows that cannot be used are counted and written, with the reason, to OUT/rejected.jsonl.
     """
+    from towers.artefact import refuse_unwritable
+    from towers.importers.source import KIND
+
     importer = import_module(f"towers.importers.{kind.value}")
+    refuse_unwritable(out, KIND)
     with console().status("reading"):
         source = importer.load(folder)
         catalog, log = source.write(out)

@@ -1,0 +1,120 @@
+"""The jobs of the MovieLens-100K benchmark beyond leave-one-out: temporal split, cold items, re-ranking by stars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from indexing.build import build_index
+from indexing.hits import Hits
+from towers.catalog import Catalog
+from towers.embed import TextCache
+from towers.interactions import Interactions, Positive
+from towers.model import TwoTower
+from training.comparison import DEPTH, Comparison, add_baselines, split_log
+from training.config import Recipe
+from training.metrics import Interval, bootstrap, graded_ndcg, matches, paired_difference, recall
+from training.ranker import IndexRanker
+from training.splits import Split
+from training.trainer import fit_split
+
+DRAWS = 20  # of warm items, as many as there are cold ones
+STARS = 4  # ratings in [0, 1] times this, plus 1, are stars
+GRADED = "graded-ndcg@10"
+
+Rows = list[dict[str, Any]]
+
+
+def run_protocol(
+    protocol: str, catalog: Catalog, log: Interactions, recipe: Recipe, seed: int
+) -> tuple[Rows, Rows, dict[str, Any]]:
+    """Baselines and our model under one protocol.
+
+    Returns:
+        Rows, paired differences, and notes for the record.
+    """
+    _, split = split_log(protocol, log.known(catalog), catalog, Positive())
+    comparison = Comparison(split, protocol, len(catalog))
+    model, report = fit_split(catalog, split, recipe, progress=False)
+    content = None
+    if split.cold is not None:
+        content = TextCache().embed(model.encoder, catalog.texts(model.template))
+    add_baselines(comparison, content=content)
+    index = build_index(model, catalog, progress=False)
+    plain = IndexRanker(model, index, catalog)
+    ranker = IndexRanker(model, index, catalog, log=split.refit, depth=DEPTH)
+    comparison.add("twotower-no-trend", plain, seed=seed)
+    comparison.add("twotower-retrieval", IndexRanker(model, index, catalog, log=split.refit), seed=seed)
+    comparison.add("twotower", ranker, seed=seed)
+    rows, differences = comparison.rows, comparison.differences(seed)
+    if split.cold is not None:
+        rows += _among_as_many(model, catalog, split, split.cold, seed)
+        more, compared = _by_stars(model, ranker, catalog, split, seed)
+        rows, differences = rows + more, differences + compared
+    notes = {name: getattr(report, name) for name in ("best_epochs", "fusion", "trend", "reranking")}
+    return rows, differences, {**comparison.notes, **notes, "recipe": recipe.model_dump(mode="json")}
+
+
+def _among_as_many(model: TwoTower, catalog: Catalog, split: Split, cold: np.ndarray, seed: int) -> Rows:
+    """Recall@20 of cold targets among the cold items, and of warm ones among as many warm items, a mean of draws.
+
+    Never a headline: the candidates are few.
+    """
+    vectors = model.embed_items(catalog)
+    queries = model.encode(split.test.histories, model.memory(catalog, vectors))
+    counts = np.bincount(split.refit.items, minlength=len(catalog))
+    warm, rng = np.flatnonzero(counts), np.random.default_rng(0)
+    found = _recall_among(queries, vectors, split, np.flatnonzero(cold))
+    draws = [_recall_among(queries, vectors, split, rng.permutation(warm)[: cold.sum()]) for _ in range(DRAWS)]
+    with np.errstate(invalid="ignore"):
+        mean = np.nanmean(np.stack(draws), axis=0)
+    metrics = {"recall@20/cold": _plain(bootstrap(found)), "recall@20/warm": _plain(bootstrap(mean))}
+    return [{"method": "twotower", "split": f"cold-items-among-{cold.sum()}", "seed": seed, "metrics": metrics}]
+
+
+def _recall_among(queries: np.ndarray, vectors: np.ndarray, split: Split, candidates: np.ndarray) -> np.ndarray:
+    """float64 ``(M,)`` recall@20 of the targets among these candidates, NaN where none is among them."""
+    questions = split.test
+    scores = queries @ vectors.T
+    scores[questions.histories.people, questions.histories.items] = -np.inf
+    among = np.full(scores.shape, -np.inf, np.float32)
+    among[:, candidates] = scores[:, candidates]
+    targets = questions.targets.keep(np.isin(questions.targets.items, candidates))
+    return recall(matches(Hits.top(among, 20).rows, targets), targets.lengths, 20)
+
+
+def _by_stars(model: TwoTower, ranker: IndexRanker, catalog: Catalog, split: Split, seed: int) -> tuple[Rows, Rows]:
+    """NDCG@10 with stars as gains: of the films that a person rated, and of all films, with and without the head."""
+    questions = split.test
+    gains = 1 + STARS * questions.targets.ratings.astype(np.float64)
+    retrieved = ranker.retrieve(questions.histories, DEPTH)
+    lists = {
+        "reranking-end-to-end": retrieved,
+        "reranking-rated-films": _rated(ranker, questions.targets, questions.histories, catalog),
+    }
+    rows, differences = [], []
+    for name, hits in lists.items():
+        order = {"twotower-retrieval": hits, "twotower": ranker.rerank(hits, questions.histories)}
+        values = {method: graded_ndcg(one.rows, questions.targets, gains, 10) for method, one in order.items()}
+        for method, value in values.items():
+            metrics = {GRADED: _plain(bootstrap(value)), "weight": float(model.rating.weight)}
+            rows.append({"method": method, "split": name, "seed": seed, "metrics": metrics})
+        difference = paired_difference(values["twotower"], values["twotower-retrieval"])
+        names = {"metric": GRADED, "split": name, "seed": seed, "ours": "twotower", "theirs": "twotower-retrieval"}
+        differences.append({**names, "difference": _plain(difference)})
+    return rows, differences
+
+
+def _rated(ranker: IndexRanker, targets: Any, histories: Any, catalog: Catalog) -> Hits:
+    """Each person's rated films in the order of retrieval."""
+    everything = ranker.retrieve(histories, len(catalog))
+    wanted = matches(everything.rows, targets)
+    order = np.argsort(~wanted, axis=1, kind="stable")[:, : max(10, int(targets.lengths.max()))]
+    rows = np.where(np.take_along_axis(wanted, order, axis=1), np.take_along_axis(everything.rows, order, axis=1), -1)
+    scores = np.where(rows < 0, -np.inf, np.take_along_axis(everything.scores, order, axis=1)).astype(np.float32)
+    return Hits(rows, scores)
+
+
+def _plain(interval: Interval) -> list[float]:
+    return [round(value, 6) for value in interval]
