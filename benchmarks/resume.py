@@ -29,13 +29,13 @@ from towers.model import KIND
 from towers.movielens import movielens_100k
 from training.checkpoint import checkpoint_folder
 
-PEOPLE, MOST_EVENTS = 120, 60
+PEOPLE, MOST_EVENTS = 60, 60
 RECIPE = """
 item.template = "{title}[ ({year})][. {genres}]"
 user.sequence.blocks = 1
 user.text = {tune = 1, history = {budget = 32, item_budget = 10}}
 rating.range = [1, 5]
-train = {epochs = 10, text_epochs = 3, evaluate_every = 2, batch_people = 24, anchors = 2, anchors_per_step = 1, \
+train = {epochs = 11, text_epochs = 3, evaluate_every = 4, batch_people = 12, anchors = 2, anchors_per_step = 1, \
 sentences = 16, checkpoint_seconds = 0}
 """
 ROOT = Path(__file__).parents[1]
