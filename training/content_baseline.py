@@ -58,24 +58,23 @@ class ContentKNN(Baseline):
         self._units[self._has_content] = _normalised(vectors - vectors.mean(axis=0))
 
     def _score(self, histories: Histories) -> np.ndarray:
-        scores = _normalised(self._means(histories)) @ self._units.T
+        scores = _normalised(self._sums(histories)) @ self._units.T
         scores[:, ~self._has_content] = -np.inf
         return scores
 
     def _reads(self, histories: Histories) -> np.ndarray:
         return histories.keep(self._has_content[histories.items]).lengths > 0
 
-    def _means(self, histories: Histories) -> np.ndarray:
-        """float32 ``(B, d)`` mean over the newest items with content, 0 where there is none."""
+    def _sums(self, histories: Histories) -> np.ndarray:
+        """float32 ``(B, d)`` over the newest items with content, 0 where there is none; as good as means for a cosine."""
         seen = histories.keep(self._has_content[histories.items])
         ends = seen.offsets[1:]
         newest = seen.cut(np.arange(len(seen)), np.maximum(seen.offsets[:-1], ends - self.last), ends)
-        means = np.zeros((len(histories), self._units.shape[1]), np.float32)
+        sums = np.zeros((len(histories), self._units.shape[1]), np.float32)
         filled = newest.lengths > 0
         if filled.any():
-            sums = np.add.reduceat(self._units[newest.items], newest.offsets[:-1][filled])
-            means[filled] = sums / newest.lengths[filled, None]
-        return means
+            sums[filled] = np.add.reduceat(self._units[newest.items], newest.offsets[:-1][filled])
+        return sums
 
 
 def _normalised(vectors: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ DAY = 86_400
 
 
 def events() -> Histories:
-    """Item 0 three times long ago, 1 twice a week before the end, 2 twice within the last day, 3 once then."""
+    """Item 3 three times long ago, 2 once then and twice a week before the end, 1 twice at the end, 0 once there."""
     return Histories.of(
-        [[0, 1, 2, 3], [0, 1, 2], [0]],
-        times=[[0, 93 * DAY, 99.5 * DAY, 100 * DAY], [DAY, 93.5 * DAY, 99.2 * DAY], [2 * DAY]],
+        [[3, 2, 1, 0], [3, 2, 1], [3, 2]],
+        times=[[0, 93 * DAY, 99.5 * DAY, 100 * DAY], [DAY, 93.5 * DAY, 99.2 * DAY], [2 * DAY, 3 * DAY]],
     )
 
 
@@ -32,12 +32,12 @@ def test_most_popular_ranks_by_count() -> None:
 @pytest.mark.parametrize(
     ("window", "order"),
     [
-        (0.1, [3, 0, 1, 2, 4]),  # only the very last event; then all times, equal ones by row
-        (1, [2, 3, 0, 1, 4]),
-        (7, [2, 1, 3, 0, 4]),  # the event exactly seven days back is outside, so 1 counts once
-        (7.01, [1, 2, 3, 0, 4]),
-        (98.5, [1, 2, 0, 3, 4]),  # 0 counts once, as does 3, and 0 has more of all times
-        (1000, [0, 1, 2, 3, 4]),
+        (0.1, [0, 2, 3, 1, 4]),  # only the very last event; then all times, equal ones by row
+        (1, [1, 0, 2, 3, 4]),
+        (7, [1, 2, 0, 3, 4]),  # the event exactly seven days back is outside, so 2 counts once
+        (7.01, [2, 1, 0, 3, 4]),
+        (98.5, [2, 1, 3, 0, 4]),  # 3 counts once, as does 0, and has more of all times
+        (1000, [2, 3, 1, 0, 4]),
     ],
 )
 def test_a_window_counts_back_from_the_last_training_event(window: float, order: list[int]) -> None:
