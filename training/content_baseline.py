@@ -66,7 +66,7 @@ class ContentKNN(Baseline):
         return histories.keep(self._has_content[histories.items]).lengths > 0
 
     def _sums(self, histories: Histories) -> np.ndarray:
-        """float32 ``(B, d)`` over the newest items with content, 0 where there is none; as good as means for a cosine."""
+        """float32 ``(B, d)`` over the newest items with content, 0 where there is none; a cosine asks no more."""
         seen = histories.keep(self._has_content[histories.items])
         ends = seen.offsets[1:]
         newest = seen.cut(np.arange(len(seen)), np.maximum(seen.offsets[:-1], ends - self.last), ends)
