@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from indexing.build import build_index
+from towers.errors import ArtefactError
 from towers.interactions import Positive
 from towers.model import TwoTower
 from training.comparison import split_log
@@ -77,3 +78,9 @@ def test_a_person_sees_a_table_and_how_many_were_asked(tiny_run: Any) -> None:
 def test_a_model_and_a_recipe_are_one_too_many(tiny_run: Any) -> None:
     done = ask(tiny_run, "--model", str(tiny_run.model_folder), "--recipe", str(tiny_run.recipe))
     assert "expected one of them" in str(done.exception)
+
+
+def test_a_folder_that_is_something_else_is_refused_before_training(tiny_run: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtefactError):
+        train(tiny_run.catalog, tiny_run.log, recipe={"train": {"epochs": 10**6}}, protocol="temporal", out=tmp_path)
