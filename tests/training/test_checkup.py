@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from indexing.build import build_index
 from indexing.vectors import unit
 from towers.interactions import Interactions, Positive
 from training.checkup import Case, Finding, at_least, at_most, attempt, sample
-from training.symptoms import effective_rank, faulty_vectors, mean_cosine, overlap
+from training.symptoms import alike, effective_rank, faulty_vectors, mean_cosine, overlap, people
 
 
 def test_effective_rank_by_hand() -> None:
@@ -47,6 +48,18 @@ def test_overlap_by_hand() -> None:
     assert overlap(np.array([[4, 5], [5, 4]])) == 1
     assert overlap(np.array([[4, 5]])) == 0
     assert overlap(np.array([[-1, -1], [-1, -1]])) == 0
+
+
+@pytest.mark.parametrize(("shared", "ok"), [(1, True), (2, True), (3, False)])
+def test_two_of_twenty_in_common_are_fine_even_where_popular_lists_have_nothing_in_common(
+    shared: int, ok: bool
+) -> None:
+    popular = np.arange(40).reshape(2, 20)
+    ours = popular + 40
+    ours[1, :shared] = ours[0, :shared]
+    (found,) = alike(SimpleNamespace(lists=ours, popular_lists=popular, catalog=range(100), width=20))
+    assert (found.figure, found.ok) == (pytest.approx(shared / 20), ok)
+    assert found.about.endswith(f"0.000 for the most popular items; coverage {0.4 - shared / 100:.3f} against 0.400")
 
 
 def test_faulty_vectors_are_told_apart_and_the_first_is_named() -> None:
@@ -130,6 +143,7 @@ def test_who_can_be_read(case: Case, tiny_run: Any) -> None:
         liked.filter(pl.col("item_id") > "m01").height,
     ]
     assert case.asked.tolist() == list(range(30))
+    assert [(one.figure, one.ok) for one in people(case)] == [(2 / 32, False), (0, True)]
 
 
 def test_lists_are_the_nearest_items_that_the_catalog_has_and_nobody_has_met(case: Case) -> None:
