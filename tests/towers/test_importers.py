@@ -299,7 +299,7 @@ def test_amazon_reviews(tmp_path: Path) -> None:
 
 def test_a_column_of_metadata_without_values_is_left_out(tmp_path: Path) -> None:
     put(tmp_path / "X.jsonl", review("B1", "ann"))
-    put(tmp_path / "meta_X.jsonl", meta("B1"))
+    put(tmp_path / "meta_X.jsonl", meta("B1", price="nan", details={"Rank": {}}, images=["odd"]))
     assert amazon.read(tmp_path)[0].table.column_names == ["item_id", "title", "main_category"]
 
 
@@ -360,6 +360,7 @@ def test_benchmark_files_decide_events_items_and_split(tmp_path: Path) -> None:
     assert log.table["split"].to_pylist() == ["train", "train", "valid", "test"]
     assert log.table["text"].to_pylist() == ["Nice. Smells\u00a0of “café” \U0001f600", None, None, None]
     assert log.rejected.counts["wrong number of fields"] == 1
+    assert log.rejected.counts["not a JSON object"] == 2  # of the reviews
 
 
 def test_benchmark_files_alone_suffice(tmp_path: Path) -> None:

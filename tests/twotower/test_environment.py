@@ -55,6 +55,7 @@ def test_the_table_of_versions_is_that_of_the_project() -> None:
 def test_an_old_a_new_and_a_missing_version(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "torch", "2.9.1+cpu")
     install(site, "Polars", "99.0")
+    install(site, "pyarrow", environment.VERSIONS["pyarrow"][1].rsplit(".", 1)[0] + "+build99")
     monkeypatch.setitem(environment.VERSIONS, "nowhere", ("1.2", "1.3"))
     found = environment.versions(environment.distributions())
     assert {one.name for one in found if not one.ok} == {"torch", "nowhere"}
@@ -62,6 +63,7 @@ def test_an_old_a_new_and_a_missing_version(site: Path, monkeypatch: pytest.Monk
     assert (torch.figure, torch.threshold) == ("2.9.1+cpu", f"from 2.11, tried to {environment.VERSIONS['torch'][1]}")
     assert torch.remedy == "pip install 'torch>=2.11'"
     assert (named(found, "nowhere").figure, named(found, "polars").about) == ("missing", "newer than what was tried")
+    assert named(found, "pyarrow").about == ""  # what stands behind the + is no version
     assert named(found, "twotower").figure == twotower.__version__
     assert named(found, "python").about == ("newer than what was tried" if sys.version_info[:2] > (3, 11) else "")
     assert named(found, "python").figure == ".".join(map(str, sys.version_info[:3]))
