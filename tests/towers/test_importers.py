@@ -357,7 +357,7 @@ def test_benchmark_files_decide_events_items_and_split(tmp_path: Path) -> None:
         ("ann", "B2", 0.0, 1600000000.0),
         ("ann", "0123456789", 0.5, 1600000000.001),
     ]
-    assert log.table["split"].to_pylist() == ["train", "train", "valid", "test"]
+    assert log.table["split"].to_pylist() == ["train", "train", "validation", "test"]
     assert log.table["text"].to_pylist() == ["Nice. Smells\u00a0of “café” \U0001f600", None, None, None]
     assert log.rejected.counts["wrong number of fields"] == 1
     assert log.rejected.counts["not a JSON object"] == 2  # of the reviews

@@ -100,7 +100,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path], list[tuple[Path, str |
                 benchmarks.append((path, match["split"]))
         elif not match["split"]:
             (metas if match["meta"] else reviews).append(path)
-    return reviews, metas, sorted(benchmarks, key=lambda one: SPLITS.index(one[1] or SPLITS[0]))
+    return reviews, metas, sorted(benchmarks, key=lambda one: list(SPLITS).index(one[1] or "train"))
 
 
 def _reviews(path: Path) -> Loaded:
@@ -118,7 +118,7 @@ def _benchmark(path: Path, split: str | None) -> Loaded:
     loaded = _in_seconds(replace(loaded, table=loaded.table.select(BENCHMARK)))
     if split is None:
         return loaded
-    return replace(loaded, table=loaded.table.append_column("split", pa.array([split] * loaded.table.num_rows)))
+    return replace(loaded, table=loaded.table.append_column("split", pa.array([SPLITS[split]] * loaded.table.num_rows)))
 
 
 def _in_seconds(loaded: Loaded) -> Loaded:

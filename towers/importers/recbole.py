@@ -60,7 +60,7 @@ def load(folder: Path | str) -> Source:
         raise InputError(f"{folder} holds several data sets ({', '.join(names)}): give each a folder of its own")
     items, people = (_attributes(folder / f"{names[0]}{ending}") for ending in (".item", ".user"))
     item_id = items.table.column_names[0] if items is not None else "item_id"
-    found.sort(key=lambda match: SPLITS.index(match["split"] or SPLITS[0]))
+    found.sort(key=lambda match: list(SPLITS).index(match["split"] or "train"))
     events = together([_events(folder / match.string, match["split"], item_id) for match in found])
     if items is not None:
         items = _titled(_first_is(items, "item_id"))
@@ -118,7 +118,7 @@ def _events(path: Path, split: str | None, item_id: str) -> Loaded:
             loaded = numbers(loaded, name)
     if split is None:
         return loaded
-    return replace(loaded, table=loaded.table.append_column("split", pa.array([split] * loaded.table.num_rows)))
+    return replace(loaded, table=loaded.table.append_column("split", pa.array([SPLITS[split]] * loaded.table.num_rows)))
 
 
 def _titled(items: Loaded) -> Loaded:

@@ -16,7 +16,8 @@ from towers.interactions import Interactions
 from towers.rejected import Loaded, Rejected
 
 KIND = "twotower/data"
-SPLITS = ("train", "valid", "test")  # in time, so that where times are equal the order of rows is right
+# In time, so that where times are equal the order of rows is right; each with its word in a column `split`.
+SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
