@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PEOPLE = 500  # whose queries are looked at: enough to tell a share to within 0.05, few enough for seconds
 LIST = 20  # length of the lists that are compared
+CANDIDATES = 100  # that are retrieved for a list, as a retriever does: popularity of late is seen among these
 LIST_SHARE = 10  # one item in so many, at most, stands in a list: longer ones overlap by chance
 SEED = 0
 
@@ -145,12 +146,15 @@ class Case:
 
     @cached_property
     def lists(self) -> np.ndarray:
-        """int64 ``(B, width)`` what is retrieved for the people asked, nothing that they have met; -1 at the end."""
+        """int64 ``(B, width)`` what the people asked are given, popularity of late counted in; -1 at the end."""
         met = self.events.take(self.asked)
         gone = np.flatnonzero(self.catalog_rows < 0)
         query = np.concatenate([met.people, np.repeat(np.arange(len(met)), len(gone))])
         row = np.concatenate([self.index_rows[met.items], np.tile(gone, len(met))])
-        rows = self.index.search(self.queries, self.width, exclude=Excluded(query, row)).rows
+        trend = self.model.trend(self.positives, len(self.catalog))
+        bonus = None if trend is None else np.where(self.catalog_rows < 0, np.float32(0), trend[self.catalog_rows])
+        depth = max(self.width, min(CANDIDATES, len(self.index)))
+        rows = self.index.search(self.queries, depth, exclude=Excluded(query, row), bonus=bonus).rows[:, : self.width]
         return np.where(rows < 0, -1, self.catalog_rows[rows])
 
     @cached_property

@@ -119,6 +119,7 @@ def case(tiny_run: Any) -> Case:
     """
     model = copy.deepcopy(tiny_run.model)
     model.config = model.config.model_copy(update={"data": Positive(min_rating=0.5)})
+    model.trend_weight.fill_(2)
     index = build_index(model, tiny_run.catalog.select(np.arange(39, 1, -1)), progress=False)
     events = pl.read_csv(tiny_run.events)
     strange = pl.DataFrame({"user_id": [77, 78], "item_id": ["zebra", "m05"], "rating": [5, 1], "timestamp": [1, 1]})
@@ -149,10 +150,12 @@ def test_who_can_be_read(case: Case, tiny_run: Any) -> None:
 def test_lists_are_the_nearest_items_that_the_catalog_has_and_nobody_has_met(case: Case) -> None:
     assert case.width == 3
     assert case.lists.shape == (30, 3)
-    scores = case.queries @ case.memory.vectors.numpy().T
+    cosines = case.queries @ case.memory.vectors.numpy().T
+    scores = cosines + case.model.trend(case.positives, 38)
+    assert (np.argmax(scores, axis=1) != np.argmax(cosines, axis=1)).any()  # popularity of late tells
     for person, rows in enumerate(case.lists):
         met = case.events.take([case.asked[person]]).items
-        scores[person, [0, 1, *met]] = -1
+        scores[person, [0, 1, *met]] = -np.inf
         assert rows.tolist() == np.argsort(-scores[person])[:3].tolist()
 
 
