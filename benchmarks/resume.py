@@ -83,8 +83,8 @@ class Trainings:
             after = time.perf_counter() - started
             process.kill()
             process.communicate()
-            if process.returncode < 0:
-                break  # else it was done before, and the next one is killed at another moment
+            if checkpoint_folder(self._out(name)).exists():
+                break  # else it was done already, and the next one is killed at another moment
         again = self._start(name)
         said = again.communicate()[1]
         places = [line.split(" (")[0] for line in said.splitlines() if line.startswith("going on from")]

@@ -168,15 +168,15 @@ def identity(
         chosen: questions to choose epochs by, or the epochs.
         encoder: the text encoder that training begins with.
     """
-    asked = _digest(chosen.people, chosen.histories, chosen.targets) if isinstance(chosen, Questions) else None
+    asked = digest(chosen.people, chosen.histories, chosen.targets) if isinstance(chosen, Questions) else None
     return {
         "checkpoint": FORMAT,
         "recipe": recipe.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}}),
         "the catalog": catalog.fingerprint,
-        "the training events": _digest(past),
+        "the training events": digest(past),
         "the validation questions": asked,
         "the epochs chosen before": None if isinstance(chosen, Questions) else list(chosen),
-        "the rated events": _digest(rated),
+        "the rated events": digest(rated),
         "the text encoder": encoder.fingerprint,
     }
 
@@ -193,18 +193,18 @@ def _sweep(folder: Path, keep: list[Path]) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _digest(*parts: np.ndarray | Histories) -> str:
+def digest(*parts: np.ndarray | Histories) -> str:
     """SHA-256 of arrays and histories, every column of them."""
-    digest = hashlib.sha256()
+    sha = hashlib.sha256()
     for part in parts:
         columns = vars(part).items() if isinstance(part, Histories) else [("", part)]
         for name, column in columns:
-            digest.update(name.encode())
+            sha.update(name.encode())
             if isinstance(column, np.ndarray):
-                digest.update(column.tobytes())
+                sha.update(column.tobytes())
             elif column is not None:  # Arrow strings
-                digest.update(json.dumps(column.to_pylist()).encode())
-    return digest.hexdigest()
+                sha.update(json.dumps(column.to_pylist()).encode())
+    return sha.hexdigest()
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any], before: str = "") -> str | None:

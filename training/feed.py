@@ -35,6 +35,9 @@ class Batch:
 class Feed:
     """Draws what a step learns from.
 
+    `people` are int64 ``(P,)`` those who train, `anchors` the events after which the text reader reads (None without
+    one), `pool_vectors` float32 ``(S, C)`` sentences as the frozen encoder reads them.
+
     Args:
         model: whose readers and encoder read it.
         catalog, past, recipe: as in `training.trainer.fit`.
@@ -65,6 +68,7 @@ class Feed:
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
+        self.pool_vectors = torch.empty(0, self._encoder.dimension)
         if self.anchors is not None and recipe.train.sentences:
             self._sampler = SentenceSampler(
                 {name: catalog.texts(f"[{{{name}}}]") for name in columns_of(model.template)}
@@ -72,7 +76,7 @@ class Feed:
             if pooled and recipe.item.text:
                 self._pool = SentencePool(self._sampler, self._items, SENTENCES_EACH)
                 vectors = TextCache().embed(self._encoder, self._pool.texts, progress=progress)
-                self._pool_vectors = torch.from_numpy(vectors)
+                self.pool_vectors = torch.from_numpy(vectors)
 
     @property
     def anchor_targets(self) -> np.ndarray:
@@ -97,7 +101,7 @@ class Feed:
         if self._pool is None or not len(self._pool.items):
             return None
         rows = self._rng.integers(len(self._pool.items), size=self._config.sentences)
-        return SentenceVectors(self._pool_vectors[rows].to(device), torch.from_numpy(self._pool.items[rows]).to(device))
+        return SentenceVectors(self.pool_vectors[rows].to(device), torch.from_numpy(self._pool.items[rows]).to(device))
 
     def _new_sentences(self, device: torch.device) -> Sentences | None:
         """Sentences of random items for the text reader."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from towers.errors import InputError, TwoTowerError
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.precision import bf16_is_fast
-from training.checkpoint import Checkpoints, Snapshot
+from training.checkpoint import Checkpoints, Snapshot, digest
 from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
 from training.feed import Feed
@@ -36,6 +37,10 @@ from training.state import Place, State
 
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.4 s there, 1.4 s at 20,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
+OTHER_VECTORS = (
+    "the text vectors were computed anew and differ from those before, if only in their last bits: training goes on, "
+    "but will not end with the very same weights"
+)
 
 
 @dataclass
@@ -119,6 +124,7 @@ class Run:
         generator = torch.Generator().manual_seed(self.config.seed)
         self.state = State(model, optimizer, schedule, rng, generator, self.place)
         self.step_module, self.optimizer, self.schedule = self.accelerator.prepare(objective, optimizer, schedule)
+        self.text_vectors = digest(items.content.cpu().numpy(), self.feed.pool_vectors.numpy())
         self.report, self.started = Report(), time.perf_counter()
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
         if found is not None:
@@ -176,6 +182,8 @@ class Run:
         assert self.checkpoints is not None
         self.state.restore(found, found.values["place"]["epoch"] >= self._text_from)
         self.report, self.started = Report(**found.values["report"]), self.started - found.values["report"]["seconds"]
+        if found.values["text_vectors"] != self.text_vectors:
+            warnings.warn(OTHER_VECTORS, UserWarning, stacklevel=2)
         done = f"step {self.place.done} of {self.per_epoch}"
         print(f"going on from epoch {self.place.epoch}, {done} ({self.checkpoints.folder})", file=sys.stderr)
         self.show.skip(self.per_epoch * (self.place.epoch - 1) + self.place.done)
@@ -185,7 +193,7 @@ class Run:
         if self.checkpoints is None or not self.checkpoints.due:
             return
         report = {**asdict(self.report), "seconds": time.perf_counter() - self.started}
-        self.checkpoints.write(self.state.capture(self._reads, report=report))
+        self.checkpoints.write(self.state.capture(self._reads, report=report, text_vectors=self.text_vectors))
 
     def validate(self, questions: Questions) -> dict[str, float]:
         """Recall@20 and NDCG@20 on validation questions, through the index that will serve."""

@@ -302,6 +302,17 @@ def test_each_reader_has_the_negatives_of_its_own_targets(world: World, monkeypa
     assert shares == [sequence, text, text] * 5  # steps
 
 
+def test_every_epoch_sees_everybody_once_in_an_order_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, seen = Run._step, []
+    monkeypatch.setattr(Run, "_step", lambda run, people: seen.append(people.tolist()) or step(run, people))
+    trained(world, world.recipe({"text": False}, epochs=2, batch_people=30))
+    assert [len(people) for people in seen] == [30, 30, 20] * 2
+    first, second = (np.concatenate(epoch).tolist() for epoch in (seen[:3], seen[3:]))
+    everybody = list(range(PEOPLE))
+    assert sorted(first) == sorted(second) == everybody
+    assert len({tuple(order) for order in (first, second, everybody)}) == 3
+
+
 def test_content_alone(world: World) -> None:
     """Without own vectors there is nothing to look up, and the model still trains."""
     recipe = world.recipe({"text": False}, epochs=2)
