@@ -37,7 +37,8 @@ def main() -> None:
     record.rows = [row for outcome in outcomes for row in outcome.rows]
     record.notes = {
         "protocol": "leave-one-out by time, ties in file order, full ranking, seen items excluded; "
-        "95 % intervals by bootstrap over people; everything chosen on validation data",
+        "95 % intervals by bootstrap over people; everything chosen on validation data; temporal and cold items as in "
+        "docs/protocols.md",
         "differences": [*_differences(outcomes), *(one for outcome in outcomes for one in outcome.differences)],
         "jobs": {outcome.job.name: outcome.notes for outcome in outcomes},
     }

@@ -223,13 +223,19 @@ class TwoTower(nn.Module):
         Args:
             path: folder.
             about: further JSON values for the manifest, such as the recipe.
+
+        Raises:
+            ArtefactError: `path` is something else, or cannot be written.
         """
         facts = {"space": self.space, "model": self.fingerprint, **(about or {})}
         with artefact_writer(Path(path), KIND, facts) as folder:
             write_json(folder / "config.json", self.config.model_dump(mode="json"))
             write_json(folder / "items.json", {"template": self.template, "ids": self.ids.to_list()})
             self.encoder.save_shape(folder / "text")
-            save_file(self._own_state(), folder / "model.safetensors")
+            try:
+                save_file(self._own_state(), folder / "model.safetensors")
+            except SafetensorError as error:  # how a full disk is told
+                raise ArtefactError(f"cannot write {path}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> TwoTower:

@@ -85,7 +85,7 @@ class Comparison:
 
     def add_lists(self, method: str, rows: np.ndarray, *, seed: int = 0) -> None:
         """Score ranked lists of the test questions, int64 ``(M, K)`` catalog rows."""
-        self._add(method, seed, score(rows, self.split.test, counts=self._counts, depth=DEPTH, seed=0))
+        self._add(method, seed, score(rows, self.split.test, counts=self._counts, depth=DEPTH))
 
     def differences(self, seed: int = 0) -> list[dict[str, Any]]:
         """Ours less the best other method, paired, for each metric that decides."""

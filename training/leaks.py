@@ -74,26 +74,6 @@ def own_future(split: Split) -> dict[str, int]:
     return late
 
 
-def refuse_foreign_counts(counts: np.ndarray, split: Split) -> None:
-    """Refuse popularity counts that are not those of the events which the reported model is trained on.
-
-    Args:
-        counts: int64 ``(N,)`` for each item of the catalog, from which popularity groups are made.
-        split: what is evaluated; its ``refit`` events are counted.
-
-    Raises:
-        InputError: other counts.
-    """
-    own = np.bincount(split.refit.items, minlength=len(counts))
-    if len(own) != len(counts):
-        raise InputError(f"counts of {len(counts):,} items cannot hold training events of item row {len(own) - 1:,}")
-    if different := int((own != counts).sum()):
-        raise InputError(
-            f"popularity must be counted over the {own.sum():,} events that the reported model is trained on, got "
-            f"{counts.sum():,} events, with another count for {different:,} of {len(counts):,} items"
-        )
-
-
 @dataclass(frozen=True)
 class _Stage:
     """Questions, and what a model that answers them has been trained on."""

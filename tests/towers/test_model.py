@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_a_model_without_own_vectors_can_be_saved(tiny_bert: Path, cache: TextCa
     vectors = model.embed_items(catalog, cache=cache)
     model.save(tmp_path / "model")
     assert np.array_equal(TwoTower.load(tmp_path / "model").embed_items(catalog, cache=cache), vectors)
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_the_earlier_model(tiny_bert: Path, tmp_path: Path) -> None:
+    model = make(tiny_bert)
+    model.save(tmp_path / "model")
+    with torch.no_grad():
+        model.log_scale += 1
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # room for the JSON files, not for the weights
+    try:
+        with pytest.raises(ArtefactError, match=r"^cannot write .*model: "):
+            model.save(tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert TwoTower.load(tmp_path / "model").fingerprint != model.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("kind", ["both", "sequence only", "text only"])

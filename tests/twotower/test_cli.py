@@ -74,7 +74,7 @@ def one_sentence(done: Done, sentence: str, code: int) -> None:
 
 def test_help_names_every_command_and_version_is_that_of_the_package(run: Run) -> None:
     text = run("--help").out
-    for name in ("train", "index", "recommend", "similar", "bench", "demo"):
+    for name in ("train", "index", "recommend", "similar", "evaluate", "doctor", "import", "bench", "demo"):
         assert f"│ {name} " in text
     assert run("--version") == Done(0, f"twotower {twotower.__version__}\n", "")
 
@@ -273,9 +273,10 @@ def test_a_benchmark_runs_from_a_checkout_with_its_own_options(
 ) -> None:
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks/__init__.py").touch()
-    (tmp_path / "benchmarks/helper.py").touch()
+    (tmp_path / "benchmarks/page.py").write_text('if __name__ == "__main__":\n    print("no record")\n', "utf-8")
     (tmp_path / "benchmarks/two_words.py").write_text(
-        'import sys\nif __name__ == "__main__":\n    print(sys.argv[0].endswith("two_words.py"), sys.argv[1:])\n',
+        'import sys\nif __name__ == "__main__":\n    print(sys.argv[0].endswith("two_words.py"), sys.argv[1:])\n'
+        "    # record.finish()\n",
         "utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)

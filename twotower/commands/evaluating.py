@@ -59,7 +59,8 @@ def evaluate(
     if model is not None and recipe is not None:
         raise InputError("a model and a recipe were given, expected one of them")
     items, ours = read_catalog(catalog), TwoTower.load(model) if model is not None else None
-    config = ours.config if ours is not None else Recipe.read(recipe)
+    settings = Recipe.read(recipe)
+    config = ours.config if ours is not None else settings
     log = Interactions.read(interactions, people=people_file, rating_range=rating_range or config.rating.range)
     log = log.known(items)
     tell_rejected(interactions, log.rejected)
@@ -73,7 +74,7 @@ def evaluate(
     for path in recommendations or []:
         _add_lists(comparison, path, users, items)
     if recipe is not None:
-        ours, _ = fit_split(items, split, with_range(Recipe.read(recipe), log.rating_range), weights=weights)
+        ours, _ = fit_split(items, split, with_range(settings, log.rating_range), weights=weights)
     if ours is not None:
         _add_ours(comparison, items, ours)
     _show(comparison, json)

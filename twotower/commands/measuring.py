@@ -48,10 +48,13 @@ def _benchmark(name: str) -> str:
     found = importlib.util.find_spec("benchmarks")
     if found is None or found.origin != str(folder / "__init__.py"):
         raise InputError("benchmarks are not part of an installed twotower: run this from a checkout of the repository")
-    runnable = [
-        path.stem for path in sorted(folder.glob("*.py")) if '__name__ == "__main__"' in path.read_text("utf-8")
-    ]
+    runnable = [path.stem for path in sorted(folder.glob("*.py")) if _ends_in_a_record(path.read_text("utf-8"))]
     if name.replace("-", "_") not in runnable:
         names = ", ".join(stem.replace("_", "-") for stem in runnable) or "none"
         raise InputError(f"there is no benchmark {name!r}; there are: {names}")
     return name.replace("-", "_")
+
+
+def _ends_in_a_record(source: str) -> bool:
+    """Whether a module can be run and prints a record at its end, as a page or a table of them does not."""
+    return '__name__ == "__main__"' in source and ".finish(" in source
