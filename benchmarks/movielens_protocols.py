@@ -59,7 +59,8 @@ def run_protocol(
 def _among_as_many(model: TwoTower, catalog: Catalog, split: Split, cold: np.ndarray, seed: int) -> Rows:
     """Recall@20 of cold targets among the cold items, and of warm ones among as many warm items, a mean of draws.
 
-    Never a headline: the candidates are few.
+    Never a headline: the candidates are few. Warm films that a person has met are masked and cold ones never are, so
+    that warm targets have fewer rivals.
     """
     vectors = model.embed_items(catalog)
     queries = model.encode(split.test.histories, model.memory(catalog, vectors))
