@@ -191,3 +191,11 @@ def test_the_first_readable_person_whose_film_was_found_is_picked(small: Run) ->
     question, how = pick(test, Result({}, test.people, {"recall@20": np.zeros(len(test))}, 0, 0.0))
     assert question == readable[0]
     assert how.endswith("none of them has the next one in their top 20")
+
+
+def test_the_baselines_have_the_settings_that_the_benchmark_chose() -> None:
+    """As the demo says."""
+    record = Path(__file__).parents[2] / "benchmarks" / "results" / "movielens-100k.json"
+    chosen = json.loads(record.read_text("utf-8"))["jobs"]["baselines, seed 0"]
+    for name, settings in demo.BASELINES.items():
+        assert settings.items() <= chosen[name]["chosen"].items(), name
