@@ -121,6 +121,7 @@ def _fit(outcome: Outcome, catalog: Catalog, split: Split) -> TwoTower:
         "fusion": report.fusion,
         "words": report.words,
         "trend": report.trend,
+        "level": report.level,
         "reranking": report.reranking,
         "recipe": recipe.model_dump(mode="json"),
         "ties": split.ties,

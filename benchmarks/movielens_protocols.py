@@ -8,12 +8,14 @@ import numpy as np
 
 from indexing.build import build_index
 from indexing.hits import Hits
+from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.embed import TextCache
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
 from training.comparison import DEPTH, Comparison, add_baselines, split_log
 from training.config import Recipe
+from training.loop import Report
 from training.metrics import Interval, bootstrap, graded_ndcg, matches, paired_difference, recall
 from training.ranker import IndexRanker
 from training.splits import Split
@@ -43,6 +45,8 @@ def run_protocol(
     add_baselines(comparison, content=content)
     index = build_index(model, catalog, progress=False)
     plain = IndexRanker(model, index, catalog)
+    if report.level is not None:
+        comparison.add("twotower-no-level", _without_level(model, index, catalog, split, report), seed=seed)
     ranker = IndexRanker(model, index, catalog, log=split.refit, depth=DEPTH)
     comparison.add("twotower-no-trend", plain, seed=seed)
     comparison.add("twotower-retrieval", IndexRanker(model, index, catalog, log=split.refit), seed=seed)
@@ -52,8 +56,19 @@ def run_protocol(
         rows += _among_as_many(model, catalog, split, split.cold, seed)
         more, compared = _by_stars(model, ranker, catalog, split, seed)
         rows, differences = rows + more, differences + compared
-    notes = {name: getattr(report, name) for name in ("best_epochs", "fusion", "trend", "reranking")}
+    notes = {name: getattr(report, name) for name in ("best_epochs", "fusion", "trend", "level", "reranking")}
     return rows, differences, {**comparison.notes, **notes, "recipe": recipe.model_dump(mode="json")}
+
+
+def _without_level(model: TwoTower, index: ItemIndex, catalog: Catalog, split: Split, report: Report) -> IndexRanker:
+    """New items stand where they come: what their level costs the others."""
+    chosen = float(model.level), float(model.trend_weight)
+    model.level.fill_(0)
+    model.trend_weight.fill_(report.trend["weight"] if report.trend is not None else 0)
+    ranker = IndexRanker(model, index, catalog, log=split.refit)
+    model.level.fill_(chosen[0])
+    model.trend_weight.fill_(chosen[1])
+    return ranker
 
 
 def _among_as_many(model: TwoTower, catalog: Catalog, split: Split, cold: np.ndarray, seed: int) -> Rows:

@@ -160,7 +160,7 @@ class Retriever:
 
     @cached_property
     def _trend(self) -> np.ndarray | None:
-        return None if self._log is None else self._model.trend(self._people.positives, len(self._catalog))
+        return None if self._log is None else self._model.standing(self._people.positives, len(self._catalog))
 
     @cached_property
     def _words(self) -> Words:

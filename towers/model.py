@@ -77,11 +77,13 @@ class TwoTower(nn.Module):
         template: text template of items, resolved.
 
     The buffer `trend_weight` says how much popularity of late counts, in logits (0: not at all), `trend_half_life` how
-    fast it passes, in days; both are chosen on validation data.
+    fast it passes, in days; `level` what is added to items that nobody has met, in logits. All three are chosen on
+    validation data.
     """
 
     trend_weight: Tensor
     trend_half_life: Tensor
+    level: Tensor
 
     def __init__(self, *, config: ModelConfig, encoder: TextEncoder, ids: IdList, template: str) -> None:
         super().__init__()
@@ -101,6 +103,7 @@ class TwoTower(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.7))
         self.register_buffer("trend_weight", torch.zeros(()))
         self.register_buffer("trend_half_life", torch.tensor(14.0))
+        self.register_buffer("level", torch.zeros(()))
 
     @property
     def scale(self) -> Float[Tensor, ""]:
@@ -159,17 +162,21 @@ class TwoTower(nn.Module):
         """Queries float32 ``(B, D)``; see `UserTower.encode`."""
         return self.user.encode(histories, memory, texts)
 
-    def trend(self, log: Histories, items: int) -> np.ndarray | None:
-        """What popularity of late adds to the cosine of each item, float32 ``(N,)``; None where it counts nothing.
+    def standing(self, log: Histories, items: int) -> np.ndarray | None:
+        """What is added to the cosine of each item, whoever asks: popularity of late, or the level of what is new.
 
         Args:
             log: all that people did, up to now.
             items: size N of the catalog.
+
+        Returns:
+            float32 ``(N,)``, 0 or more; None where nothing is added.
         """
-        if not self.trend_weight:
+        if not self.trend_weight and not self.level:
             return None
-        late = popularity_of_late(log, items, float(self.trend_half_life))
-        return late * np.float32(self.trend_weight / self.scale.detach())
+        late = float(self.trend_weight) * popularity_of_late(log, items, float(self.trend_half_life))
+        unmet = np.bincount(log.items, minlength=items) == 0
+        return ((late + float(self.level) * unmet) / float(self.scale.detach())).astype(np.float32)
 
     @torch.inference_mode()
     def rate(self, histories: Histories, memory: Memory, rows: np.ndarray) -> np.ndarray:

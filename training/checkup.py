@@ -151,7 +151,7 @@ class Case:
         gone = np.flatnonzero(self.catalog_rows < 0)
         query = np.concatenate([met.people, np.repeat(np.arange(len(met)), len(gone))])
         row = np.concatenate([self.index_rows[met.items], np.tile(gone, len(met))])
-        trend = self.model.trend(self.positives, len(self.catalog))
+        trend = self.model.standing(self.positives, len(self.catalog))
         bonus = None if trend is None else np.where(self.catalog_rows < 0, np.float32(0), trend[self.catalog_rows])
         depth = max(self.width, min(CANDIDATES, len(self.index)))
         rows = self.index.search(self.queries, depth, exclude=Excluded(query, row), bonus=bonus).rows[:, : self.width]

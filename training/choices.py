@@ -19,14 +19,13 @@ from towers.model import TwoTower
 from towers.user import Memory
 from towers.words import Words
 from training.held_out import Asked
-from training.metrics import matches, ndcg
+from training.metrics import graded_ndcg, matches, ndcg
 from training.splits import Questions
 
 GATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-TREND_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-HALF_LIVES = (3.0, 7.0, 14.0, 30.0)  # days
 WORD_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+STARS = 5  # most stars
 DEPTH = 100  # candidates that are re-ranked while the weight is chosen
 
 
@@ -52,43 +51,18 @@ def choose_gate(model: TwoTower, memory: Memory, validation: Questions) -> tuple
         model.user.fusion.set_gate("text", gate)
         return model.user.fuse(sequence, text).cpu().numpy()
 
-    reached = {gate: _ndcg(_search(fused(gate), memory, validation, 20), validation) for gate in GATES}
+    reached = {gate: mean_ndcg(search(fused(gate), memory, validation, 20), validation) for gate in GATES}
     best = _best(reached)
     return fused(best), {"gate": best, "ndcg@20": _as_json(reached)}
-
-
-def choose_trend(
-    model: TwoTower, memory: Memory, validation: Questions, queries: np.ndarray, past: Histories
-) -> dict[str, Any] | None:
-    """How much popularity of late counts and how fast it passes, by NDCG@20; both are set in the model.
-
-    Args:
-        model, memory, validation, queries: as in `choose_weight`.
-        past: all training events.
-
-    Returns:
-        Weight, half-life and NDCG@20 for each pair tried; None where events have no times.
-    """
-    if past.times is None:
-        return None
-    reached = {}
-    for half_life in HALF_LIVES:
-        for weight in TREND_WEIGHTS:
-            model.trend_half_life.fill_(half_life)
-            model.trend_weight.fill_(weight)
-            bonus = model.trend(past, len(memory.vectors))
-            reached[weight, half_life] = _ndcg(_search(queries, memory, validation, 20, bonus), validation)
-    weight, half_life = max(reached, key=lambda pair: (reached[pair], -pair[0]))
-    model.trend_weight.fill_(weight)
-    model.trend_half_life.fill_(half_life)
-    tried = {f"{weight:g} in {half_life:g} days": round(value, 6) for (weight, half_life), value in reached.items()}
-    return {"weight": weight, "half_life_days": half_life, "ndcg@20": tried}
 
 
 def choose_weight(
     model: TwoTower, memory: Memory, validation: Questions, queries: np.ndarray, past: Histories
 ) -> dict[str, Any]:
     """How much a predicted rating counts in re-ranking, by NDCG@20; it is set in the model.
+
+    What people rated higher is worth more: gains are stars, 1 to 5 of them for ratings from 0 to 1, or all alike where
+    there are no ratings. Of a single target any gain makes the same NDCG.
 
     Args:
         model, memory, validation: what re-ranks, items, questions with known answers.
@@ -98,12 +72,14 @@ def choose_weight(
     Returns:
         The weight and NDCG@20 for each one tried.
     """
-    hits = _search(queries, memory, validation, DEPTH, model.trend(past, len(memory.vectors)))
+    hits = search(queries, memory, validation, DEPTH, model.standing(past, len(memory.vectors)))
     ratings = model.rate(validation.histories, memory, hits.rows)
+    gains = 1 + (STARS - 1) * np.nan_to_num(validation.targets.ratings.astype(np.float64), nan=0.5)
     reached = {}
     for weight in WEIGHTS:
         model.rating.weight.fill_(weight)
-        reached[weight] = _ndcg(hits.rescored(model.rerank_scores(hits.scores, ratings)), validation)
+        reranked = hits.rescored(model.rerank_scores(hits.scores, ratings))
+        reached[weight] = float(np.nanmean(graded_ndcg(reranked.rows, validation.targets, gains, 20)))
     best = _best(reached)
     model.rating.weight.fill_(best)
     return {"weight": best, "ndcg@20": _as_json(reached)}
@@ -144,14 +120,16 @@ def _stack(readings: Sequence[Tensor | None], memory: Memory) -> tuple[Tensor, T
     return torch.cat([nothing if reading is None else reading for reading in readings]), mask
 
 
-def _search(queries: np.ndarray, memory: Memory, questions: Questions, k: int, bonus: np.ndarray | None = None) -> Hits:
+def search(queries: np.ndarray, memory: Memory, questions: Questions, k: int, bonus: np.ndarray | None = None) -> Hits:
+    """The k best items of each question's query by exact search, those of its history left out."""
     vectors, histories = memory.vectors.cpu().numpy(), questions.histories
     seen = Excluded.of(Excluded(histories.people, histories.items), len(histories), len(vectors))
     hits = exact_search(queries, vectors, k, exclude=seen)
     return hits if bonus is None else with_bonus(hits, queries, vectors, bonus, seen)
 
 
-def _ndcg(hits: Hits, questions: Questions) -> float:
+def mean_ndcg(hits: Hits, questions: Questions) -> float:
+    """NDCG@20, the mean over questions."""
     return float(np.nanmean(ndcg(matches(hits.rows, questions.targets), questions.targets.lengths, 20)))
 
 

@@ -51,6 +51,9 @@ class TrainConfig(BaseModel):
     """Negatives: the whole catalog, a sample of it, or by its size."""
     uniform_negatives: int = Field(default=2048, ge=1)
     """Items drawn uniformly in each step, beside the batch's own, where the softmax is sampled."""
+    new_items: float = Field(default=1.5, ge=0)
+    """How many times as often as nearest neighbours by content find them items without any event are to be found, where
+    validation data can tell; more costs the others more (the report says how much), 0 leaves it as it comes."""
     evaluate_every: int = Field(default=5, ge=1)
     """Epochs between two validations."""
     patience: int = Field(default=4, ge=1)

@@ -53,6 +53,7 @@ class Report:
         seconds: of the whole training.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
+        level: how high items stand that nobody has met, and what was tried; None where validation cannot tell.
         words: how much a sentence's words count beside its query, and what was tried; None where it is the default.
         rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
         reranking: the weight of the rating head in re-ranking, and what was tried.
@@ -63,6 +64,7 @@ class Report:
     seconds: float = 0.0
     fusion: dict[str, Any] | None = None
     trend: dict[str, Any] | None = None
+    level: dict[str, Any] | None = None
     words: dict[str, Any] | None = None
     rating_error: float | None = None
     reranking: dict[str, Any] | None = None
@@ -102,7 +104,7 @@ class Run:
         self.counts = counts
         self.accelerator = _accelerator(out)
         model.to(self.accelerator.device)
-        items = _items(model, catalog, progress)
+        items = _items(model, catalog, counts, progress)
         if validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
         rng = np.random.default_rng(self.config.seed)
@@ -271,14 +273,14 @@ def _accelerator(out: Path | None) -> Accelerator:
     return accelerator
 
 
-def _items(model: TwoTower, catalog: Catalog, progress: bool) -> Items:
+def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool) -> Items:
     """What the item tower reads of the catalog; the text side then knows the mean of its texts."""
     device = model.log_scale.device
     content, has_text = (part.to(device) for part in model.content(catalog, TextCache(), progress=progress))
     model.item.text.fit_centre(content, has_text)
     if model.user.text is not None:
         model.user.text.start_from(model.item.text)
-    return Items(content, has_text, model.id_rows(catalog).to(device))
+    return Items(content, has_text, model.id_rows(catalog).to(device), torch.from_numpy(counts == 0).to(device))
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:

@@ -25,11 +25,14 @@ class Items:
         content: frozen content vectors ``(N, C)``.
         has_text: ``(N,)`` where there is one.
         id_rows: ``(N,)`` row of each item's own vector, -1 for none.
+        unmet: ``(N,)`` items that nobody has met in training. They are nobody's negatives: as such they would all be
+            pushed away from everybody, and a new item could never be found.
     """
 
     content: Float[Tensor, "n c"]
     has_text: Bool[Tensor, " n"]
     id_rows: Int[Tensor, " n"]
+    unmet: Bool[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -183,10 +186,10 @@ class Objective(nn.Module):
         """`owner` is the row in `people` of each query."""
         scale, device = self.model.scale, vectors.device
         if negatives is None:
-            known = self._known.of_catalog(people).to(device)[owner]
+            known = self._known.of_catalog(people).to(device)[owner] | self._items.unmet
             return full_softmax(queries, vectors, targets, scale=scale, known=known)
         candidates, log_weight = negatives.draw(targets, generator)
-        known = self._known.of(people, candidates).to(device)[owner]
+        known = self._known.of(people, candidates).to(device)[owner] | self._items.unmet[candidates.to(device)]
         return sampled_softmax(
             queries,
             vectors,

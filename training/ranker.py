@@ -44,7 +44,7 @@ class IndexRanker:
         self._index = index
         self._memory = model.memory(catalog, index.vectors)
         self._depth = depth
-        self._bonus = model.trend(log, len(catalog)) if log is not None else None
+        self._bonus = model.standing(log, len(catalog)) if log is not None else None
         self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
 
     def rank(self, histories: Histories, k: int) -> Hits:

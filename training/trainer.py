@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 
 from towers.artefact import read_manifest, refuse_unwritable
 from towers.catalog import Catalog
+from towers.embed import TextCache
 from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import IdList
@@ -20,7 +21,7 @@ from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
 from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
-from training.choices import choose_gate, choose_trend, choose_weight, choose_words
+from training.choices import choose_gate, choose_weight, choose_words
 from training.comparison import split_log
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
@@ -28,6 +29,7 @@ from training.loop import Report, Run
 from training.protocols import last_event
 from training.ratings import fit_ratings
 from training.splits import Questions, Split
+from training.standing import choose_level, choose_trend
 
 
 def train(
@@ -161,6 +163,10 @@ def fit(
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
     report.trend = choose_trend(model, memory, validation, queries, past)
+    content, _ = model.content(catalog, TextCache())
+    report.level = choose_level(
+        model, memory, validation, queries, past, content=content.numpy(), margin=recipe.train.new_items
+    )
     report.rating_error = fit_ratings(model, memory, rated, recipe.train.seed)
     if report.rating_error is not None:
         report.reranking = choose_weight(model, memory, validation, queries, past)
@@ -229,6 +235,9 @@ def refit(
     if chosen.trend is not None:
         model.trend_weight.fill_(chosen.trend["weight"])
         model.trend_half_life.fill_(chosen.trend["half_life_days"])
+    if chosen.level is not None:
+        model.level.fill_(chosen.level["level"])
+        model.trend_weight.fill_(chosen.level["weight"])
     if chosen.words is not None and model.user.text is not None:
         model.user.text.words.fill_(chosen.words["weight"])
     if chosen.reranking is not None:

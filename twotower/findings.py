@@ -65,6 +65,8 @@ class Findings:
         if trend is not None:
             late = f"counts {trend['weight']:g}, halved every {trend['half_life_days']:g} days"
             parts.append(f"Popularity of late {late if trend['weight'] else 'counts nothing'}.")
+        if (level := self.training.level) is not None:
+            parts.append(f"Films that nobody has met stand {level['level']:g} higher.")
         if reranking is None:
             parts.append("There are no ratings to re-rank by.")
         elif reranking["weight"]:

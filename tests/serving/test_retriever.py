@@ -118,7 +118,7 @@ def test_scores_are_what_they_say(tiny_run: Any, shop: Retriever, queries: list[
     found = shop.recommend(user=USER, k=30)
     vectors = tiny_run.index.vectors[tiny_run.index.ids.rows([one.item for one in found])]
     scores = vectors @ queries[0][0]
-    trend = tiny_run.model.trend(tiny_run.log.histories(tiny_run.catalog)[1], 40)
+    trend = tiny_run.model.standing(tiny_run.log.histories(tiny_run.catalog)[1], 40)
     if trend is not None:
         scores += trend[tiny_run.catalog.rows([one.item for one in found])]
     np.testing.assert_allclose([one.retrieval for one in found], scores, atol=1e-6)
@@ -146,7 +146,7 @@ def test_a_sentence_is_answered_by_its_vector_and_its_words(
     found = shop.recommend(text=sentence, k=4, **person)
     vectors = tiny_run.index.vectors[tiny_run.index.ids.rows(catalog.ids.to_list())]
     scores = vectors @ queries[-1][0] + weight * Words(catalog.texts(model.template)).shares(sentence)
-    trend = model.trend(tiny_run.log.histories(catalog)[1], len(catalog))
+    trend = model.standing(tiny_run.log.histories(catalog)[1], len(catalog))
     assert trend is not None
     scores += trend
     seen = met(tiny_run, USER) if "user" in person else person.get("history", [])

@@ -151,7 +151,7 @@ def test_lists_are_the_nearest_items_that_the_catalog_has_and_nobody_has_met(cas
     assert case.width == 3
     assert case.lists.shape == (30, 3)
     cosines = case.queries @ case.memory.vectors.numpy().T
-    scores = cosines + case.model.trend(case.positives, 38)
+    scores = cosines + case.model.standing(case.positives, 38)
     assert (np.argmax(scores, axis=1) != np.argmax(cosines, axis=1)).any()  # popularity of late tells
     for person, rows in enumerate(case.lists):
         met = case.events.take([case.asked[person]]).items

@@ -16,9 +16,8 @@ from towers.history import Histories
 from towers.ids import IdList
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
-from towers.trend import DAY
 from towers.user import Memory
-from training.choices import GATES, choose_gate, choose_trend, choose_weight, choose_words
+from training.choices import GATES, choose_gate, choose_weight, choose_words
 from training.held_out import Asked
 from training.splits import Questions
 
@@ -92,37 +91,6 @@ def test_one_reader_needs_no_gate(tiny_bert: Path, catalog: Catalog, questions: 
     queries, report = choose_gate(model, memory, questions)
     assert report is None
     np.testing.assert_array_equal(queries, model.encode(questions.histories, memory))
-
-
-def test_the_trend_is_the_one_that_ranks_best(tiny_bert: Path, catalog: Catalog) -> None:
-    """Everybody goes on to what is new: weight is given, old events are soon forgotten; or the reverse."""
-    model, memory = make(tiny_bert, catalog, False)
-    old, new = np.arange(12), np.arange(12, 24)
-    items, times = np.concatenate([np.repeat(old, 19), new]), np.repeat([0, 30 * DAY], [228, 12])
-    past = Histories(np.array([0, 240]), items, times=times)
-    histories = Histories(np.arange(PEOPLE + 1), np.arange(PEOPLE) % 12)
-    queries = model.encode(histories, memory)
-    for liked, given in ((new, True), (old, False)):
-        targets = Histories(np.arange(PEOPLE + 1), liked[(np.arange(PEOPLE) + 1) % 12])
-        report = choose_trend(model, memory, Questions(np.arange(PEOPLE), histories, targets), queries, past)
-        assert report is not None
-        assert report["ndcg@20"][f"{report['weight']:g} in {report['half_life_days']:g} days"] == max(
-            report["ndcg@20"].values()
-        )
-        assert model.trend_weight.item() == report["weight"]
-        assert model.trend_half_life.item() == report["half_life_days"]
-        assert (model.trend_weight.item() > 0 and model.trend_half_life.item() == 3) == given
-        bonus = model.trend(past, ITEMS)
-        if given:
-            late = np.log1p(2 * np.where(np.arange(ITEMS) < 12, 19 / 1024, 1))
-            np.testing.assert_allclose(bonus * float(model.scale.detach()), report["weight"] * late, rtol=1e-5)
-
-
-def test_without_times_there_is_no_trend(tiny_bert: Path, catalog: Catalog, questions: Questions) -> None:
-    model, memory = make(tiny_bert, catalog, False)
-    queries = model.encode(questions.histories, memory)
-    assert choose_trend(model, memory, questions, queries, questions.histories) is None
-    assert model.trend(questions.histories, ITEMS) is None
 
 
 def test_the_weight_of_words_is_the_one_that_finds_most(

@@ -29,13 +29,16 @@ COUNT = len(TITLES)
 class Step:
     """A model, and the windows, anchors and sentences of one step."""
 
-    def __init__(self, tiny_bert: Path, sampled: bool = False, **user: Any) -> None:
+    def __init__(self, tiny_bert: Path, sampled: bool = False, unmet: tuple[int, ...] = (), **user: Any) -> None:
         torch.manual_seed(0)
         encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
         config = ModelConfig.model_validate({"item": {"dimension": 8, "hidden": 8}, "user": user})
         self.model = TwoTower(config=config, encoder=encoder, ids=IdList(range(COUNT)), template="{title}").eval()
         self.items = Items(
-            torch.randn(COUNT, encoder.dimension), torch.ones(COUNT, dtype=torch.bool), torch.arange(COUNT)
+            torch.randn(COUNT, encoder.dimension),
+            torch.ones(COUNT, dtype=torch.bool),
+            torch.arange(COUNT),
+            torch.tensor([n in unmet for n in range(COUNT)]),
         )
         counts = np.bincount(HISTORIES.items, minlength=COUNT)
         self.objective = Objective(
@@ -113,6 +116,18 @@ def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
     full, sampled = (Step(tiny_bert, sampled).losses() for sampled in (False, True))
     for name in ("sequence", "text", "fused"):
         assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.02)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_what_nobody_has_met_is_nobodys_negative(tiny_bert: Path, sampled: bool) -> None:
+    """An item without events gets no gradient from the readers' losses, wherever its vector lies."""
+    step = Step(tiny_bert, sampled, unmet=(4,), text=False)
+    own = step.model.item.id
+    assert own is not None
+    step.losses()["loss"].backward()
+    assert own.weight.grad is not None
+    moved = own.weight.grad.abs().sum(1) > 0
+    assert moved.tolist() == [n != 4 for n in range(COUNT)]
 
 
 def test_windows_of_a_long_past_without_any_anchor(tiny_bert: Path) -> None:
