@@ -8,11 +8,8 @@ by stars. Jobs run side by side, one core each.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.movielens_jobs import PROTOCOL_JOBS, Job, Outcome, run_job
+from benchmarks.pool import side_by_side
 from benchmarks.record import Record
 from training.metrics import paired_difference
 from training.table import results_table
@@ -31,9 +29,9 @@ BASELINES = ("most-popular", "item-knn", "ease", "als", "bpr")
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    record, screen = Record("movielens-100k-full" if options.full else "movielens-100k"), Console(stderr=True)
+    record = Record("movielens-100k-full" if options.full else "movielens-100k")
     with tempfile.TemporaryDirectory() as scratch:
-        outcomes = _run(_jobs(options, Path(scratch)), screen)
+        outcomes = side_by_side(run_job, {job.name: job for job in _jobs(options, Path(scratch))})
     record.rows = [row for outcome in outcomes for row in outcome.rows]
     record.notes = {
         "protocol": "leave-one-out by time, ties in file order, full ranking, seen items excluded; "
@@ -71,19 +69,7 @@ def _jobs(options: argparse.Namespace, scratch: Path) -> list[Job]:
     return [job for job in jobs if not options.only or job.method in options.only]
 
 
-def _run(jobs: list[Job], screen: Console) -> list[Outcome]:
-    workers = os.cpu_count() or 1
-    started = time.perf_counter()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        waiting = {pool.submit(run_job, job): job for job in jobs}
-        for future, job in waiting.items():
-            future.add_done_callback(
-                lambda done, name=job.name: screen.print(f"{time.perf_counter() - started:6.0f} s  {name}")
-            )
-        return [future.result() for future in waiting]
-
-
-def _differences(outcomes: list[Outcome]) -> Any:
+def _differences(outcomes: Sequence[Outcome]) -> Any:
     """Paired differences on the same people: ours against the best baseline and one reader against another."""
     by_name = {row_name: per_person for outcome in outcomes for row_name, per_person in outcome.per_person.items()}
     seeds = sorted({seed for _, seed in by_name})
