@@ -10,7 +10,7 @@ from indexing.build import build_index
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
-from towers.embed import TextCache
+from towers.embed import VectorCache
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
 from training.comparison import DEPTH, Comparison, add_baselines, split_log
@@ -41,7 +41,7 @@ def run_protocol(
     model, report = fit_split(catalog, split, recipe, progress=False)
     content = None
     if split.cold is not None:
-        content = TextCache().embed(model.encoder, catalog.texts(model.template))
+        content = VectorCache().embed(model.encoder, catalog.texts(model.template)).vectors.numpy()
     add_baselines(comparison, content=content)
     index = build_index(model, catalog, progress=False)
     plain = IndexRanker(model, index, catalog)

@@ -8,7 +8,7 @@ import bm25s
 import numpy as np
 
 from benchmarks.text_queries import TextQuestions
-from towers.embed import TextCache
+from towers.embed import VectorCache
 from towers.history import Histories
 from towers.text import TextEncoder, embed_texts
 from training.metrics import bootstrap, matches, ndcg, recall
@@ -24,7 +24,7 @@ def bm25_scores(texts: Sequence[str], sentences: Sequence[str]) -> np.ndarray:
 
 def frozen_scores(encoder: TextEncoder, texts: Sequence[str], sentences: Sequence[str]) -> np.ndarray:
     """Cosine of the untrained encoder's vectors ``(Q, N)``, the items' mean removed from both sides."""
-    items = TextCache().embed(encoder, texts)
+    items = VectorCache().embed(encoder, texts).vectors.numpy()
     asked = embed_texts(encoder, sentences)
     mean = items.mean(axis=0)
     return _unit(asked - mean) @ _unit(items - mean).T

@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+
+import numpy as np
 
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
+from towers.errors import InputError
+from towers.ids import IdList
 from towers.model import TwoTower
+
+SHOWN = 3  # items that are named where more are set aside
+
+
+def readable(catalog: Catalog, vectors: np.ndarray) -> tuple[IdList, np.ndarray]:
+    """The items that have a vector, and these.
+
+    Raises:
+        InputError: none has one.
+
+    Warns:
+        UserWarning: items without one.
+    """
+    empty = np.flatnonzero(~vectors.any(axis=1))
+    if not len(empty):
+        return catalog.ids, vectors
+    named = ", ".join(repr(catalog.ids[row]) for row in empty[:SHOWN]) + (", …" if len(empty) > SHOWN else "")
+    told = f"{len(empty):,} of {len(catalog):,} items have neither content that can be read nor a vector of their own"
+    if len(empty) == len(catalog):
+        raise InputError(f"{told}: give them text, or a picture or a sound that the model reads")
+    warnings.warn(f"{told} and are set aside: {named}", UserWarning, stacklevel=3)
+    kept = np.flatnonzero(vectors.any(axis=1))
+    return IdList(catalog.ids.array.take(kept)), vectors[kept]
 
 
 def build_index(
@@ -27,13 +55,17 @@ def build_index(
         progress: show a bar on standard error.
 
     Raises:
-        InputError: an item that has neither text nor a vector of its own, or a kind that cannot be used.
+        InputError: no item of which anything can be read, or a kind that cannot be used.
         ArtefactError: `model` is not the folder of a model, or `out` cannot be written.
+
+    Warns:
+        UserWarning: items with neither content nor a vector of their own, which are set aside.
     """
     if not isinstance(model, TwoTower):
         model = TwoTower.load(model)
     vectors = model.embed_items(catalog, progress=progress)
-    index = ItemIndex.from_arrays(catalog.ids, vectors, kind=kind, space=model.space)
+    ids, vectors = readable(catalog, vectors)
+    index = ItemIndex.from_arrays(ids, vectors, kind=kind, space=model.space)
     if out is not None:
         index.save(out)
     return index

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from indexing.hits import Hits
 from indexing.index import ItemIndex
@@ -14,10 +15,16 @@ from serving.people import People, Person, session, stranger
 from serving.recommendations import Recommendation, Recommendations
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError
+from towers.history import Histories
 from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
+from towers.tables import missing_name
+from towers.user import Memory
 from towers.words import Words
+
+Media = str | Path | bytes
+NAMES = {"image": "a picture", "audio": "a sound"}
 
 
 class Retriever:
@@ -73,7 +80,14 @@ class Retriever:
         self._log = log
 
     def recommend(
-        self, *, user: Id | None = None, history: Iterable[Id] | None = None, text: str | None = None, k: int = 10
+        self,
+        *,
+        user: Id | None = None,
+        history: Iterable[Id] | None = None,
+        text: str | None = None,
+        image: Media | None = None,
+        audio: Media | None = None,
+        k: int = 10,
     ) -> Recommendations:
         """The k items that suit a person best, none that they have met.
 
@@ -82,35 +96,67 @@ class Retriever:
             history: items that somebody met, oldest first; unknown ones are set aside and named in the answer.
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
                 the history's text. Items that have its very words gain by them.
+            image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
+                beside any of the others. They are read as one more item, met just now.
             k: how many, at least 1; the answer is shorter where fewer are left.
 
         Raises:
-            InputError: none or both of `user` and `history` without `text`, somebody of whom nothing is known, a
-                text that the model cannot read, or a k that is no whole number from 1 on.
+            InputError: nothing to ask by, both `user` and `history`, somebody of whom nothing is known, a text, picture
+                or sound that the model cannot read, or a k that is no whole number from 1 on.
         """
         _check_k(k)
-        person = self._person(user, history, text)
-        queries = self._model.encode(person.history, self._memory, [text])
+        media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
+        person = self._person(user, history, text, shown=bool(media))
+        queries = self._model.encode(*self._with_media(person.history, media), [text])
         hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text))
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
-        query = person.name if text is None else f'{person.name}, "{text}"'
+        named = [NAMES[name] for name in media] + ([f'"{text}"'] if text is not None else [])
+        query = ", ".join([person.name, *named])
         return Recommendations(query, self._items(final, hits, ratings), person.unknown, reranked)
 
-    def similar(self, item: Id, *, k: int = 10) -> Recommendations:
+    def similar(self, item: Id, *, by: str | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
 
+        Args:
+            item: its id.
+            by: look for what is like its ``"text"``, ``"image"`` or ``"audio"`` alone; default: all that it is.
+            k: how many, at least 1.
+
         Raises:
-            InputError: an item that is not in the index, or a k that is no whole number from 1 on.
+            InputError: an item that is not in the index, a kind of content that it lacks or that the model does not
+                read, or a k that is no whole number from 1 on.
         """
         _check_k(k)
         row = self._index.ids.rows([item])[0]
         if row < 0:
             some = self._index.ids[0]
             raise InputError(f"the index has no item {item!r}; it has {len(self._index):,} items, such as {some!r}")
-        hits = self._search(self._index.vectors[[row]], k, np.array([row]))
-        return Recommendations(f"items like {self._index.ids[row]}", self._items(hits, hits, None))
+        query = self._index.vectors[[row]] if by is None else self._vector_by(item, by)
+        hits = self._search(query, k, np.array([row]))
+        like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
+        return Recommendations(like, self._items(hits, hits, None))
+
+    def _vector_by(self, item: Id, by: str) -> np.ndarray:
+        """The vector of one kind of an item's content, float32 ``(1, D)``."""
+        if by not in self._model.item.contents:
+            raise InputError(f"this model {missing_name('kind of content', by, self._model.item.contents)}")
+        rows = self._catalog.rows([item])
+        vector = self._model.embed_items(self._catalog.select(rows), by=by) if rows[0] >= 0 else np.zeros((1, 1))
+        if not vector.any():
+            raise InputError(f"item {item!r} has no {by} in the catalog that can be read")
+        return vector
+
+    def _with_media(self, history: Histories, media: dict[str, Media]) -> tuple[Histories, Memory]:
+        """The history followed by an item that looks and sounds like this, and what is known of items then."""
+        if not media:
+            return history, self._memory
+        if self._model.user.sequence is None:
+            raise InputError("pictures and sounds are read by the sequence reader: train a model with [user.sequence]")
+        contents = {name: given if isinstance(given, bytes) else Path(given) for name, given in media.items()}
+        memory = self._memory.with_one_more(torch.from_numpy(self._model.encode_media(contents)))
+        return history.followed_by(len(self._catalog)), memory
 
     @cached_property
     def _people(self) -> People:
@@ -118,17 +164,18 @@ class Retriever:
             raise InputError("no log was given, so no user is known: give a log, or a history or a text instead")
         return People(self._log, self._catalog, self._has_vector, self._model.config.data)
 
-    def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None) -> Person:
+    def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None, *, shown: bool) -> Person:
+        """Who asks; `shown` says that a picture or a sound comes with the question."""
         if text is not None:
             self._check_text(text)
         if user is not None and history is not None:
             raise InputError("a user and a history were given, expected one of them: the log tells a user's history")
         if user is not None:
             return self._people.person(user)
-        if history is None and text is None:
-            raise InputError("nothing was asked for: give a user, a history or a text")
+        if history is None and text is None and not shown:
+            raise InputError("nothing was asked for: give a user, a history, a text, a picture or a sound")
         person = stranger() if history is None else session(history, self._catalog, self._has_vector)
-        if text is None and not len(person.seen):
+        if history is not None and text is None and not shown and not len(person.seen):
             got = (
                 f"{len(person.unknown)} unknown ones, the first is {person.unknown[0]!r}" if person.unknown else "none"
             )

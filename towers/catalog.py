@@ -66,6 +66,12 @@ class Catalog:
         return self.loaded.table
 
     @property
+    def folder(self) -> Path:
+        """From where paths in it are taken: the folder of its file, or the current one where it came from a frame."""
+        file = Path(self.loaded.file)
+        return (file.parent if file.is_file() else Path.cwd()).resolve()
+
+    @property
     def rejected(self) -> Rejected:
         """The rows set aside on the way in."""
         return self.loaded.rejected

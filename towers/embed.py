@@ -1,25 +1,55 @@
-"""Bulk embedding of text with a cache on disk, keyed by content and encoder."""
+"""Bulk embedding with a cache on disk: each content is decoded and encoded once, keyed by itself and its encoder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 import uuid
 import zipfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from towers.artefact import atomic_file
-from towers.text import TextEncoder, embed_texts
+from towers.encoders.contract import Encoder
+from towers.errors import MediaError
+from towers.precision import autocast, bf16_is_fast
 from towers.weights import cache_folder
 
-CHUNK = 512  # texts embedded between two writes, so that a kill loses little
+CHUNK = 512  # contents embedded between two writes, so that a kill loses little
+BATCH = {"text": 64, "image": 32, "audio": 32}  # contents encoded together
+AHEAD = 2  # batches decoded while one is encoded
+
+Content = str | bytes | Path  # a text, or a picture or sound: the file itself, or where it is
 
 
-class TextCache:
-    """Text vectors kept on disk: one folder for an encoder's fingerprint, one file for each write.
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of N contents.
+
+    Args:
+        vectors: float32 ``(N, C)``, zero where there is none.
+        present: ``(N,)`` where there is one.
+        faults: what is wrong with a content that is there and cannot be read, by its place.
+    """
+
+    vectors: Float[Tensor, "n c"]
+    present: Bool[Tensor, " n"]
+    faults: dict[int, str] = field(default_factory=dict)
+
+
+class VectorCache:
+    """Vectors kept on disk: one folder for an encoder's fingerprint and precision, one file for each write.
 
     Several processes may share it: a file appears whole under a name of its own and is never changed.
 
@@ -30,37 +60,135 @@ class TextCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder if folder is not None else cache_folder() / "vectors"
 
-    def embed(self, encoder: TextEncoder, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
-        """Vectors float32 ``(N, C)`` of `texts`, computed only where they are not in the cache.
+    def embed(self, encoder: Encoder, contents: Sequence[Content | None], *, progress: bool = False) -> Embedded:
+        """Vectors of `contents`, computed only where they are not in the cache.
 
         Args:
-            encoder: frozen text encoder.
-            texts: N texts; equal ones are embedded once.
+            encoder: frozen.
+            contents: N texts, pictures or sounds, None for none; equal ones are embedded once.
             progress: show a bar on standard error.
         """
-        folder = self.folder / encoder.fingerprint[:32]
-        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-        known = _read_parts(folder)
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        for chunk in _chunks(list(missing.items()), progress):
-            vectors = embed_texts(encoder, [text for _, text in chunk])
-            _write_part(folder, [key for key, _ in chunk], vectors)
-            known.update(zip([key for key, _ in chunk], vectors, strict=True))
-        return np.stack([known[key] for key in keys]) if keys else np.empty((0, encoder.dimension), np.float32)
+        keys, faults = _keys(contents)
+        vectors = torch.zeros(len(contents), encoder.dimension)
+        if keys:
+            precision = "-bf16" if bf16_is_fast(encoder.device) else ""
+            folder = self.folder / (encoder.fingerprint[:32] + precision)
+            places = _by_key(keys)
+            known = _read_parts(folder, set(places))
+            missing = {key: contents[where[0]] for key, where in places.items() if key not in known}
+            pairs = _in_order(missing)
+            encoder.examine([content for _, content in pairs[:CHUNK]])
+            with _bar(encoder, len(pairs), progress) as advance:
+                for start in range(0, len(pairs), CHUNK):
+                    found, bad = _encode(encoder, pairs[start : start + CHUNK], advance)
+                    _write_part(folder, found)
+                    known.update(found)
+                    faults |= {place: reason for key, reason in bad.items() for place in places[key]}
+            for place, key in keys.items():
+                if key in known:
+                    vectors[place] = torch.from_numpy(known[key])
+        present = torch.tensor([n in keys and n not in faults for n in range(len(contents))], dtype=torch.bool)
+        return Embedded(vectors, present, dict(sorted(faults.items())))
 
 
-def _chunks(pairs: list, progress: bool):  # type: ignore[no-untyped-def]
+def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[int, str]]:
+    """SHA-256 of each content that is there, by its place, and what is wrong with files that cannot be opened."""
+    keys, faults = {}, {}
+    for place, content in enumerate(contents):
+        try:
+            if content is not None:
+                keys[place] = _key(content)
+        except OSError as error:
+            faults[place] = f"cannot be opened: {error.strerror}"
+    return keys, faults
+
+
+def _key(content: Content) -> bytes:
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
+
+
+def _by_key(keys: dict[int, bytes]) -> dict[bytes, list[int]]:
+    places: dict[bytes, list[int]] = {}
+    for place, key in keys.items():
+        places.setdefault(key, []).append(place)
+    return places
+
+
+def _in_order(missing: dict[bytes, Any]) -> list[tuple[bytes, Any]]:
+    """Texts by their length, so that little is padded, and the longest first: what needs most memory fails first."""
+    if all(isinstance(content, str) for content in missing.values()):
+        return sorted(missing.items(), key=lambda pair: -len(pair[1]))
+    return list(missing.items())
+
+
+@contextmanager
+def _bar(encoder: Encoder, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Contents done, how many a second, time left; yields what is told how many more are done."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    starts = range(0, len(pairs), CHUNK)
-    if not progress or not starts:
-        return (pairs[start : start + CHUNK] for start in starts)
-    bar = track(starts, "embedding texts", console=Console(stderr=True))
-    return (pairs[start : start + CHUNK] for start in bar)
+    what = {"text": "texts", "image": "pictures", "audio": "sounds"}[encoder.modality]
+    speed = TextColumn("{task.fields[speed]}")
+    columns = TextColumn(f"embedding {what}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
+    started = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True), disable=not shown or not total) as progress:
+        task = progress.add_task("", total=total, speed="")
+
+        def advance(count: int) -> None:
+            done = progress.tasks[task].completed + count
+            progress.update(task, advance=count, speed=f"{done / (time.perf_counter() - started):,.0f} a second")
+
+        yield advance
 
 
-def _read_parts(folder: Path) -> dict[bytes, np.ndarray]:
+def _encode(
+    encoder: Encoder, chunk: list[tuple[bytes, Any]], advance: Callable[[int], None]
+) -> tuple[dict[bytes, np.ndarray], dict[bytes, str]]:
+    """Vectors by key, and what is wrong with the rest; threads decode while the encoder computes."""
+    found: dict[bytes, np.ndarray] = {}
+    bad: dict[bytes, str] = {}
+    for keys, prepared in _prepared(encoder, chunk):
+        readable = [n for n, one in enumerate(prepared) if not isinstance(one, MediaError)]
+        bad |= {keys[n]: str(one) for n, one in enumerate(prepared) if isinstance(one, MediaError)}
+        advance(len(keys))
+        if not readable:
+            continue
+        with torch.inference_mode(), autocast(encoder.device):
+            vectors = encoder.encode([prepared[n] for n in readable]).float().cpu().numpy()
+        for n, vector in zip(readable, vectors, strict=True):
+            if np.isfinite(vector).all():
+                found[keys[n]] = vector
+            else:
+                bad[keys[n]] = "gives a vector that is not finite"
+    return found, bad
+
+
+def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tuple[list[bytes], list[Any]]]:
+    """Batches of prepared contents, or the `MediaError` of each, some batches ahead of whoever takes them."""
+    size = BATCH[encoder.modality]
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+        ahead: deque[tuple[list[bytes], Iterable[Any]]] = deque()
+        for start in range(0, len(chunk), size):
+            batch = chunk[start : start + size]
+            ahead.append(([key for key, _ in batch], pool.map(lambda pair: _prepare(encoder, pair[1]), batch)))
+            if len(ahead) > AHEAD:
+                keys, ready = ahead.popleft()
+                yield keys, list(ready)
+        for keys, ready in ahead:
+            yield keys, list(ready)
+
+
+def _prepare(encoder: Encoder, content: Content) -> Any:
+    try:
+        return encoder.prepare(content)
+    except MediaError as error:
+        return error
+
+
+def _read_parts(folder: Path, wanted: set[bytes]) -> dict[bytes, np.ndarray]:
     known: dict[bytes, np.ndarray] = {}
     for part in sorted(folder.glob("*.npz")):
         try:
@@ -68,11 +196,13 @@ def _read_parts(folder: Path) -> dict[bytes, np.ndarray]:
                 keys, vectors = stored["keys"], stored["vectors"]
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             continue  # a damaged part is embedded again
-        known.update(zip((key.tobytes() for key in keys), vectors, strict=True))
+        known.update((key, vector) for key, vector in zip(map(bytes, keys), vectors, strict=True) if key in wanted)
     return known
 
 
-def _write_part(folder: Path, keys: list[bytes], vectors: np.ndarray) -> None:
-    stored = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+def _write_part(folder: Path, found: dict[bytes, np.ndarray]) -> None:
+    if not found:
+        return
+    keys = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 32)
     with atomic_file(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, keys=stored, vectors=vectors)
+        np.savez(file, keys=keys, vectors=np.stack(list(found.values())))

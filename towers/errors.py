@@ -4,6 +4,7 @@ TwoTowerError            exit code 1: something failed
 ├── InputError           exit code 2: the caller gave something that cannot be used
 ├── ArtefactError        a folder that is not, or no longer, what it should be
 ├── WeightsError         pretrained weights or sample data could not be had
+├── MediaError           a picture or sound that cannot be read; the item keeps what else it has
 └── MissingExtraError    an optional package is not installed
 
 A message is one sentence that says what was got, what was expected and what to do.
@@ -30,6 +31,10 @@ class ArtefactError(TwoTowerError):
 
 class WeightsError(TwoTowerError):
     """Pretrained weights or sample data that could not be fetched or verified."""
+
+
+class MediaError(TwoTowerError):
+    """A picture or sound that is no such thing, damaged, too large or missing; the text is the reason, a few words."""
 
 
 class MissingExtraError(TwoTowerError, ImportError):

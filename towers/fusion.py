@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,6 +57,58 @@ class MaskedFusion(nn.Module):
         if total is None:
             raise ValueError("fusion of no parts at all")
         return unit(total)
+
+
+class MeanFusion(nn.Module):
+    """The mean of the parts that are there, scaled to unit norm: all count alike, nothing is learned."""
+
+    def forward(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> Float[Tensor, "*b d"]:
+        """Fuse; see `MaskedFusion.forward`."""
+        stacked, present = _stack(parts)
+        return unit((stacked * present[..., None]).sum(-2))
+
+
+class AttentionFusion(nn.Module):
+    """A sum over the parts that are there, weighted anew for each item, scaled to unit norm.
+
+    Each part, with a vector that tells which it is, is scored by one learned question; the weights are the softmax of
+    the scores over the parts that are there.
+
+    Args:
+        parts: names of the parts.
+        dimension: length d.
+    """
+
+    def __init__(self, parts: Sequence[str], dimension: int) -> None:
+        super().__init__()
+        self.kinds = nn.ParameterDict({name: nn.Parameter(torch.zeros(dimension)) for name in parts})
+        self.key = nn.Linear(dimension, dimension)
+        self.question = nn.Parameter(torch.zeros(dimension))
+
+    def forward(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> Float[Tensor, "*b d"]:
+        """Fuse; see `MaskedFusion.forward`."""
+        stacked, present = _stack(parts)
+        kinds = torch.stack([self.kinds[name] for name in parts])
+        scores = torch.tanh(self.key(unit(stacked) + kinds)) @ self.question
+        weights = scores.masked_fill(~present, -1e4).softmax(-1)  # not -inf: where nothing is there it gives NaN
+        weights = torch.where(present, weights, 0.0)
+        return unit((stacked * weights[..., None]).sum(-2))
+
+
+def _stack(parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:
+    """Parts side by side ``(…, m, d)``, zero where one is missing, and where they are there ``(…, m)``."""
+    if not parts:
+        raise ValueError("fusion of no parts at all")
+    masks = [
+        torch.ones_like(vectors[..., 0], dtype=torch.bool) if mask is None else mask for vectors, mask in parts.values()
+    ]
+    present = torch.stack(masks, -1)
+    stacked = torch.stack([vectors for vectors, _ in parts.values()], -2)
+    return torch.where(present[..., None], stacked, torch.zeros((), dtype=stacked.dtype)), present
 
 
 def _inverse_softplus(gate: float) -> Tensor:

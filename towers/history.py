@@ -138,6 +138,23 @@ class Histories:
         index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return self._rebuilt(offsets, index, np.asarray(people, np.int64))
 
+    def followed_by(self, item: int) -> Histories:
+        """The history of one person with one more event, unrated, at the time of the last (or 0 where there is none).
+
+        Raises:
+            InputError: not one person.
+        """
+        if len(self) != 1:
+            raise InputError(f"one history is followed by one item, got {len(self)} histories")
+        return Histories(
+            np.array([0, len(self.items) + 1]),
+            np.append(self.items, item),
+            None if self.times is None else np.append(self.times, self.times[-1:] if len(self.times) else 0.0),
+            np.append(self.ratings, NO_RATING),
+            None if self.texts is None else pa.concat_arrays([self.texts, pa.nulls(1, self.texts.type)]),
+            self.about,
+        )
+
     def keep(self, mask: np.ndarray) -> Histories:
         """The same people with only the events where bool ``(N,)`` `mask` holds."""
         counts = np.bincount(self.people[mask], minlength=len(self))

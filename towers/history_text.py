@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -60,6 +61,12 @@ class HistoryText:
         self._items = [(text, ids[: config.item_budget]) for text, ids in zip(items, tokenize(items), strict=True)]
         words = [*LIKING, *(phrase for _, phrase in AGES), ";"]
         self._words = dict(zip(words, zip(words, tokenize(words), strict=True), strict=True))
+
+    def with_one_more(self) -> HistoryText:
+        """The same for a catalog with one more item at its end, which has no text."""
+        other = copy.copy(self)
+        other._items = [*self._items, ("", [])]
+        return other
 
     def tokens(self, histories: Histories) -> list[Tokens]:
         """Token ids of each history, prefix included, at most ``budget - 2``, without special tokens.

@@ -1,14 +1,19 @@
-"""Item tower: what an item says, and who met it, become one vector."""
+"""Item tower: what an item says, shows and sounds like, and who met it, become one vector."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from towers.fusion import MaskedFusion
-from towers.projection import TextProjection
+from towers.fusion import AttentionFusion, MaskedFusion, MeanFusion, unit
+from towers.projection import ContentProjection, Normalise
 
 
 class ItemConfig(BaseModel):
@@ -21,7 +26,7 @@ class ItemConfig(BaseModel):
     dimension: int = Field(default=64, ge=2)
     """Length D of item and query vectors."""
     hidden: int = Field(default=256, ge=1)
-    """Width of the layer between text vector and item vector."""
+    """Width of the layer between content vector and item vector."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout in that layer."""
     text: bool = True
@@ -33,6 +38,37 @@ class ItemConfig(BaseModel):
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of items whose own vector is dropped in a training step (DropoutNet, NeurIPS 2017), so that
     content alone gives a usable vector for new items."""
+    content_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of items from which a kind of content is dropped in a training step where there is more than one kind, so
+    that a missing one costs little; an item never loses all of them."""
+    fusion: Literal["gated", "mean", "attention"] = "gated"
+    """How the kinds of content and an item's own vector become one: by a weight for each kind, alike, or by weights
+    that depend on the item."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is known of N items, by kind of content.
+
+    Args:
+        vectors: content vectors ``(N, C)`` of each kind; what stands where there is none is not looked at.
+        present: ``(N,)`` where there is one.
+    """
+
+    vectors: Mapping[str, Float[Tensor, "n c"]]
+    present: Mapping[str, Bool[Tensor, " n"]]
+
+    def frozen(self) -> np.ndarray:
+        """One vector for each item, float32 ``(N, sum of C)``: those of all kinds, each of unit norm, side by side."""
+        parts = [unit(values) * self.present[name][:, None] for name, values in self.vectors.items()]
+        return torch.cat(parts, 1).cpu().numpy()
+
+    def to(self, device: torch.device) -> Contents:
+        """The same on another device."""
+        return Contents(
+            {name: values.to(device) for name, values in self.vectors.items()},
+            {name: values.to(device) for name, values in self.present.items()},
+        )
 
 
 class ItemTower(nn.Module):
@@ -40,41 +76,88 @@ class ItemTower(nn.Module):
 
     Args:
         config: sizes and dropout.
-        content_dimension: length C of a content vector.
+        contents: length C of the vectors of each kind of content.
+        normalise: what is done to them first; default: the mean is removed.
         ids: number of items that have an id vector.
     """
 
-    def __init__(self, *, config: ItemConfig, content_dimension: int, ids: int) -> None:
+    def __init__(
+        self,
+        *,
+        config: ItemConfig,
+        contents: Mapping[str, int],
+        ids: int,
+        normalise: Mapping[str, Normalise] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.text = TextProjection(
-            text_dimension=content_dimension,
-            hidden=config.hidden,
-            dimension=config.dimension,
-            dropout=config.dropout,
+        self.contents = nn.ModuleDict(
+            {
+                name: ContentProjection(
+                    content=size,
+                    hidden=config.hidden,
+                    dimension=config.dimension,
+                    dropout=config.dropout,
+                    normalise=(normalise or {}).get(name, "centre"),
+                )
+                for name, size in contents.items()
+            }
         )
         self.id = nn.Embedding(ids, config.dimension) if ids else None
         if self.id is not None:
             nn.init.normal_(self.id.weight, std=0.1)
-        self.fusion = MaskedFusion({"text": 1.0, "id": 1.0})
+        self.fusion = _fusion(config, [*contents, "id"])
 
-    def forward(
-        self, content: Float[Tensor, "n c"], has_text: Bool[Tensor, " n"], id_rows: Int[Tensor, " n"]
-    ) -> Float[Tensor, "n d"]:
+    @property
+    def text(self) -> ContentProjection:
+        """The projection of texts."""
+        return self.project("text")
+
+    def project(self, name: str) -> ContentProjection:
+        """The projection of a kind of content."""
+        return self.contents[name]  # type: ignore[return-value]
+
+    def forward(self, contents: Contents, id_rows: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """Item vectors.
 
         Args:
-            content: content vectors; what stands where `has_text` is False is not looked at.
-            has_text: where there is one.
+            contents: of N items; a kind may be left out.
             id_rows: row of each item's id vector, -1 for none.
 
         Returns:
-            Unit vectors; the zero vector for an item with neither text nor id.
+            Unit vectors; the zero vector for an item with neither content nor id.
         """
-        has_id = id_rows >= 0
-        if self.training and self.config.id_dropout:
-            has_id = has_id & ((torch.rand(has_id.shape, device=has_id.device) >= self.config.id_dropout) | ~has_text)
-        parts = {"text": (self.text(content), has_text)}
+        present, has_id = dict(contents.present), id_rows >= 0
+        if self.training:
+            has_content = torch.stack(list(present.values())).any(0)
+            present = self._drop_contents(present, has_content)
+            if self.config.id_dropout:
+                kept = torch.rand(has_id.shape, device=has_id.device) >= self.config.id_dropout
+                has_id = has_id & (kept | ~has_content)
+        parts = {name: (self.project(name)(contents.vectors[name]), mask) for name, mask in present.items()}
         if self.id is not None:
             parts["id"] = (self.id(id_rows.clamp(min=0)), has_id)
         return self.fusion(parts)
+
+    def alone(self, name: str, vectors: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
+        """Unit vectors of items of which only one kind of content is known."""
+        return unit(self.project(name)(vectors))
+
+    def _drop_contents(self, present: dict[str, Tensor], has_content: Tensor) -> dict[str, Tensor]:
+        """Where each kind of content stays for this step; an item that would lose all keeps all."""
+        if len(present) < 2 or not self.config.content_dropout:
+            return present
+        kept = {
+            name: mask & (torch.rand(mask.shape, device=mask.device) >= self.config.content_dropout)
+            for name, mask in present.items()
+        }
+        lost = has_content & ~torch.stack(list(kept.values())).any(0)
+        return {name: kept[name] | (present[name] & lost) for name in present}
+
+
+def _fusion(config: ItemConfig, parts: list[str]) -> MaskedFusion | MeanFusion | AttentionFusion:
+    if config.fusion == "mean":
+        return MeanFusion()
+    if config.fusion == "attention":
+        return AttentionFusion(parts, config.dimension)
+    return MaskedFusion(dict.fromkeys(parts, 1.0))

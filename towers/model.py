@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -17,14 +17,19 @@ from torch import Tensor, nn
 
 from towers.artefact import artefact_writer, read_json, read_manifest, write_json
 from towers.catalog import Catalog
-from towers.embed import TextCache
-from towers.errors import ArtefactError, InputError
+from towers.embed import Embedded, VectorCache
+from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
+from towers.encoders.contract import Encoder, encoder_class
+from towers.errors import ArtefactError, InputError, MediaError
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
 from towers.interactions import Positive
-from towers.item import ItemConfig, ItemTower
+from towers.item import Contents, ItemConfig, ItemTower
+from towers.media import faulty, media_of, vectors_of
+from towers.precision import autocast
 from towers.rating import RatingConfig, RatingHead
+from towers.rejected import Rejected
 from towers.sequence_reader import SequenceConfig
 from towers.text import TextConfig, TextEncoder
 from towers.text_reader import TextReaderConfig
@@ -59,6 +64,11 @@ class ModelConfig(BaseModel):
     """Which events are positives: what the towers learn from, and what speaks for a person."""
     text: TextConfig = TextConfig()
     """The pretrained text encoder from which both sides start."""
+    image: ImageConfig | None = None
+    """How pictures are read; `true` for the default, `false` for not at all. Left out, they are read where the catalog
+    has a column `image`."""
+    audio: AudioConfig | None = None
+    """How sounds are read; the same with a column `audio`."""
     item: ItemConfig = ItemConfig()
     """The item tower."""
     user: UserConfig = UserConfig()
@@ -66,15 +76,27 @@ class ModelConfig(BaseModel):
     rating: RatingConfig = RatingConfig()
     """The rating head."""
 
+    @field_validator("image", "audio", mode="before")
+    @classmethod
+    def _true_is_the_default(cls, value: Any) -> Any:
+        return None if value is False else {} if value is True else value
+
+    @property
+    def media(self) -> dict[str, MediaConfig]:
+        """How pictures and sounds are read, those that are."""
+        both: dict[str, MediaConfig | None] = {"image": self.image, "audio": self.audio}
+        return {name: config for name, config in both.items() if config is not None}
+
 
 class TwoTower(nn.Module):
-    """An item tower, a user tower and a rating head over one text encoder.
+    """An item tower, a user tower and a rating head over one text encoder, and encoders of pictures and sounds.
 
     Args:
         config: the shape.
         encoder: text encoder of the item side; stays frozen.
         ids: items that have vectors of their own, in the order of those vectors.
         template: text template of items, resolved.
+        media: encoders of pictures and sounds, as far as `config` names any; they stay frozen.
 
     The buffer `trend_weight` says how much popularity of late counts, in logits (0: not at all), `trend_half_life` how
     fast it passes, in days; `level` what is added to items that nobody has met, in logits. All three are chosen on
@@ -85,13 +107,27 @@ class TwoTower(nn.Module):
     trend_half_life: Tensor
     level: Tensor
 
-    def __init__(self, *, config: ModelConfig, encoder: TextEncoder, ids: IdList, template: str) -> None:
+    def __init__(
+        self,
+        *,
+        config: ModelConfig,
+        encoder: TextEncoder,
+        ids: IdList,
+        template: str,
+        media: Mapping[str, Encoder] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.ids = IdList(ids.to_list())  # an empty list forgets its type, as it does in JSON
         self.template = template
         self.encoder = encoder.requires_grad_(False)
-        self.item = ItemTower(config=config.item, content_dimension=encoder.dimension, ids=len(ids))
+        self.media = nn.ModuleDict({name: one.requires_grad_(False) for name, one in (media or {}).items()})
+        self.item = ItemTower(
+            config=config.item,
+            contents={"text": encoder.dimension, **{name: self._length(name) for name in config.media}},
+            ids=len(ids),
+            normalise={name: one.normalise for name, one in config.media.items()},
+        )
         self.user = UserTower(
             sequence=config.user.sequence,
             text=config.user.text,
@@ -110,40 +146,104 @@ class TwoTower(nn.Module):
         """Inverse temperature: turns a cosine into a logit; at most 100, as in CLIP (arXiv 2103.00020)."""
         return self.log_scale.clamp(max=4.6).exp()
 
-    def content(
-        self, catalog: Catalog, cache: TextCache, *, progress: bool = False
-    ) -> tuple[Float[Tensor, "n c"], Bool[Tensor, " n"]]:
-        """Frozen content vectors of a catalog, and where there is any text."""
-        texts = catalog.texts(self.template)
-        has_text = torch.tensor([bool(text) for text in texts]) & self.config.item.text
-        if not has_text.any():
-            return torch.zeros(len(texts), self.encoder.dimension), has_text
-        return torch.from_numpy(cache.embed(self.encoder, texts, progress=progress)), has_text
+    def _length(self, name: str) -> int:
+        """Length of a content vector of pictures or sounds."""
+        if name in self.media:
+            return self.encoder_of(name).dimension
+        length = self.config.media[name].length
+        assert length is not None
+        return length
+
+    def encoder_of(self, name: str) -> Encoder:
+        """The encoder of a kind of content.
+
+        Raises:
+            InputError: this model reads none.
+        """
+        if name == "text":
+            return self.encoder
+        if name not in self.media:
+            reads = ", ".join(["text", *self.media])
+            raise InputError(f"this model has no encoder of {name} content; it has: {reads}")
+        return self.media[name]  # type: ignore[return-value]
+
+    def contents(self, catalog: Catalog, cache: VectorCache, *, progress: bool = False) -> tuple[Contents, Rejected]:
+        """Frozen content vectors of a catalog, and the pictures, sounds and vectors that cannot be used."""
+        texts: list[str | None] = [text or None for text in catalog.texts(self.template)]
+        if not self.config.item.text:
+            texts = [None] * len(catalog)
+        read = {"text": cache.embed(self.encoder, texts, progress=progress)}
+        for name, config in self.config.media.items():
+            if config.source == VECTORS:
+                vectors, present, faults = vectors_of(catalog, config.column, config.length)
+                read[name] = Embedded(torch.from_numpy(vectors), torch.from_numpy(present), faults)
+                continue
+            files, barred = media_of(catalog, config.column)
+            read[name] = cache.embed(self.encoder_of(name), files, progress=progress)
+            read[name].faults.update(barred)
+        contents = Contents(
+            {name: one.vectors for name, one in read.items()}, {name: one.present for name, one in read.items()}
+        )
+        unread = [
+            faulty(catalog, self.config.media[name].column, one.faults) for name, one in read.items() if one.faults
+        ]
+        return contents, sum(unread, Rejected())
 
     def id_rows(self, catalog: Catalog) -> Int[Tensor, " n"]:
         """Row of each item's own vector; -1 where content alone must do."""
         return torch.from_numpy(self.ids.rows(catalog.ids.array))
 
     @torch.inference_mode()
-    def embed_items(self, catalog: Catalog, *, cache: TextCache | None = None, progress: bool = False) -> np.ndarray:
+    def embed_items(
+        self, catalog: Catalog, *, cache: VectorCache | None = None, by: str | None = None, progress: bool = False
+    ) -> np.ndarray:
         """Item vectors float32 ``(N, D)`` of unit norm, in the catalog's order.
 
-        Raises:
-            InputError: an item with neither text nor a vector of its own.
+        An item of which nothing can be read has the zero vector.
+
+        Args:
+            catalog: N items.
+            cache: where content vectors are kept; default: the cache folder.
+            by: only this kind of content, such as ``"audio"``; default: all that is known.
+            progress: show a bar on standard error.
         """
+        contents, _ = self.contents(catalog, cache or VectorCache(), progress=progress)
+        return self.item_vectors(contents, self.id_rows(catalog), by=by)
+
+    @torch.inference_mode()
+    def item_vectors(self, contents: Contents, id_rows: Int[Tensor, " n"], *, by: str | None = None) -> np.ndarray:
+        """Item vectors float32 ``(N, D)`` of what `contents` tells; see `embed_items`."""
         was_training = self.training
         self.eval()
-        content, has_text = self.content(catalog, cache or TextCache(), progress=progress)
-        device = self.log_scale.device
-        vectors = self.item(content.to(device), has_text.to(device), self.id_rows(catalog).to(device)).cpu().numpy()
+        contents = contents.to(self.log_scale.device)
+        if by is None:
+            vectors = self.item(contents, id_rows.to(self.log_scale.device))
+        else:
+            vectors = self.item.alone(by, contents.vectors[by]) * contents.present[by][:, None]
         self.train(was_training)
-        empty = np.flatnonzero(np.linalg.norm(vectors, axis=1) < 0.5)
-        if len(empty):
-            raise InputError(
-                f"{len(empty)} items have neither text nor history and cannot become vectors, "
-                f"the first is {catalog.ids[empty[0]]!r}: leave them out of the catalog or give them text"
-            )
-        return vectors
+        return vectors.cpu().numpy()
+
+    @torch.inference_mode()
+    def encode_media(self, media: Mapping[str, Path | bytes]) -> np.ndarray:
+        """The item vector float32 ``(1, D)`` of something that looks or sounds like this.
+
+        Args:
+            media: a picture under ``"image"``, a sound under ``"audio"``, or both.
+
+        Raises:
+            InputError: a kind that this model does not read, or what cannot be read.
+        """
+        vectors, present = {}, {}
+        for name, content in media.items():
+            encoder = self.encoder_of(name)
+            try:
+                prepared = encoder.prepare(content)
+            except MediaError as error:
+                raise InputError(f"{content if isinstance(content, Path) else name} {error}") from error
+            with autocast(encoder.device):
+                vectors[name] = encoder.encode([prepared]).float()
+            present[name] = torch.ones(1, dtype=torch.bool)
+        return self.item_vectors(Contents(vectors, present), torch.tensor([-1]))
 
     def memory(self, catalog: Catalog, vectors: np.ndarray) -> Memory:
         """What the user tower needs to know of the catalog's items, `vectors` in its order."""
@@ -217,6 +317,8 @@ class TwoTower(nn.Module):
     def space(self) -> str:
         """Fingerprint of all that fixes an item's vector; binds an index to this model."""
         facts = [self.encoder.fingerprint, self.ids.fingerprint, self.template, self.config.item.model_dump_json()]
+        facts += [f"{name} {config.model_dump_json()}" for name, config in self.config.media.items()]
+        facts += [f"{name} {self.encoder_of(name).fingerprint}" for name in self.config.media if name in self.media]
         return _fingerprint(facts, self.item.state_dict())
 
     @property
@@ -238,7 +340,9 @@ class TwoTower(nn.Module):
         with artefact_writer(Path(path), KIND, facts) as folder:
             write_json(folder / "config.json", self.config.model_dump(mode="json"))
             write_json(folder / "items.json", {"template": self.template, "ids": self.ids.to_list()})
-            self.encoder.save_shape(folder / "text")
+            for name in ("text", *self.media):
+                (folder / name).mkdir()
+                self.encoder_of(name).save_shape(folder / name)
             try:
                 save_file(self._own_state(), folder / "model.safetensors")
             except SafetensorError as error:  # how a full disk is told
@@ -257,7 +361,14 @@ class TwoTower(nn.Module):
         try:
             config = ModelConfig.model_validate(read_json(path / "config.json"))
             encoder = TextEncoder.empty(config.text, path / "text")
-            model = cls(config=config, encoder=encoder, ids=IdList(items["ids"]), template=items["template"])
+            media = {
+                name: encoder_class(name, one.source).empty(one, path / name)
+                for name, one in config.media.items()
+                if one.source != VECTORS
+            }
+            model = cls(
+                config=config, encoder=encoder, ids=IdList(items["ids"]), template=items["template"], media=media
+            )
             missing, extra = model.load_state_dict(load_file(path / "model.safetensors"), strict=False)
         except (ValidationError, SafetensorError, RuntimeError, KeyError, OSError, ValueError) as error:
             raise ArtefactError(f"{path} holds no model that this version can read: {error}") from error

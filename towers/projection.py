@@ -1,6 +1,8 @@
-"""From the text encoder's space into the space of items and queries."""
+"""From an encoder's space into the space of items and queries."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,43 +10,71 @@ from torch import Tensor, nn
 
 from towers.fusion import unit
 
+Normalise = Literal["centre", "whiten", "none"]
 
-class TextProjection(nn.Module):
+SHRINKAGE = 0.1  # of the variances toward their mean, so that whitening does not blow up noise
+
+
+class ContentProjection(nn.Module):
     """Unit vectors, their mean removed and rescaled, through one hidden layer.
 
     The item tower and the text reader have one each, of one shape, so that the reader can begin as a copy of the
     item side: both sides then start from one.
 
     Args:
-        text_dimension: length C of a text vector.
+        content: length C of a content vector.
         hidden: width of the hidden layer.
         dimension: length D of the result.
         dropout: in the hidden layer.
+        normalise: what is done before: ``centre`` removes the mean, ``whiten`` also makes all directions vary alike,
+            ``none`` leaves unit vectors as they are.
     """
 
     centre: Tensor
     scale: Tensor
+    whitener: Tensor
 
-    def __init__(self, *, text_dimension: int, hidden: int, dimension: int, dropout: float) -> None:
+    def __init__(
+        self, *, content: int, hidden: int, dimension: int, dropout: float, normalise: Normalise = "centre"
+    ) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(text_dimension))
+        self.normalise = normalise
+        self.register_buffer("centre", torch.zeros(content))
         self.register_buffer("scale", torch.ones(()))
+        if normalise == "whiten":
+            self.register_buffer("whitener", torch.eye(content))
         self.layers = nn.Sequential(
-            nn.Linear(text_dimension, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dimension)
+            nn.Linear(content, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dimension)
         )
 
-    def fit_centre(self, texts: Float[Tensor, "n c"], present: Bool[Tensor, " n"]) -> None:
-        """Learn the mean that is removed from text vectors of unit norm, and the scale of what is left.
+    def fit_centre(self, contents: Float[Tensor, "n c"], present: Bool[Tensor, " n"]) -> None:
+        """Learn the mean that is removed from content vectors of unit norm, and the scale of what is left.
 
-        Sentence vectors share one large direction; without it they rank far better.
+        Vectors of one encoder share one large direction; without it they rank far better (Mu and Viswanath,
+        "All-but-the-top", ICLR 2018).
         """
         if not present.any():
             return
-        known = unit(texts[present])
-        self.centre.copy_(known.mean(0))
-        norm = (known - self.centre).norm(dim=-1).mean()
+        known = unit(contents[present])
+        if self.normalise != "none":
+            self.centre.copy_(known.mean(0))
+        if self.normalise == "whiten":
+            self.whitener.copy_(_whitener(known - self.centre))
+        norm = self._spread(known).norm(dim=-1).mean()
         self.scale.copy_(1 / norm.clamp(min=1e-6))
 
-    def forward(self, texts: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
-        """Project text vectors; the result is not scaled to unit norm."""
-        return self.layers((unit(texts) - self.centre) * self.scale)
+    def forward(self, contents: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
+        """Project content vectors; the result is not scaled to unit norm."""
+        return self.layers(self._spread(unit(contents)) * self.scale)
+
+    def _spread(self, units: Tensor) -> Tensor:
+        centred = units - self.centre
+        return centred @ self.whitener if self.normalise == "whiten" else centred
+
+
+def _whitener(centred: Float[Tensor, "n c"]) -> Float[Tensor, "c c"]:
+    """The symmetric map (ZCA) after which all directions vary alike, as far as `SHRINKAGE` lets it."""
+    covariance = centred.double().T @ centred.double() / len(centred)
+    values, directions = torch.linalg.eigh(covariance)
+    values = (1 - SHRINKAGE) * values + SHRINKAGE * values.mean()
+    return ((directions * values.clamp(min=1e-12).rsqrt()) @ directions.T).to(centred.dtype)

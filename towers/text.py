@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import sys
 import warnings
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from towers.encoders.contract import Encoder
 from towers.errors import InputError, WeightsError
 from towers.weights import resolve
 
@@ -40,7 +40,7 @@ class TextConfig(BaseModel):
     """Longer texts are cut here, special tokens included."""
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(Encoder):
     """Texts to vectors ``(B, D)``.
 
     The backbone is used layer by layer, so that a copy for fine-tuning can share its lower layers
@@ -55,6 +55,8 @@ class TextEncoder(nn.Module):
         InputError: `config.max_tokens` is more than it can read.
         WeightsError: the backbone is built in another way.
     """
+
+    modality = "text"
 
     def __init__(self, *, config: TextConfig, backbone: Any, tokenizer: Any) -> None:
         super().__init__()
@@ -117,14 +119,31 @@ class TextEncoder(nn.Module):
         return positions.num_embeddings - first
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that fixes a text's vector: weights, tokenizer, configuration."""
-        digest = hashlib.sha256(self.config.model_dump_json(exclude={"source"}).encode())
-        digest.update(_facts_of(self.tokenizer).encode())
-        for name, value in self.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+    def reading(self) -> str:
+        """Tokenizer and configuration."""
+        return self.config.model_dump_json(exclude={"source"}) + _facts_of(self.tokenizer)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Its layers."""
+        return list(self.layers)
+
+    def prepare(self, content: str) -> list[int]:
+        """Token ids of one text."""
+        room = self.config.max_tokens - 2
+        text = self.config.prefix + content
+        return self.tokenizer(text, add_special_tokens=False, truncation=True, max_length=room, verbose=False)[
+            "input_ids"
+        ]
+
+    def encode(self, prepared: Sequence[Sequence[int]]) -> Float[Tensor, "b d"]:
+        """Vectors of token ids."""
+        ids, mask = self.pad(prepared)
+        return self(ids.to(self.device), mask.to(self.device))
+
+    def examine(self, contents: Sequence[str]) -> None:
+        """Warn where more than a tenth of the tokens are unknown to the vocabulary."""
+        self.tokenize(contents)
 
     def tunable_copy(self, top: int | Literal["all"]) -> TextEncoder:
         """A second encoder of the same origin for fine-tuning.
@@ -256,12 +275,10 @@ def embed_texts(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int =
     tokens = encoder.tokenize(texts)
     order = sorted(range(len(tokens)), key=lambda n: len(tokens[n]))
     vectors = np.empty((len(tokens), encoder.dimension), np.float32)
-    device = next(encoder.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            ids, mask = encoder.pad([tokens[n] for n in rows])
-            vectors[rows] = encoder(ids.to(device), mask.to(device)).float().cpu().numpy()
+            vectors[rows] = encoder.encode([tokens[n] for n in rows]).float().cpu().numpy()
     return vectors
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from towers.errors import InputError
 from towers.fusion import unit
 from towers.history_text import HistoryTextConfig
-from towers.projection import TextProjection
+from towers.projection import ContentProjection
 from towers.text import TextEncoder
 
 
@@ -56,12 +56,12 @@ class TextReader(nn.Module):
             )
         self.config = config
         self.encoder = encoder.tunable_copy(config.tune)
-        self.project = TextProjection(
-            text_dimension=encoder.dimension, hidden=hidden, dimension=dimension, dropout=config.dropout
+        self.project = ContentProjection(
+            content=encoder.dimension, hidden=hidden, dimension=dimension, dropout=config.dropout
         )
         self.register_buffer("words", torch.tensor(1.0))  # all of a sentence found weighs like the nearest vector
 
-    def start_from(self, item_side: TextProjection) -> None:
+    def start_from(self, item_side: ContentProjection) -> None:
         """Begin where the item side is: a text is then near the items whose text is like it."""
         self.project.load_state_dict(item_side.state_dict())
 

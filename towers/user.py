@@ -35,6 +35,15 @@ class Memory:
     id_rows: Int[Tensor, " n"]
     text: HistoryText | None
 
+    def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
+        """The same and, as the last row, one more item of which nothing but its vector is known."""
+        new_row = torch.full((1,), -1, device=self.id_rows.device)
+        return Memory(
+            torch.cat([self.vectors, vector.to(self.vectors.device)]),
+            torch.cat([self.id_rows, new_row]),
+            self.text.with_one_more() if self.text is not None else None,
+        )
+
 
 class UserTower(nn.Module):
     """Histories or sentences to queries of unit norm.

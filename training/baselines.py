@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,22 @@ class ItemKNN(Baseline):
 
     def _learn(self, train: Histories) -> None:
         matrix = interaction_matrix(train, len(self.popularity))
-        both = (matrix.T @ matrix).tocoo()
-        norms = np.sqrt(np.bincount(matrix.indices, minlength=matrix.shape[1]))
-        similarity = both.data / (norms[both.row] * norms[both.col] + self.shrink)
-        similarity[both.row == both.col] = 0
-        order = np.lexsort((both.col, -similarity, both.row))
-        row, column, value = both.row[order], both.col[order], similarity[order]
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        near = (place < self.neighbours) & (value > 0)
+        both = (matrix.T @ matrix).tocsr()
+        both.sort_indices()
+        row = np.repeat(np.arange(both.shape[0]), np.diff(both.indptr))
+        norms = np.sqrt(np.bincount(matrix.indices, minlength=both.shape[0]))
+        similarity = both.data / (norms[row] * norms[both.indices] + self.shrink)
+        similarity[row == both.indices] = 0
+        near = similarity > 0
+        for start, end in pairwise(both.indptr):
+            near[start:end] &= _largest(similarity[start:end], self.neighbours)
         # Columns are the items to score, so the neighbours stand in rows.
-        self._similarity = sp.csr_matrix((value[near], (column[near], row[near])), both.shape)
+        self._similarity = sp.csr_matrix((similarity[near], (both.indices[near], row[near])), both.shape)
 
     def _score(self, histories: Histories) -> np.ndarray:
-        return (interaction_matrix(histories, len(self.popularity)) @ self._similarity).toarray()
+        scores = interaction_matrix(histories, len(self.popularity)) @ self._similarity
+        scores.data = scores.data.astype(np.float32)  # half the memory, once dense
+        return scores.toarray()
 
 
 @dataclass(kw_only=True)
@@ -265,6 +268,16 @@ def interaction_matrix(histories: Histories, n_items: int) -> sp.csr_matrix:
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """bool ``(n,)`` that holds at the `count` largest values; of equal ones the first count."""
+    if len(values) <= count:
+        return np.ones(len(values), bool)
+    least = np.partition(values, -count)[-count]
+    chosen = values > least
+    chosen[np.flatnonzero(values == least)[: count - chosen.sum()]] = True
+    return chosen
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from indexing.hits import Hits
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
@@ -53,6 +54,16 @@ def split_log(protocol: str, log: Interactions, catalog: Catalog, positive: Posi
     return users, split
 
 
+class StagedRanker(Protocol):
+    """Ranks in two stages, as `training.ranker.IndexRanker` does."""
+
+    def retrieve(self, histories: Histories, k: int) -> Hits:
+        """The k candidates of each history."""
+
+    def rerank(self, hits: Hits, histories: Histories) -> Hits:
+        """The same candidates in another order."""
+
+
 @dataclass
 class Comparison:
     """A table that grows method by method.
@@ -77,15 +88,21 @@ class Comparison:
 
     def add(self, method: str, ranker: Ranker | PeopleRanker, *, seed: int = 0) -> None:
         """Ask a method the test questions, and those about newcomers where there are any."""
-        self._add(method, seed, evaluate(ranker, self.split.test, counts=self._counts, depth=DEPTH))
-        newcomers = self.split.newcomers
-        if newcomers is not None and len(newcomers) and not isinstance(ranker, PeopleRanker):
-            result = evaluate(ranker, newcomers, counts=self._counts, depth=DEPTH)
-            self.rows.append(result.row(method=method, split=f"{self.protocol}-{NEWCOMERS}", seed=seed))
+        for split, questions in self._questions().items():
+            if split == self.protocol or not isinstance(ranker, PeopleRanker):
+                self._add(method, split, seed, evaluate(ranker, questions, counts=self._counts, depth=DEPTH))
+
+    def add_stages(self, method: str, ranker: StagedRanker, *, seed: int = 0) -> None:
+        """Ask as `add` does, once for two rows: ``METHOD-retrieval`` in the order of retrieval, METHOD in the last."""
+        for split, questions in self._questions().items():
+            stages = _Stages(ranker)
+            self._add(f"{method}-retrieval", split, seed, evaluate(stages, questions, counts=self._counts, depth=DEPTH))
+            rows = np.concatenate(stages.reranked)
+            self._add(method, split, seed, score(rows, questions, counts=self._counts, depth=DEPTH))
 
     def add_lists(self, method: str, rows: np.ndarray, *, seed: int = 0) -> None:
         """Score ranked lists of the test questions, int64 ``(M, K)`` catalog rows."""
-        self._add(method, seed, score(rows, self.split.test, counts=self._counts, depth=DEPTH))
+        self._add(method, self.protocol, seed, score(rows, self.split.test, counts=self._counts, depth=DEPTH))
 
     def differences(self, seed: int = 0) -> list[dict[str, Any]]:
         """Ours less the best other method, paired, for each metric that decides."""
@@ -104,9 +121,29 @@ class Comparison:
             found.append({**names, "difference": [round(value, 6) for value in difference]})
         return found
 
-    def _add(self, method: str, seed: int, result: Result) -> None:
-        self._results[method, seed] = result
-        self.rows.append(result.row(method=method, split=self.protocol, seed=seed))
+    def _questions(self) -> dict[str, Questions]:
+        """Those of the test, and those about newcomers where there are any, by the name that their rows carry."""
+        newcomers = self.split.newcomers
+        asked = {} if newcomers is None or not len(newcomers) else {f"{self.protocol}-{NEWCOMERS}": newcomers}
+        return {self.protocol: self.split.test, **asked}
+
+    def _add(self, method: str, split: str, seed: int, result: Result) -> None:
+        if split == self.protocol:
+            self._results[method, seed] = result
+        self.rows.append(result.row(method=method, split=split, seed=seed))
+
+
+class _Stages:
+    """Ranks by the first stage, and keeps what the second makes of it: int64 ``(B, k)`` rows of each batch."""
+
+    def __init__(self, ranker: StagedRanker) -> None:
+        self._ranker = ranker
+        self.reranked: list[np.ndarray] = []
+
+    def rank(self, histories: Histories, k: int) -> Hits:
+        hits = self._ranker.retrieve(histories, k)
+        self.reranked.append(self._ranker.rerank(hits, histories).rows)
+        return hits
 
 
 def add_baselines(
@@ -123,21 +160,26 @@ def add_baselines(
         comparison: the table to add to.
         names: which; default: all that the data allow.
         content: float ``(N, d)`` content of the items, for the nearest neighbours by content.
-        memory: bytes that one may take; one that would need more is left out, and said before it starts.
+        memory: bytes that one may take; one that would need more is left out, and said before any starts.
         tell: is told what happens.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name; raised before any starts.
     """
     split, items = comparison.split, comparison.items
     grids = baseline_grids(times=split.log.times is not None, content=content)
-    for name in names or tuple(grids):
+    wanted = names or tuple(grids)
+    for name in wanted:
         if name not in grids:
             raise InputError(f"this log {missing_name('baseline', name, grids)}")
-        needed = memory_needed(name, split.refit, items)
-        if needed > memory:
-            comparison.notes[name] = {"left out": f"needs {needed / 2**30:.1f} GiB of {memory / 2**30:.1f}"}
-            tell(f"{name} is left out: it needs about {needed / 2**30:.1f} GiB, {memory / 2**30:.1f} GiB may be used")
+    needed = {name: memory_needed(name, split.refit, items) for name in wanted}
+    for name, size in needed.items():
+        if size > memory:
+            figures = f"needs about {size / 2**30:,.1f} GiB, {memory / 2**30:,.1f} GiB may be used"
+            comparison.notes[name] = {"left out": figures}
+            tell(f"{name} is left out: it {figures}")
+    for name in wanted:
+        if needed[name] > memory:
             continue
         tell(f"{name}: {len(grids[name])} settings")
         tuned = tune(grids[name], split, items)

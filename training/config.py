@@ -37,6 +37,11 @@ class TrainConfig(BaseModel):
     """Sentence → item pairs in a step; before the text reader joins, the frozen encoder reads them."""
     sentence_weight: float = Field(default=0.2, ge=0)
     """Weight of the sentence loss beside the contrastive loss of the readers."""
+    alone: int = Field(default=64, ge=1)
+    """Items of each kind of content that are looked for by that kind alone in a step, where items have more than one
+    kind: a picture or a sound is then a query."""
+    alone_weight: float = Field(default=0.2, ge=0)
+    """Weight of the loss of these beside the contrastive loss of the readers."""
     rate: float = Field(default=2e-3, gt=0)
     """Highest learning rate of new weights."""
     rate_pretrained: float = Field(default=1e-4, gt=0)
@@ -96,7 +101,9 @@ class Recipe(ModelConfig):
 
     def model(self) -> ModelConfig:
         """The part that fixes the model's shape."""
-        return ModelConfig(text=self.text, item=self.item, user=self.user, rating=self.rating)
+        return ModelConfig(
+            text=self.text, image=self.image, audio=self.audio, item=self.item, user=self.user, rating=self.rating
+        )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

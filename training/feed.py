@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from towers.catalog import Catalog
-from towers.embed import TextCache
+from towers.embed import VectorCache
 from towers.errors import InputError
 from towers.history import Histories
 from towers.model import TwoTower
@@ -75,8 +75,8 @@ class Feed:
             )
             if pooled and recipe.item.text:
                 self._pool = SentencePool(self._sampler, self._items, SENTENCES_EACH)
-                vectors = TextCache().embed(self._encoder, self._pool.texts, progress=progress)
-                self.pool_vectors = torch.from_numpy(vectors)
+                pool = VectorCache().embed(self._encoder, self._pool.texts, progress=progress)
+                self.pool_vectors = pool.vectors
 
     @property
     def anchor_targets(self) -> np.ndarray:

@@ -16,9 +16,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from indexing.build import readable
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
-from towers.embed import TextCache
+from towers.embed import VectorCache
 from towers.errors import InputError, TwoTowerError
 from towers.history import Histories
 from towers.model import TwoTower
@@ -38,8 +39,8 @@ from training.state import Place, State
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.4 s there, 1.4 s at 20,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
 OTHER_VECTORS = (
-    "the text vectors were computed anew and differ from those before, if only in their last bits: training goes on, "
-    "but will not end with the very same weights"
+    "the content vectors were computed anew and differ from those before, if only in their last bits: training goes "
+    "on, but will not end with the very same weights"
 )
 
 
@@ -104,7 +105,7 @@ class Run:
         self.counts = counts
         self.accelerator = _accelerator(out)
         model.to(self.accelerator.device)
-        items = _items(model, catalog, counts, progress)
+        items = self.items = _items(model, catalog, counts, progress)
         if validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
         rng = np.random.default_rng(self.config.seed)
@@ -126,7 +127,8 @@ class Run:
         generator = torch.Generator().manual_seed(self.config.seed)
         self.state = State(model, optimizer, schedule, rng, generator, self.place)
         self.step_module, self.optimizer, self.schedule = self.accelerator.prepare(objective, optimizer, schedule)
-        self.text_vectors = digest(items.content.cpu().numpy(), self.feed.pool_vectors.numpy())
+        vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
+        self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
         self.report, self.started = Report(), time.perf_counter()
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
         if found is not None:
@@ -184,7 +186,7 @@ class Run:
         assert self.checkpoints is not None
         self.state.restore(found, found.values["place"]["epoch"] >= self._text_from)
         self.report, self.started = Report(**found.values["report"]), self.started - found.values["report"]["seconds"]
-        if found.values["text_vectors"] != self.text_vectors:
+        if found.values["content_vectors"] != self.content_vectors:
             warnings.warn(OTHER_VECTORS, UserWarning, stacklevel=2)
         done = f"step {self.place.done} of {self.per_epoch}"
         print(f"going on from epoch {self.place.epoch}, {done} ({self.checkpoints.folder})", file=sys.stderr)
@@ -195,7 +197,7 @@ class Run:
         if self.checkpoints is None or not self.checkpoints.due:
             return
         report = {**asdict(self.report), "seconds": time.perf_counter() - self.started}
-        self.checkpoints.write(self.state.capture(self._reads, report=report, text_vectors=self.text_vectors))
+        self.checkpoints.write(self.state.capture(self._reads, report=report, content_vectors=self.content_vectors))
 
     def validate(self, questions: Questions) -> dict[str, float]:
         """Recall@20 and NDCG@20 on validation questions, through the index that will serve."""
@@ -204,8 +206,9 @@ class Run:
         return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
 
     def _index(self) -> ItemIndex:
-        vectors = self.model.embed_items(self.catalog)
-        return ItemIndex.from_arrays(self.catalog.ids, vectors, kind=self.recipe.index, space=self.model.space)
+        vectors = self.model.item_vectors(self.items.contents, self.items.id_rows)
+        ids, vectors = readable(self.catalog, vectors)
+        return ItemIndex.from_arrays(ids, vectors, kind=self.recipe.index, space=self.model.space)
 
     @property
     def _text_from(self) -> int:
@@ -276,11 +279,15 @@ def _accelerator(out: Path | None) -> Accelerator:
 def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool) -> Items:
     """What the item tower reads of the catalog; the text side then knows the mean of its texts."""
     device = model.log_scale.device
-    content, has_text = (part.to(device) for part in model.content(catalog, TextCache(), progress=progress))
-    model.item.text.fit_centre(content, has_text)
+    contents, unread = model.contents(catalog, VectorCache(), progress=progress)
+    if unread.count:
+        warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=4)
+    contents = contents.to(device)
+    for name, vectors in contents.vectors.items():
+        model.item.project(name).fit_centre(vectors, contents.present[name])
     if model.user.text is not None:
         model.user.text.start_from(model.item.text)
-    return Items(content, has_text, model.id_rows(catalog).to(device), torch.from_numpy(counts == 0).to(device))
+    return Items(contents, model.id_rows(catalog).to(device), torch.from_numpy(counts == 0).to(device))
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:

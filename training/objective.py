@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from towers.fusion import unit
+from towers.item import Contents
 from towers.model import TwoTower
 from training.anchors import AnchorTexts
 from training.config import TrainConfig
@@ -22,15 +22,13 @@ class Items:
     """What the item tower reads of the training catalog, by row.
 
     Args:
-        content: frozen content vectors ``(N, C)``.
-        has_text: ``(N,)`` where there is one.
+        contents: frozen content vectors.
         id_rows: ``(N,)`` row of each item's own vector, -1 for none.
         unmet: ``(N,)`` items that nobody has met in training. They are nobody's negatives: as such they would all be
             pushed away from everybody, and a new item could never be found.
     """
 
-    content: Float[Tensor, "n c"]
-    has_text: Bool[Tensor, " n"]
+    contents: Contents
     id_rows: Int[Tensor, " n"]
     unmet: Bool[Tensor, " n"]
 
@@ -107,7 +105,7 @@ class Objective(nn.Module):
             sentences: sentence → item pairs, or None.
             generator: of the sampled negatives, on the CPU.
         """
-        vectors = self.model.item(self._items.content, self._items.has_text, self._items.id_rows)
+        vectors = self.model.item(self._items.contents, self._items.id_rows)
         losses: dict[str, Tensor] = {}
         sequence = None
         if self.model.user.sequence is not None:
@@ -125,6 +123,9 @@ class Objective(nn.Module):
         if sentences is not None:
             losses["sentence"] = self._read_sentences(sentences, vectors)
             total = total + self._config.sentence_weight * losses["sentence"]
+        if len(self._items.contents.vectors) > 1:
+            losses["alone"] = self._find_alone(vectors, generator)
+            total = total + self._config.alone_weight * losses["alone"]
         return {"loss": total, **losses}
 
     def _read_anchors(
@@ -158,19 +159,35 @@ class Objective(nn.Module):
         Before the text reader trains, the item side reads them in its place: the reader begins as a copy of it.
         """
         if isinstance(sentences, SentenceVectors):
-            queries = unit(self.model.item.text(sentences.vectors).float())
+            queries = self.model.item.alone("text", sentences.vectors).float()
         else:
             assert self.model.user.text is not None
             queries = self.model.user.text(sentences.ids, sentences.mask)
+        return self._find(queries, sentences.items, vectors)
+
+    def _find_alone(self, vectors: Tensor, generator: torch.Generator) -> Tensor:
+        """Items by one kind of their content against the catalog, so that a picture or a sound alone is a query."""
+        losses = []
+        for name, present in self._items.contents.present.items():
+            there = present.nonzero()[:, 0]
+            if len(there):
+                drawn = torch.randint(len(there), (self._config.alone,), generator=generator)
+                rows = there[drawn.to(there.device)]
+                queries = self.model.item.alone(name, self._items.contents.vectors[name][rows]).float()
+                losses.append(self._find(queries, rows, vectors))
+        return torch.stack(losses).mean()
+
+    def _find(self, queries: Tensor, items: Tensor, vectors: Tensor) -> Tensor:
+        """Each query's own item against the whole catalog or, where that is sampled, against the others' items."""
         scale = self.model.scale
         if self._negatives is None:
             nothing = torch.zeros(len(queries), len(vectors), dtype=torch.bool, device=vectors.device)
-            return full_softmax(queries, vectors, sentences.items, scale=scale, known=nothing)
-        candidates = sentences.items.unique()
+            return full_softmax(queries, vectors, items, scale=scale, known=nothing)
+        candidates = items.unique()
         nothing = torch.zeros(len(queries), len(candidates), dtype=torch.bool, device=vectors.device)
         weight = torch.zeros(len(candidates), device=vectors.device)
         return sampled_softmax(
-            queries, vectors, sentences.items, scale=scale, candidates=candidates, log_weight=weight, known=nothing
+            queries, vectors, items, scale=scale, candidates=candidates, log_weight=weight, known=nothing
         )
 
     def _contrast(

@@ -19,14 +19,14 @@ class IndexRanker:
 
     Args:
         model: both towers.
-        index: index of the catalog's items, in the catalog's order.
+        index: index of the catalog's items, in any order; some may be missing.
         catalog: N items.
         depth: candidates that the rating head re-ranks, at least k; None leaves the order of retrieval.
         log: all that people did up to now, which tells what is popular of late; None: nothing is. People of whom
             nothing at all is known are given the most popular of it, as no tower has anything to read.
 
     Raises:
-        InputError: the index holds other items than the catalog.
+        InputError: the index holds an item that the catalog lacks.
     """
 
     def __init__(
@@ -38,11 +38,15 @@ class IndexRanker:
         depth: int | None = None,
         log: Histories | None = None,
     ) -> None:
-        if index.ids.fingerprint != catalog.ids.fingerprint:
-            raise InputError("the index and the catalog must hold the same items in the same order")
+        self._catalog_rows = catalog.rows(index.ids.array)
+        if (self._catalog_rows < 0).any():
+            strange = index.ids[int(np.argmin(self._catalog_rows))]
+            raise InputError(f"the index holds items that the catalog lacks, such as {strange!r}")
         self._model = model
         self._index = index
-        self._memory = model.memory(catalog, index.vectors)
+        self._index_rows = index.ids.rows(catalog.ids.array)
+        has_vector = (self._index_rows >= 0)[:, None]
+        self._memory = model.memory(catalog, np.where(has_vector, index.vectors[self._index_rows], np.float32(0)))
         self._depth = depth
         self._bonus = model.standing(log, len(catalog)) if log is not None else None
         self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
@@ -67,7 +71,11 @@ class IndexRanker:
 
     def _nearest(self, histories: Histories, k: int) -> Hits:
         queries = self._model.encode(histories, self._memory)
-        return self._index.search(queries, k, exclude=Excluded(histories.people, histories.items), bonus=self._bonus)
+        rows = self._index_rows[histories.items]
+        seen = Excluded(histories.people[rows >= 0], rows[rows >= 0])
+        bonus = None if self._bonus is None else self._bonus[self._catalog_rows]
+        hits = self._index.search(queries, k, exclude=seen, bonus=bonus)
+        return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _readable(self, histories: Histories) -> np.ndarray:
         """bool ``(B,)`` people of whom there is something to read: items, or attributes for the text reader."""

@@ -145,7 +145,7 @@ def aligned(model: TwoTower, index: ItemIndex, catalog: Catalog) -> list[Finding
 
 def texts(model: TwoTower, catalog: Catalog) -> list[Finding]:
     """Text that cannot tell items apart; nothing where the model does not read items by their text."""
-    from towers.embed import TextCache
+    from towers.embed import VectorCache
 
     if not model.config.item.text:
         return []
@@ -154,7 +154,7 @@ def texts(model: TwoTower, catalog: Catalog) -> list[Finding]:
     repeated = sum(count for count in counts.values() if count > 1)
     distinct = list(counts)
     chosen = [distinct[row] for row in sample(np.arange(len(distinct)), COMPARED)]
-    vectors = unit(TextCache().embed(model.encoder, chosen))
+    vectors = unit(VectorCache().embed(model.encoder, chosen).vectors.numpy())
     about, remedy = f"of {len(catalog):,} items", f"give items texts of their own; the template is {model.template!r}"
     alike = "let the template begin with what differs, or choose another text encoder, and train again"
     return [

@@ -12,11 +12,14 @@ from accelerate.utils import set_seed
 
 from towers.artefact import read_manifest, refuse_unwritable
 from towers.catalog import Catalog
-from towers.embed import TextCache
+from towers.embed import VectorCache
+from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
+from towers.encoders.contract import encoder_class
 from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
+from towers.media import vectors_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
@@ -151,7 +154,7 @@ def fit(
     set_seed(recipe.train.seed)
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
-    model = new_model(catalog, counts, recipe, encoder)
+    model = new_model(catalog, counts, recipe, encoder, weights)
     shown, asked = _hold_out(catalog, model, recipe)
     rated = past if rated is None else rated
     if checkpoints is None and out is not None:
@@ -163,9 +166,9 @@ def fit(
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
     report.trend = choose_trend(model, memory, validation, queries, past)
-    content, _ = model.content(catalog, TextCache())
+    contents, _ = model.contents(catalog, VectorCache())
     report.level = choose_level(
-        model, memory, validation, queries, past, content=content.numpy(), margin=recipe.train.new_items
+        model, memory, validation, queries, past, content=contents.frozen(), margin=recipe.train.new_items
     )
     report.rating_error = fit_ratings(model, memory, rated, recipe.train.seed)
     if report.rating_error is not None:
@@ -223,7 +226,7 @@ def refit(
     set_seed(recipe.train.seed)
     counts = np.bincount(past.items, minlength=len(catalog))
     encoder = TextEncoder.load(recipe.text, weights=weights)
-    model = new_model(catalog, counts, recipe, encoder)
+    model = new_model(catalog, counts, recipe, encoder, weights)
     rated = past if rated is None else rated
     epochs = chosen.best_epochs
     kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
@@ -247,13 +250,35 @@ def refit(
     return model
 
 
-def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder) -> TwoTower:
-    """An untrained model whose frequent items have vectors of their own."""
+def new_model(
+    catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder, weights: Path | None = None
+) -> TwoTower:
+    """An untrained model whose frequent items have vectors of their own, and which reads the media that there are."""
     frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)
     template = recipe.item.template or catalog.default_template()
     ids = IdList(catalog.ids.array.take(frequent))
-    config = recipe.model().model_copy(update={"data": recipe.data})
-    return TwoTower(config=config, encoder=encoder, ids=ids, template=template)
+    config = recipe.model().model_copy(update={"data": recipe.data, **_media(recipe, catalog)})
+    media = {
+        name: encoder_class(name, one.source).load(one, weights=weights)
+        for name, one in config.media.items()
+        if one.source != VECTORS
+    }
+    return TwoTower(config=config, encoder=encoder, ids=ids, template=template, media=media)
+
+
+def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:
+    """How pictures and sounds are read: as the recipe says, else by default where the catalog has a column of them."""
+    found: dict[str, MediaConfig | None] = {}
+    defaults: dict[str, type[MediaConfig]] = {"image": ImageConfig, "audio": AudioConfig}
+    for name, default in defaults.items():
+        config = getattr(recipe, name)
+        if name not in recipe.model_fields_set and name in catalog.table.column_names:
+            config = default()  # type: ignore[call-arg]
+        if config is not None and config.source == VECTORS:
+            vectors, _, _ = vectors_of(catalog, config.column, config.length)
+            config = config.model_copy(update={"length": vectors.shape[1]})
+        found[name] = config
+    return found
 
 
 def _hold_out(catalog: Catalog, model: TwoTower, recipe: Recipe) -> tuple[Catalog, Asked]:

@@ -250,7 +250,7 @@ def test_folders_do_as_well_as_what_is_in_them(tiny_run: Any, shop: Retriever) -
 @pytest.mark.parametrize(
     ("question", "sentence"),
     [
-        ({}, "nothing was asked for: give a user, a history or a text"),
+        ({}, "nothing was asked for: give a user, a history, a text, a picture or a sound"),
         ({"user": 7, "history": ["m01"]}, "a user and a history were given, expected one of them"),
         ({"user": 999}, r"nothing is known of user 999; the log has 30 people, such as 1, 2, 3: for someone new give"),
         ({"user": "anna"}, "nothing is known of user 'anna'"),
@@ -339,10 +339,16 @@ def test_an_index_is_built_from_a_folder_as_from_a_model(tiny_run: Any) -> None:
     assert np.array_equal(index.vectors, tiny_run.index.vectors)
 
 
-def test_items_of_which_nothing_is_known_are_refused(tiny_run: Any) -> None:
+def test_items_of_which_nothing_is_known_are_set_aside_by_name(tiny_run: Any) -> None:
     catalog = Catalog.read(_table([{"item_id": "x", "title": "fast race", "topic": "motors"}, {"item_id": "y"}]))
-    with pytest.raises(InputError, match=r"1 items have neither text nor history .* the first is 'y'"):
-        build_index(tiny_run.model, catalog, progress=False)
+    with pytest.warns(UserWarning, match=r"1 of 2 items have neither content .* are set aside: 'y'"):
+        index = build_index(tiny_run.model, catalog, progress=False)
+    assert index.ids.to_list() == ["x"]
+    found = Retriever(tiny_run.model, index, catalog).recommend(text="fast race")
+    assert [one.item for one in found] == ["x"]
+    nothing = Catalog.read(_table([{"item_id": "y", "title": None, "topic": None, "price": 3.5}]))
+    with pytest.raises(InputError, match="1 of 1 items have neither content"):
+        build_index(tiny_run.model, nothing, progress=False)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

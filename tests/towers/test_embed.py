@@ -1,15 +1,22 @@
-"""The cache of text vectors: nothing is computed twice, nothing damaged is believed."""
+"""The cache of content vectors: nothing is computed twice, nothing damaged is believed, nothing faulty stops it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional as F
 
 from towers import embed
-from towers.embed import TextCache
+from towers.embed import VectorCache
+from towers.encoders.contract import Encoder
+from towers.errors import MediaError
+from towers.precision import bf16_is_fast
 from towers.text import TextConfig, TextEncoder, embed_texts
 
 TEXTS = ["quiet piano", "fast engine", "", "quiet piano", "night race"]
@@ -17,55 +24,61 @@ TEXTS = ["quiet piano", "fast engine", "", "quiet piano", "night race"]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts that reached the encoder."""
+    """The texts that reached the encoder, which computes in float32."""
     texts: list[str] = []
+    prepare = TextEncoder.prepare
 
-    def counting(encoder: TextEncoder, some: list[str]) -> np.ndarray:
-        texts.extend(some)
-        return embed_texts(encoder, some)
+    def counting(encoder: TextEncoder, text: str) -> list[int]:
+        texts.append(text)
+        return prepare(encoder, text)
 
-    monkeypatch.setattr(embed, "embed_texts", counting)
+    monkeypatch.setattr(TextEncoder, "prepare", counting)
+    monkeypatch.setattr(embed, "bf16_is_fast", lambda device: False)
+    monkeypatch.setattr(embed, "autocast", lambda device: contextlib.nullcontext())
     return texts
 
 
+def embedded(folder: Path, encoder: Encoder, texts: Sequence[Any]) -> np.ndarray:
+    return VectorCache(folder).embed(encoder, texts).vectors.numpy()
+
+
 def test_each_text_is_embedded_once(tiny_encoder: TextEncoder, tmp_path: Path, asked: list[str]) -> None:
-    cache = TextCache(tmp_path)
-    vectors = cache.embed(tiny_encoder, TEXTS)
+    vectors = embedded(tmp_path, tiny_encoder, TEXTS)
     np.testing.assert_allclose(vectors, embed_texts(tiny_encoder, TEXTS), atol=1e-6)
     assert vectors.dtype == np.float32
     assert sorted(asked) == sorted(set(TEXTS))
     asked.clear()
-    again = TextCache(tmp_path).embed(tiny_encoder, ["evening rain", *reversed(TEXTS)])
+    again = embedded(tmp_path, tiny_encoder, ["evening rain", *reversed(TEXTS)])
     assert asked == ["evening rain"]
     assert np.array_equal(again[:0:-1], vectors)
 
 
 def test_another_encoder_has_vectors_of_its_own(tiny_bert: Path, tmp_path: Path, asked: list[str]) -> None:
-    cache = TextCache(tmp_path)
     first, other = (TextEncoder.load(TextConfig(source=str(tiny_bert), pooling=p)) for p in ("mean", "cls"))
-    vectors = cache.embed(first, TEXTS[:1])
-    assert not np.allclose(cache.embed(other, TEXTS[:1]), vectors)
+    vectors = embedded(tmp_path, first, TEXTS[:1])
+    assert not np.allclose(embedded(tmp_path, other, TEXTS[:1]), vectors)
     assert asked == TEXTS[:1] * 2
 
 
 def test_a_kill_loses_one_chunk(
     tiny_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
+    """Longest first: "quiet piano" and "fast engine" are written, "night race" is being read."""
     monkeypatch.setattr(embed, "CHUNK", 2)
-    embed_some = embed.embed_texts
+    prepare = TextEncoder.prepare
 
-    def failing(encoder: TextEncoder, some: list[str]) -> np.ndarray:
-        if "night race" in some:
+    def failing(encoder: TextEncoder, text: str) -> list[int]:
+        if text == "night race":
             raise KeyboardInterrupt
-        return embed_some(encoder, some)
+        return prepare(encoder, text)
 
-    monkeypatch.setattr(embed, "embed_texts", failing)
-    with pytest.raises(KeyboardInterrupt):
-        TextCache(tmp_path).embed(tiny_encoder, TEXTS)
-    monkeypatch.setattr(embed, "embed_texts", embed_some)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextEncoder, "prepare", failing)
+        with pytest.raises(KeyboardInterrupt):
+            embedded(tmp_path, tiny_encoder, TEXTS)
     asked.clear()
-    TextCache(tmp_path).embed(tiny_encoder, TEXTS)
-    assert asked == ["", "night race"]
+    embedded(tmp_path, tiny_encoder, TEXTS)
+    assert sorted(asked) == ["", "night race"]
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -80,15 +93,14 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_part_is_embedded_again(
     tiny_encoder: TextEncoder, tmp_path: Path, asked: list[str], damage: str
 ) -> None:
-    cache = TextCache(tmp_path)
-    vectors = cache.embed(tiny_encoder, TEXTS)
+    vectors = embedded(tmp_path, tiny_encoder, TEXTS)
     (part,) = tmp_path.glob("*/*.npz")
     part.write_bytes(DAMAGES[damage](part.read_bytes()))
     asked.clear()
-    np.testing.assert_allclose(cache.embed(tiny_encoder, TEXTS), vectors, atol=1e-6)
+    np.testing.assert_allclose(embedded(tmp_path, tiny_encoder, TEXTS), vectors, atol=1e-6)
     assert sorted(asked) == sorted(set(TEXTS))
     asked.clear()
-    cache.embed(tiny_encoder, TEXTS)
+    embedded(tmp_path, tiny_encoder, TEXTS)
     assert not asked
 
 
@@ -96,30 +108,94 @@ def test_two_at_once_share_a_cache(
     tiny_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[str]
 ) -> None:
     """While one embeds, another does the same and is quicker; a third is being killed in the middle of a write."""
-    embed_some = embed.embed_texts
+    write = embed._write_part
 
-    def overtaken(encoder: TextEncoder, some: list[str]) -> np.ndarray:
-        monkeypatch.setattr(embed, "embed_texts", embed_some)
-        TextCache(tmp_path).embed(encoder, ["evening rain", *some])
-        return embed_texts(encoder, some)
+    def overtaken(folder: Path, found: dict[bytes, np.ndarray]) -> None:
+        monkeypatch.setattr(embed, "_write_part", write)
+        embedded(tmp_path, tiny_encoder, ["evening rain", *TEXTS])
+        write(folder, found)
 
-    monkeypatch.setattr(embed, "embed_texts", overtaken)
-    vectors = TextCache(tmp_path).embed(tiny_encoder, TEXTS)
+    monkeypatch.setattr(embed, "_write_part", overtaken)
+    vectors = embedded(tmp_path, tiny_encoder, TEXTS)
     first, second = sorted(tmp_path.glob("*/*.npz"))
     (first.parent / f".{first.name}.0.part").write_bytes(second.read_bytes()[:100])
     asked.clear()
-    again = TextCache(tmp_path).embed(tiny_encoder, ["evening rain", *TEXTS])
+    again = embedded(tmp_path, tiny_encoder, ["evening rain", *TEXTS])
     assert not asked
     np.testing.assert_allclose(again[1:], vectors, atol=1e-6)
 
 
-def test_no_texts(tiny_encoder: TextEncoder, tmp_path: Path) -> None:
-    assert TextCache(tmp_path).embed(tiny_encoder, []).shape == (0, 32)
+def test_what_is_not_there_is_not_a_vector(tiny_encoder: TextEncoder, tmp_path: Path) -> None:
+    found = VectorCache(tmp_path).embed(tiny_encoder, ["quiet piano", None])
+    assert found.present.tolist() == [True, False]
+    assert found.vectors[1].abs().sum() == 0
+    assert VectorCache(tmp_path).embed(tiny_encoder, []).vectors.shape == (0, 32)
+    assert VectorCache(tmp_path).embed(tiny_encoder, [None]).present.tolist() == [False]
+
+
+def test_bfloat16_is_near_and_kept_apart(tiny_encoder: TextEncoder, tmp_path: Path) -> None:
+    vectors = VectorCache(tmp_path).embed(tiny_encoder, TEXTS).vectors
+    exact = torch.from_numpy(embed_texts(tiny_encoder, TEXTS))
+    assert F.cosine_similarity(vectors, exact).min() > 0.999
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.endswith("-bf16") == bf16_is_fast(torch.device("cpu"))
+
+
+class Numbers(Encoder):
+    """Reads a number out of a file: ``[n, n²]``."""
+
+    modality = "image"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    @classmethod
+    def load(cls, config: Any, *, weights: Path | None = None) -> Numbers:
+        return cls()
+
+    @classmethod
+    def empty(cls, config: Any, folder: Path) -> Numbers:
+        return cls()
+
+    def save_shape(self, folder: Path) -> None:
+        pass
+
+    dimension, blocks, reading = 2, [], "numbers"  # type: ignore[assignment]
+
+    def prepare(self, content: Path | bytes) -> float:
+        try:
+            return float(content.read_text() if isinstance(content, Path) else content)
+        except ValueError as error:
+            raise MediaError("is no number") from error
+
+    def encode(self, prepared: Sequence[float]) -> torch.Tensor:
+        values = torch.tensor(prepared)
+        return torch.stack([values, values**2], 1)
+
+
+def test_what_cannot_be_read_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """Files and bytes share one key; a fault is found again each time, for the file may have been mended."""
+    good, bad = tmp_path / "3.txt", tmp_path / "bad.txt"
+    good.write_text("3")
+    bad.write_text("three")
+    contents = [good, bad, tmp_path / "none.txt", None, b"3", b"inf", b"2"]
+    for _ in range(2):
+        found = VectorCache(tmp_path / "cache").embed(Numbers(), contents)
+        assert found.vectors.tolist() == [[3, 9], [0, 0], [0, 0], [0, 0], [3, 9], [0, 0], [2, 4]]
+        assert found.present.tolist() == [True, False, False, False, True, False, True]
+        assert found.faults == {
+            1: "is no number",
+            2: "cannot be opened: No such file or directory",
+            5: "gives a vector that is not finite",
+        }
+    bad.write_text("4")
+    assert VectorCache(tmp_path / "cache").embed(Numbers(), contents).vectors[1].tolist() == [4, 16]
 
 
 def test_the_default_place_is_the_cache_folder(
     tiny_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
-    TextCache().embed(tiny_encoder, TEXTS)
+    VectorCache().embed(tiny_encoder, TEXTS)
     assert len(list(tmp_path.glob("vectors/*/*.npz"))) == 1

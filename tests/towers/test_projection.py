@@ -1,20 +1,21 @@
-"""The projection of text vectors: the centre is removed, length does not matter."""
+"""The projection of content vectors: the centre is removed, length does not matter."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from towers.projection import TextProjection
+from towers.projection import ContentProjection
 
 
 @pytest.fixture
-def projection() -> TextProjection:
+def projection() -> ContentProjection:
     torch.manual_seed(0)
-    return TextProjection(text_dimension=3, hidden=4, dimension=2, dropout=0.5).eval()
+    return ContentProjection(content=3, hidden=4, dimension=2, dropout=0.5).eval()
 
 
-def test_centre_and_scale_are_those_of_the_texts_that_are_there(projection: TextProjection) -> None:
+def test_centre_and_scale_are_those_of_the_texts_that_are_there(projection: ContentProjection) -> None:
     texts = torch.tensor([[3.0, 4.0, 0.0], [8.0, 6.0, 0.0], [9.0, 9.0, 9.0]])  # units (.6, .8, 0) and (.8, .6, 0)
     projection.fit_centre(texts, torch.tensor([True, True, False]))
     torch.testing.assert_close(projection.centre, torch.tensor([0.7, 0.7, 0.0]))
@@ -24,7 +25,28 @@ def test_centre_and_scale_are_those_of_the_texts_that_are_there(projection: Text
     torch.testing.assert_close(projection(7 * texts), projection(texts))
 
 
-def test_without_any_text_nothing_is_learned(projection: TextProjection) -> None:
+def test_without_any_text_nothing_is_learned(projection: ContentProjection) -> None:
     projection.fit_centre(torch.randn(2, 3), torch.tensor([False, False]))
     assert projection.centre.tolist() == [0, 0, 0]
     assert projection.scale.item() == 1
+
+
+def test_whitened_vectors_vary_alike_in_all_directions() -> None:
+    """Shrunk by a tenth toward their mean, variances of 9 : 1 (and nothing) lie nearer to one another than before."""
+    torch.manual_seed(0)
+    contents = torch.randn(4000, 3) * torch.tensor([0.3, 0.1, 0.0]) + torch.tensor([0.0, 0.0, 1.0])
+    projection = ContentProjection(content=3, hidden=4, dimension=2, dropout=0.0, normalise="whiten").eval()
+    projection.fit_centre(contents, torch.ones(4000, dtype=torch.bool))
+    units = contents / contents.norm(dim=1, keepdim=True)
+    values = np.linalg.eigvalsh(np.cov(units.T.numpy(), bias=True))
+    shrunk = 0.9 * values + 0.1 * values.mean()
+    spread = np.linalg.eigvalsh(np.cov(projection._spread(units).T.detach().numpy(), bias=True))
+    np.testing.assert_allclose(spread, np.sort(values / shrunk), rtol=1e-3)
+
+
+def test_none_leaves_unit_vectors_as_they_are() -> None:
+    projection = ContentProjection(content=3, hidden=4, dimension=2, dropout=0.0, normalise="none").eval()
+    projection.fit_centre(torch.randn(9, 3), torch.ones(9, dtype=torch.bool))
+    torch.testing.assert_close(
+        projection(torch.tensor([[0.0, 3.0, 4.0]])), projection.layers(torch.tensor([[0, 0.6, 0.8]]))
+    )

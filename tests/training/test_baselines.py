@@ -115,6 +115,32 @@ def test_item_knn_by_hand() -> None:
     np.testing.assert_allclose(nearest, [[2 / np.sqrt(6), 1 / np.sqrt(3)], [0, 0]], rtol=1e-6)
 
 
+def test_item_knn_keeps_the_first_of_equally_near_neighbours() -> None:
+    # Item 3 was had with 0, 1 and 2 by one person each, more often with 4; so 4 and then 0 are its nearest.
+    train = Histories.of([[3, 2], [3, 1], [3, 0], [3, 4], [3, 4]])
+    ranker = ItemKNN(neighbours=2).fit(train, 5)
+    near = ranker._similarity.toarray()  # what having the item of the row says for that of the column
+    np.testing.assert_allclose(near[:, 3], [1 / np.sqrt(5), 0, 0, 0, 2 / np.sqrt(10)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("neighbours", [1, 3, 8, 100])
+def test_item_knn_keeps_what_a_full_sort_puts_first(neighbours: int) -> None:
+    rng = np.random.default_rng(0)
+    train = Histories.of([rng.permutation(30)[: rng.integers(1, 9)].tolist() for _ in range(60)])
+    x = interaction_matrix(train, 30).toarray().astype(np.float64)
+    norms = np.sqrt(x.sum(0))
+    similarity = np.divide(
+        x.T @ x, np.outer(norms, norms) + 1, where=np.outer(norms, norms) > 0, out=np.zeros((30, 30))
+    )
+    np.fill_diagonal(similarity, 0)
+    expected = np.zeros_like(similarity)
+    for item, values in enumerate(similarity):
+        near = np.argsort(-values, kind="stable")[:neighbours]
+        expected[near, item] = values[near]
+    found = ItemKNN(neighbours=neighbours, shrink=1).fit(train, 30)._similarity.toarray()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others() -> None:
     train, strength = Histories.of([[0, 1], [0, 1, 2], [0], [2]]), 0.5
     x = interaction_matrix(train, 3).toarray().astype(np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from indexing.hits import Hits
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
@@ -74,6 +75,47 @@ def test_differences_are_against_the_best_other_method_for_each_metric() -> None
     assert Comparison(split, "leave-one-out", ITEMS).differences() == []
 
 
+class Turned:
+    """Retrieves what is popular, and turns each list around; counts how often it is asked."""
+
+    def __init__(self, popular: MostPopular) -> None:
+        self.popular, self.asked = popular, 0
+
+    def retrieve(self, histories: Histories, k: int) -> Hits:
+        self.asked += len(histories)
+        return self.popular.rank(histories, k)
+
+    def rerank(self, hits: Hits, histories: Histories) -> Hits:
+        return hits.rescored(-hits.scores)
+
+    def rank(self, histories: Histories, k: int) -> Hits:
+        return self.rerank(self.retrieve(histories, k), histories)
+
+
+def test_both_stages_of_a_ranker_are_scored_and_each_person_is_asked_once() -> None:
+    split = temporal(histories())
+    assert split.newcomers is not None
+    popular = MostPopular().fit(split.refit, ITEMS)
+    staged, alone = (Comparison(split, "temporal", ITEMS) for _ in range(2))
+    ranker = Turned(popular)
+    staged.add_stages("twotower", ranker)
+    assert ranker.asked == len(split.test) + len(split.newcomers)
+    alone.add("twotower-retrieval", popular)
+    alone.add("twotower", Turned(popular))
+
+    def by_name(comparison: Comparison) -> list[dict[str, Any]]:
+        return sorted(comparison.rows, key=lambda row: (row["method"], row["split"]))
+
+    assert by_name(staged) == by_name(alone)
+    first, last = (row["metrics"]["mrr@20"] for row in staged.rows[:2])
+    assert first != last
+    lists = popular.rank(split.test.histories, 100).rows
+    staged.add_lists("best", lists)
+    assert staged.differences()[0]["difference"][0] == pytest.approx(
+        staged.rows[1]["metrics"]["recall@20"][0] - staged.rows[0]["metrics"]["recall@20"][0], abs=1e-5
+    )
+
+
 def test_newcomers_have_a_row_of_their_own() -> None:
     split = temporal(histories())
     assert split.newcomers is not None
@@ -90,7 +132,8 @@ def test_a_baseline_that_would_not_fit_is_left_out_before_it_starts() -> None:
     limit = memory_needed("most-popular", comparison.split.refit, ITEMS) + 1
     add_baselines(comparison, names=("most-popular", "ease"), memory=limit, tell=said.append)
     assert [row["method"] for row in comparison.rows] == ["most-popular"]
-    assert said[-1].startswith("ease is left out: it needs about ")
+    assert said[0].startswith("ease is left out: it needs about ")  # before any other starts
+    assert said[1:] == ["most-popular: 1 settings"]
     assert "left out" in comparison.notes["ease"]
     # EASE inverts a matrix of items by items
     many = memory_needed("ease", comparison.split.refit, 100_000)
@@ -100,7 +143,8 @@ def test_a_baseline_that_would_not_fit_is_left_out_before_it_starts() -> None:
 def test_an_unknown_baseline_is_refused() -> None:
     comparison = Comparison(leave_one_out(histories(times=False)), "leave-one-out", ITEMS)
     with pytest.raises(InputError, match="has no baseline 'most-popular-of-late' \\(did you mean 'most-popular'"):
-        add_baselines(comparison, names=("most-popular-of-late",))
+        add_baselines(comparison, names=("most-popular", "most-popular-of-late"))
+    assert comparison.rows == []  # refused before the first one has started
 
 
 def test_a_log_is_split_by_the_name_of_a_protocol(catalog: Catalog) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
+from towers.item import Contents
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.anchors import Anchors
@@ -35,8 +36,7 @@ class Step:
         config = ModelConfig.model_validate({"item": {"dimension": 8, "hidden": 8}, "user": user})
         self.model = TwoTower(config=config, encoder=encoder, ids=IdList(range(COUNT)), template="{title}").eval()
         self.items = Items(
-            torch.randn(COUNT, encoder.dimension),
-            torch.ones(COUNT, dtype=torch.bool),
+            Contents({"text": torch.randn(COUNT, encoder.dimension)}, {"text": torch.ones(COUNT, dtype=torch.bool)}),
             torch.arange(COUNT),
             torch.tensor([n in unmet for n in range(COUNT)]),
         )
@@ -50,7 +50,7 @@ class Step:
         )
         self.objective.eval()
         self.windows = windows(HISTORIES, np.array([2, 0]), 5, np.random.default_rng(0))
-        self.vectors = self.model.item(self.items.content, self.items.has_text, self.items.id_rows)
+        self.vectors = self.model.item(self.items.contents, self.items.id_rows)
         if self.model.user.text is not None:
             reader = self.model.user.text
             text = HistoryText(config=reader.config.history, items=TITLES, tokenize=encoder.tokenize_plain)

@@ -223,9 +223,9 @@ def test_text_vectors_of_other_bits_are_told_of(small: Small) -> None:
     other = Checkpoints(path.parent, read_json(path / checkpoint.IDENTITY), 0)
     found = other.newest()
     assert found is not None
-    found.values["text_vectors"] = "0" * 64
+    found.values["content_vectors"] = "0" * 64
     other.write(found)
-    with pytest.warns(UserWarning, match="the text vectors were computed anew and differ"):
+    with pytest.warns(UserWarning, match="the content vectors were computed anew and differ"):
         small.train("vectors")
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from indexing.index import ItemIndex
-from towers import embed
 from towers.artefact import MANIFEST
 from towers.catalog import Catalog
 from towers.errors import InputError, TwoTowerError
@@ -231,7 +230,7 @@ def test_a_second_run_embeds_nothing_anew(world: World, monkeypatch: pytest.Monk
     def never(*_: object) -> None:
         raise AssertionError("a text was embedded again")
 
-    monkeypatch.setattr(embed, "embed_texts", never)
+    monkeypatch.setattr(TextEncoder, "encode", never)
     trained(world, world.recipe({"text": False}, epochs=1))
 
 

@@ -141,7 +141,7 @@ def test_train_and_build_write_artefacts_and_the_rows_set_aside(run: Run, tiny_r
         ({"history": ""}, "a history needs at least one item of the catalog and the index, got none"),
         ({"history": "x,y"}, "got 2 unknown ones, the first is 'x'"),
         ({"text": ""}, "text must be words, got ''"),
-        ({}, "nothing was asked for: give a user, a history or a text"),
+        ({}, "nothing was asked for: give a user, a history, a text, a picture or a sound"),
         ({"user": 7, "history": "m01"}, "a user and a history were given"),
         ({"user": 7, "k": 0}, "k must be a whole number from 1 on, got 0"),
         ({"user": 7, "k": -3}, "k must be a whole number from 1 on, got -3"),

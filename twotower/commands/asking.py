@@ -35,6 +35,8 @@ def recommend(
     user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
     history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
@@ -42,7 +44,7 @@ def recommend(
     items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
     with console().status("loading"):
         answer = _retriever(model, index, catalog, interactions, people).recommend(
-            user=user, history=items, text=text, k=k
+            user=user, history=items, text=text, image=image, audio=audio, k=k
         )
     show(answer.table(), answer.to_json(), json)
 
@@ -53,12 +55,13 @@ def similar(
     model: ModelFolder,
     index: IndexFolder,
     catalog: CatalogFile,
+    by: Annotated[str | None, typer.Option(help="Only text, image or audio; default: all that the item is.")] = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
     """Show the items most like one."""
     with console().status("loading"):
-        answer = _retriever(model, index, catalog).similar(item, k=k)
+        answer = _retriever(model, index, catalog).similar(item, by=by, k=k)
     show(answer.table(), answer.to_json(), json)
 
 

@@ -12,7 +12,10 @@ import typer
 from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, tell, tell_rejected
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from towers.catalog import Catalog
+    from towers.ids import IdList
     from towers.model import TwoTower
     from training.comparison import Comparison
     from training.splits import Split
@@ -68,11 +71,14 @@ def evaluate(
     if model is not None:
         refuse_other_events(model, split, protocol)
     asked, newcomers = sample_people(split.test, most), split.newcomers and sample_people(split.newcomers, most)
-    tell(_people(split, len(asked)))
-    comparison = Comparison(replace(split, test=asked, newcomers=newcomers), protocol, len(items))
+    chosen = sample_people(split.validation, most)
+    tell(_people(split, len(asked), len(chosen)))
+    comparison = Comparison(replace(split, validation=chosen, test=asked, newcomers=newcomers), protocol, len(items))
+    _note_own_future(comparison)
+    lists = [(path.stem, _read_lists(comparison, path, users, items)) for path in recommendations or []]
     _add_baselines(comparison, items, baselines, memory, weights)
-    for path in recommendations or []:
-        _add_lists(comparison, path, users, items)
+    for name, rows in lists:
+        comparison.add_lists(name, rows)
     if recipe is not None:
         ours, _ = fit_split(items, split, with_range(settings, log.rating_range), weights=weights)
     if ours is not None:
@@ -80,14 +86,23 @@ def evaluate(
     _show(comparison, json)
 
 
-def _people(split: Split, asked: int) -> str:
+def _people(split: Split, asked: int, chosen: int) -> str:
     left = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.get("test", {}).items())
     newcomers = f"; {len(split.newcomers):,} newcomers apart" if split.newcomers is not None else ""
     return (
         f"{asked:,} of {len(split.test):,} people asked about{newcomers}"
         + (f"; not asked: {left}" if left else "")
-        + f"; ties in time for {split.ties:,}"
+        + f"; ties in time for {split.ties:,}; settings of baselines chosen by {chosen:,} of {len(split.validation):,}"
     )
+
+
+def _note_own_future(comparison: Comparison) -> None:
+    """How many of those asked about have later events in training; only a split that was given can show any."""
+    from training.leaks import own_future
+
+    if comparison.protocol == "given" and comparison.split.log.times is not None:
+        late = own_future(comparison.split)["test"]
+        comparison.notes["given"] = {"asked about": len(comparison.split.test), "with later events in training": late}
 
 
 def _add_baselines(
@@ -106,14 +121,16 @@ def _add_baselines(
 
 def _content(catalog: Catalog, weights: Path | None) -> Any:
     """Vectors of the items' text by the encoder that ships."""
-    from towers.embed import TextCache
+    from towers.embed import VectorCache
     from towers.text import TextConfig, TextEncoder
 
     encoder = TextEncoder.load(TextConfig(), weights=weights)
-    return TextCache().embed(encoder, catalog.texts(catalog.default_template()), progress=True)
+    texts = [text or None for text in catalog.texts(catalog.default_template())]
+    return VectorCache().embed(encoder, texts, progress=True).vectors.numpy()
 
 
-def _add_lists(comparison: Comparison, path: Path, users: Any, catalog: Catalog) -> None:
+def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Catalog) -> np.ndarray:
+    """Lists int64 ``(M, K)`` of catalog rows for the test questions; what was set aside is told and noted."""
     from training.comparison import DEPTH
     from training.foreign import read_lists
 
@@ -121,18 +138,18 @@ def _add_lists(comparison: Comparison, path: Path, users: Any, catalog: Catalog)
     for reason, count in lists.notes.items():
         tell(f"{path}: {count:,} {reason}")
     comparison.notes[path.stem] = lists.notes
-    comparison.add_lists(path.stem, lists.rows)
+    return lists.rows
 
 
 def _add_ours(comparison: Comparison, catalog: Catalog, model: TwoTower) -> None:
     from indexing.build import build_index
-    from training.comparison import DEPTH, OURS
+    from training.comparison import OURS
     from training.ranker import IndexRanker
 
-    index, log = build_index(model, catalog), comparison.split.refit
+    tell("twotower: building the index")
+    index = build_index(model, catalog)
     tell("twotower: asking")
-    comparison.add(f"{OURS}-retrieval", IndexRanker(model, index, catalog, log=log))
-    comparison.add(OURS, IndexRanker(model, index, catalog, log=log, depth=DEPTH))
+    comparison.add_stages(OURS, IndexRanker(model, index, catalog, log=comparison.split.refit))
 
 
 def _show(comparison: Comparison, as_json: bool) -> None:
@@ -153,4 +170,10 @@ def _show(comparison: Comparison, as_json: bool) -> None:
         value, low, high = one["difference"]
         screen.print(
             f"{one['ours']} − {one['theirs']}, {one['metric']}: {value:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
+        )
+    if given := comparison.notes.get("given"):
+        late, asked = given["with later events in training"], given["asked about"]
+        screen.print(
+            f"{late:,} of {asked:,} people asked about have events in training after their first test event"
+            + (": what comes next for them is partly known" if late else "")
         )

@@ -35,6 +35,7 @@ def train(
     killed, the same command goes on from its last checkpoint, in OUT.checkpoint.
     """
     from towers.catalog import Catalog
+    from towers.embed import VectorCache
     from towers.interactions import Interactions
     from training.checkpoint import checkpoint_folder
     from training.config import Recipe
@@ -48,11 +49,14 @@ def train(
     tell_rejected(interactions, log.rejected)
     (items.rejected + log.rejected).write(out.with_name(f"{out.name}.rejected.jsonl"))
     try:
-        train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
+        trained = train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
         if checkpoint_folder(out).exists():
             tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
         raise
+    unread = trained.contents(items, VectorCache())[1]
+    tell_rejected(catalog, unread)
+    (items.rejected + log.rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 

@@ -1,0 +1,44 @@
+"""Which encoder reads a kind of content, and from which column. Needs none of the encoders' libraries."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from towers.projection import Normalise
+
+VECTORS = "vectors"  # a source that is no encoder: the column holds vectors
+
+
+class MediaConfig(BaseModel):
+    """How pictures or sounds become content vectors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    """An encoder (`towers/encoders/contract.py` lists them), or `"vectors"` where the column holds vectors."""
+    column: str
+    """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""
+    normalise: Normalise = "centre"
+    """What is done to the vectors before they are projected: their mean is removed, they are whitened, or neither."""
+    length: int | None = Field(default=None, ge=1)
+    """Length of the vectors in the column; default: that of the first. Encoders know their own."""
+
+
+class ImageConfig(MediaConfig):
+    """Pictures."""
+
+    source: str = "efficientnet-lite0"
+    """An OpenCLIP model, `"ARCHITECTURE/TAG"`, `"hf-hub:ORGANISATION/NAME"` or a local checkpoint or folder; an
+    ImageNet trunk that needs no hub, `"efficientnet-lite0"`; or `"vectors"`."""
+    column: str = "image"
+    """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""
+
+
+class AudioConfig(MediaConfig):
+    """Sounds."""
+
+    source: str = "yamnet"
+    """`"yamnet"` for sounds of all kinds, `"musicnn"` for music, `"clap:MODEL"`, `"torchaudio:PIPELINE"`, or
+    `"vectors"`."""
+    column: str = "audio"
+    """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""

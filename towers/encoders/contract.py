@@ -1,0 +1,128 @@
+"""What every encoder of content offers, and which there are for pictures and sounds."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from towers.errors import InputError, MissingExtraError
+
+Modality = Literal["text", "image", "audio"]
+
+
+class Encoder(nn.Module, ABC):
+    """Content to vectors ``(B, D)``: what decodes is apart from what computes, so that the two can overlap.
+
+    An encoder comes out of `load` in evaluation mode and leaves precision to the caller (autocast) and the device to
+    `to`.
+    """
+
+    modality: ClassVar[Modality]
+
+    @classmethod
+    @abstractmethod
+    def load(cls, config: Any, *, weights: Path | None = None) -> Encoder:
+        """A pretrained encoder.
+
+        Args:
+            config: its `source` names it.
+            weights: folder to look in before anything is downloaded.
+
+        Raises:
+            WeightsError: the source cannot be found or read.
+        """
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, config: Any, folder: Path) -> Encoder:
+        """The architecture that `save_shape` wrote, its weights not loaded yet."""
+
+    @abstractmethod
+    def save_shape(self, folder: Path) -> None:
+        """Write all but the weights into an existing `folder`, as JSON."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Length D of a vector."""
+
+    @abstractmethod
+    def prepare(self, content: Any) -> Any:
+        """What `encode` reads of one text (`str`), picture or sound (a path or bytes); on the CPU, from any thread.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+
+    @abstractmethod
+    def encode(self, prepared: Sequence[Any]) -> Float[Tensor, "b d"]:
+        """The vectors of B prepared contents; one by one or together, they are the same."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """What can be fine-tuned, from the input upward."""
+
+    @property
+    @abstractmethod
+    def reading(self) -> str:
+        """All beside the weights that fixes a vector, such as tokenizer or preprocessing, as text."""
+
+    def examine(self, contents: Sequence[Any]) -> None:
+        """Warn of what many contents have in common and this encoder was not made for; nothing, unless it says so."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that fixes a content's vector: `reading` and the weights."""
+        digest = hashlib.sha256(self.reading.encode())
+        for name, value in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+# Modality, the name in `source` (before a colon or whole), and the class. To add an encoder, write one file that
+# derives from `Encoder` and name it here; the last line of a modality takes every other source.
+REGISTRY: list[tuple[Modality, str, str]] = [
+    ("audio", "yamnet", "towers.encoders.yamnet:YamNet"),
+    ("audio", "musicnn", "towers.encoders.musicnn:MusicNN"),
+    ("audio", "torchaudio", "towers.encoders.pipelines:Pipeline"),
+    ("audio", "clap", "towers.encoders.clap:Clap"),
+    ("image", "*", "towers.encoders.openclip:OpenClip"),
+]
+
+
+def encoder_class(modality: str, source: str) -> type[Encoder]:
+    """The class that reads a `source`, such as ``yamnet``, ``torchaudio:WAV2VEC2_BASE`` or ``ViT-B-32/openai``.
+
+    Raises:
+        InputError: no encoder of this modality has the name.
+        MissingExtraError: a library that it needs is not installed.
+    """
+    name = source.partition(":")[0]
+    for kind, known, where in REGISTRY:
+        if kind == modality and known in (name, "*"):
+            return _import(where)
+    names = ", ".join(known for kind, known, _ in REGISTRY if kind == modality)
+    raise InputError(f"there is no {modality} encoder {source!r}; known are {names}")
+
+
+def _import(where: str) -> Any:
+    module, _, name = where.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        raise MissingExtraError(f"pictures and sounds need {error.name}: pip install 'twotower[media]'") from error

@@ -1,0 +1,204 @@
+"""musicnn: music, trained on 50 tags of MagnaTagATune (Pons and Serra, "musicnn", ISMIR late-breaking demo, 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchaudio.transforms import MelSpectrogram
+
+from towers.encoders.contract import Encoder, Modality
+from towers.encoders.tensor_bundle import read_checkpoint
+from towers.encoders.windows import frames, joined, mean_over_windows, windows
+from towers.sounds import sound_blocks
+from towers.weights import fetch
+
+RATE = 16_000
+FFT, HOP = 512, 256  # samples
+BANDS = 96  # Slaney's mel bands, 0 to 8000 Hz
+PATCH = 187  # frames in a window, 3 s
+CHUNK = 4  # windows at once on a CPU, about 100 MB
+EPSILON = 1e-3  # TensorFlow's batch normalisation
+
+TIMBRE, RHYTHM, MIDDLE, DIMENSION = 204, 51, 64, 200  # channels
+TALL = (38, 67)  # bands that a timbral filter spans, of 7 frames each
+LONG = (128, 64, 32)  # frames that a temporal filter spans
+FRONT = len(TALL) * TIMBRE + len(LONG) * RHYTHM
+ALL = FRONT + 3 * MIDDLE
+
+
+class MusicNN(Encoder):
+    """Sounds to vectors of length 200, the layer before the tags: the mean over windows of 3 s.
+
+    What `prepare` gives is the log-mel windows ``(windows, 187, 96)`` of a sound. The last is moved back to end with
+    the sound; a sound shorter than a window is repeated until it fills one, as in training.
+    """
+
+    modality: ClassVar[Modality] = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = Affine(1)
+        self.timbre = nn.ModuleList([Filters(TIMBRE, (7, tall)) for tall in TALL])
+        self.rhythm = nn.ModuleList([Filters(RHYTHM, (long, 1)) for long in LONG])
+        self.middle = nn.ModuleList([Residual(FRONT), Residual(MIDDLE), Residual(MIDDLE)])
+        self.pooled = Affine(2 * ALL)
+        self.dense = nn.Linear(2 * ALL, DIMENSION)
+        self.out = Affine(DIMENSION)
+
+    @classmethod
+    def load(cls, config: Any, *, weights: Path | None = None) -> Self:
+        """The published weights (ISC); `config.source` is ``musicnn``."""
+        encoder = cls().eval()
+        stored = read_checkpoint(f"{fetch('musicnn', folder=weights)}/")
+        # The checkpoint numbers its layers in the order of the published graph, which is that of the modules here.
+        modules = list(encoder.modules())
+        with torch.no_grad():
+            for number, layer in enumerate(module for module in modules if isinstance(module, nn.Conv1d | nn.Conv2d)):
+                _copy_filters(layer, stored, _numbered("conv2d", number))
+            for number, norm in enumerate(module for module in modules if isinstance(module, Affine)):
+                _copy_norm(norm, stored, _numbered("batch_normalization", number))
+            encoder.dense.weight.copy_(torch.from_numpy(stored["dense/kernel"].T.copy()))
+            encoder.dense.bias.copy_(torch.from_numpy(stored["dense/bias"].copy()))
+        return encoder
+
+    @classmethod
+    def empty(cls, config: Any, folder: Path) -> Self:
+        """The architecture, its weights not loaded yet."""
+        return cls().eval()
+
+    def save_shape(self, folder: Path) -> None:
+        """Nothing is written: there is but one shape."""
+
+    @property
+    def dimension(self) -> int:
+        """Length D of a vector."""
+        return DIMENSION
+
+    def prepare(self, content: Path | bytes) -> Float[Tensor, "windows 187 96"]:
+        """The log-mel windows of a sound; raises MediaError."""
+        border = torch.zeros(FFT // 2)  # the first and last frame are centred on the ends of the sound
+        samples = chain([border], sound_blocks(content, RATE), [border])
+        features = map(log_mel, frames(samples, FFT, HOP))
+        return joined(_filled(window)[None] for window in windows(features, PATCH))
+
+    def encode(self, prepared: Sequence[Float[Tensor, "_ 187 96"]]) -> Float[Tensor, "b d"]:
+        """The vectors of B prepared sounds."""
+        device = next(self.parameters()).device
+        return mean_over_windows(prepared, self, dimension=DIMENSION, device=device, chunk=CHUNK)
+
+    def forward(self, patches: Float[Tensor, "n 187 96"]) -> Float[Tensor, "n d"]:
+        """The vectors of windows."""
+        image = self.entry(patches[:, None])
+        front = torch.cat([part(image) for part in (*self.timbre, *self.rhythm)], dim=1)
+        first, second, third = self.middle
+        low = first(front)
+        middle = second(low) + low
+        high = third(middle) + middle
+        features = torch.cat([front, low, middle, high], dim=1)  # (n, ALL, frames)
+        pooled = torch.stack([features.amax(-1), features.mean(-1)], dim=-1).flatten(1)
+        return self.out(self.dense(self.pooled(pooled)).relu())
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Front end, three middle layers, and what follows the pooling."""
+        front = nn.ModuleList([self.entry, *self.timbre, *self.rhythm])
+        return [front, *self.middle, nn.ModuleList([self.pooled, self.dense, self.out])]
+
+    @property
+    def reading(self) -> str:
+        """All beside the weights that fixes a vector."""
+        mel = f"{RATE} Hz, mono; power of {FFT}/{HOP}, {BANDS} Slaney mel bands; log10(10000 x + 1)"
+        return f"musicnn 1: {mel}; mean over windows of {PATCH} frames, the last moved back, a short one repeated"
+
+
+class Affine(nn.Module):
+    """A scale and a shift for each channel (axis 1): batch normalisation whose statistics are fixed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The same shape."""
+        shape = (-1, *[1] * (hidden.ndim - 2))
+        return torch.addcmul(self.shift.view(shape), hidden, self.scale.view(shape))
+
+
+class Filters(nn.Module):
+    """Filters over a spectrogram and their greatest answer over the bands; padded in time only."""
+
+    def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        time = kernel[0] - 1
+        self.border = nn.ZeroPad2d((0, 0, time // 2, time - time // 2))
+        self.filters = nn.Conv2d(1, channels, kernel)
+        self.norm = Affine(channels)
+
+    def forward(self, image: Float[Tensor, "n 1 frames bands"]) -> Float[Tensor, "n channels frames"]:
+        """Answers over time."""
+        return self.norm(self.filters(self.border(image)).relu()).amax(-1)
+
+
+class Residual(nn.Module):
+    """A layer over 7 frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.filters = nn.Conv1d(channels, MIDDLE, 7, padding=3)
+        self.norm = Affine(MIDDLE)
+
+    def forward(self, hidden: Float[Tensor, "n channels frames"]) -> Float[Tensor, "n middle frames"]:
+        """What is added to the layer's input, where that is as wide."""
+        return self.norm(self.filters(hidden).relu())
+
+
+def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames 96"]:
+    """Logarithm of the mel spectrogram that musicnn reads, at 16 kHz; frames start at multiples of 256 samples."""
+    with torch.autocast("cpu", enabled=False):
+        return (10_000 * _mel()(samples) + 1).log10().T
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}" if number else name
+
+
+def _copy_filters(layer: nn.Conv1d | nn.Conv2d, stored: dict[str, np.ndarray], name: str) -> None:
+    """TensorFlow orders a kernel (time, bands, in, out); in one dimension, its bands are the channels."""
+    kernel = torch.from_numpy(stored[f"{name}/kernel"].copy())
+    layer.weight.copy_(kernel.permute(3, 2, 0, 1) if layer.weight.ndim == 4 else kernel[:, :, 0].permute(2, 1, 0))
+    layer.get_parameter("bias").copy_(torch.from_numpy(stored[f"{name}/bias"].copy()))
+
+
+def _copy_norm(norm: Affine, stored: dict[str, np.ndarray], name: str) -> None:
+    """Batch normalisation with its moving statistics as a scale and a shift."""
+    scale = stored[f"{name}/gamma"] / np.sqrt(stored[f"{name}/moving_variance"] + EPSILON)
+    norm.scale.copy_(torch.from_numpy(scale))
+    norm.shift.copy_(torch.from_numpy(stored[f"{name}/beta"] - stored[f"{name}/moving_mean"] * scale))
+
+
+def _filled(window: Tensor) -> Tensor:
+    """A window of the full length; a shorter one is repeated."""
+    return window if len(window) == PATCH else window[torch.arange(PATCH) % len(window)]
+
+
+@lru_cache(maxsize=1)
+def _mel() -> MelSpectrogram:
+    return MelSpectrogram(
+        sample_rate=RATE,
+        n_fft=FFT,
+        hop_length=HOP,
+        n_mels=BANDS,
+        power=2.0,
+        center=False,
+        norm="slaney",
+        mel_scale="slaney",
+    )

@@ -1,0 +1,102 @@
+"""Where a catalog's pictures, sounds and vectors are; what cannot be had is named, not guessed. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from towers.catalog import Catalog
+from towers.errors import InputError
+from towers.rejected import Rejected
+from towers.tables import missing_name
+
+OUTSIDE = "lies outside the catalog's folder"
+OTHER_LENGTH = "is a vector of another length"
+NO_NUMBERS = "is a vector that is not finite, or zero"
+
+
+def media_of(catalog: Catalog, column: str) -> tuple[list[Path | bytes | None], dict[int, str]]:
+    """The files of a column of N paths or bytes, None where there is none or it may not be read, and why not, by row.
+
+    Paths are taken from the folder of the catalog's file, of frames from the current one, and must stay inside it.
+
+    Raises:
+        InputError: no such column, or one of another type.
+    """
+    values = _column(catalog, column)
+    kind = values.type
+    if pa.types.is_large_binary(kind):
+        return [value or None for value in values.to_pylist()], {}
+    if not pa.types.is_large_string(kind) and not pa.types.is_null(kind):
+        raise InputError(f"{catalog.loaded.file}, column {column}: expected paths or bytes, got {kind}")
+    found: list[Path | bytes | None] = []
+    faults = {}
+    folder = catalog.folder
+    for row, value in enumerate(values.to_pylist()):
+        path = (folder / value).resolve() if value and value.strip() else None
+        if path is not None and not path.is_relative_to(folder):
+            faults[row], path = OUTSIDE, None
+        found.append(path)
+    return found, faults
+
+
+def vectors_of(
+    catalog: Catalog, column: str, length: int | None = None
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """A column of N vectors: float32 ``(N, C)``, bool ``(N,)`` where there is one, and what is wrong with others.
+
+    Args:
+        catalog: N items.
+        column: lists of numbers, null where there is none.
+        length: C that they must have; default: that of the first.
+
+    Raises:
+        InputError: no such column, one of another type, or without any vector.
+    """
+    values = _column(catalog, column)
+    kind = values.type
+    lists = pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise InputError(f"{catalog.loaded.file}, column {column}: expected lists of numbers, got {kind}")
+    rows: Sequence[Any] = values.to_pylist()
+    if length is None:
+        length = next((len(row) for row in rows if row), None)
+    if length is None:
+        raise InputError(f"{catalog.loaded.file}, column {column}: there is no vector in it")
+    vectors, faults = np.zeros((len(rows), length), np.float32), {}
+    for n, row in enumerate(rows):
+        if not row:
+            continue
+        if len(row) != length:
+            faults[n] = f"{OTHER_LENGTH}: {len(row)} instead of {length}"
+            continue
+        vectors[n] = [np.nan if value is None else value for value in row]
+        if not np.isfinite(vectors[n]).all() or not vectors[n].any():
+            faults[n], vectors[n] = NO_NUMBERS, 0
+    return vectors, np.asarray(vectors.any(axis=1)), faults
+
+
+def faulty(catalog: Catalog, column: str, faults: dict[int, str]) -> Rejected:
+    """Values of a column that cannot be used, by row, as what is set aside; their items keep what else they have."""
+    values, numbers = catalog.table[column], catalog.loaded.rows
+    parts = [
+        Rejected.of(
+            file=catalog.loaded.file,
+            rows=numbers[[row]],
+            reason=f"{column} {reason}",
+            values=None if pa.types.is_large_binary(values.type) else values.take([row]),
+        )
+        for row, reason in faults.items()
+    ]
+    return sum(parts, Rejected())
+
+
+def _column(catalog: Catalog, column: str) -> pa.ChunkedArray:
+    names = catalog.table.column_names
+    if column not in names:
+        raise InputError(f"{catalog.loaded.file} {missing_name('column', column, names)}")
+    return catalog.table[column]
