@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,13 +11,14 @@ import pytest
 
 pytest.importorskip("torchaudio", reason="needs the extra media")
 
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
+import soundfile
+import torch
+from torch import nn
 
-from towers.encoders.musicnn import PATCH, MusicNN  # noqa: E402
-from towers.encoders.tensor_bundle import read_checkpoint  # noqa: E402
-from towers.errors import WeightsError  # noqa: E402
-from towers.weights import fetch  # noqa: E402
+from towers.encoders.musicnn import PATCH, MusicNN
+from towers.encoders.tensor_bundle import read_checkpoint
+from towers.errors import WeightsError
+from towers.weights import fetch
 
 TAGS = ("guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient")
 
@@ -24,6 +26,13 @@ TAGS = ("guitar", "classical", "slow", "techno", "strings", "drums", "electronic
 @pytest.fixture(scope="module")
 def stored() -> dict[str, np.ndarray]:
     return read_checkpoint(f"{fetch('musicnn')}/")
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """A file of samples at 16 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +53,7 @@ def mel_by_hand(samples: np.ndarray) -> np.ndarray:
     grid = np.linspace(0, 8000, 800_001)
     corners = np.interp(np.linspace(0, slaney(np.array(8000.0)), 98), slaney(grid), grid)
     bins = np.arange(257) * 16_000 / 512
-    bands = [
-        np.interp(bins, corners[n : n + 3], [0, 2 / (corners[n + 2] - corners[n]), 0], 0, 0) for n in range(96)
-    ]
+    bands = [np.interp(bins, corners[n : n + 3], [0, 2 / (corners[n + 2] - corners[n]), 0], 0, 0) for n in range(96)]
     return np.log10(10_000 * power @ np.array(bands).T + 1)
 
 
@@ -71,7 +78,7 @@ def beats() -> np.ndarray:
     return 0.6 * kick + hat + 0.15 * saw
 
 
-def test_front_end_is_the_published_one(encoder: MusicNN, wav) -> None:
+def test_front_end_is_the_published_one(encoder: MusicNN) -> None:
     samples = notes()[:100_000].astype(np.float32)
     want = mel_by_hand(samples.astype(np.float64))
     patches = encoder.prepare(wav(samples)).numpy()
@@ -81,7 +88,7 @@ def test_front_end_is_the_published_one(encoder: MusicNN, wav) -> None:
         np.testing.assert_allclose(patch, want[start : start + 187], atol=2e-3)
 
 
-def test_a_short_sound_is_repeated(encoder: MusicNN, wav) -> None:
+def test_a_short_sound_is_repeated(encoder: MusicNN) -> None:
     samples = notes()[:8_000].astype(np.float32)
     want = mel_by_hand(samples.astype(np.float64))
     (patch,) = encoder.prepare(wav(samples)).numpy()
@@ -92,10 +99,12 @@ def test_a_short_sound_is_repeated(encoder: MusicNN, wav) -> None:
 def test_checkpoint(stored: dict[str, np.ndarray]) -> None:
     weights = {name: value for name, value in stored.items() if "/" in name and "Adam" not in name}
     assert sum(value.size for value in weights.values()) == sum(
-        [204 * (7 * 38 + 1), 204 * (7 * 67 + 1), 51 * (128 + 64 + 32 + 3)]  # front end
-        + [64 * (7 * 561 + 1), 2 * 64 * (7 * 64 + 1)]  # middle
-        + [1506 * 200 + 200, 200 * 50 + 50]  # dense layers
-        + [4 * (1 + 2 * 204 + 3 * 51 + 3 * 64 + 1506 + 200)]  # batch normalisation
+        (
+            *(204 * (7 * 38 + 1), 204 * (7 * 67 + 1), 51 * (128 + 64 + 32 + 3)),  # front end
+            *(64 * (7 * 561 + 1), 2 * 64 * (7 * 64 + 1)),  # middle
+            *(1506 * 200 + 200, 200 * 50 + 50),  # dense layers
+            4 * (1 + 2 * 204 + 3 * 51 + 3 * 64 + 1506 + 200),  # batch normalisation
+        )
     )
     assert stored["conv2d_5/kernel"].shape == (7, 561, 1, 64)
     assert stored["batch_normalization/moving_mean"].item() == pytest.approx(1.5939890)
@@ -117,7 +126,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: str) -> None:
             index.write_bytes(b"no table" * 100)
         case "other bytes":
             index.write_bytes(b"\xff" * 4_000 + index.read_bytes()[4_000:])
-    with pytest.raises(WeightsError, match="the checkpoint .* could not be read"):
+    with pytest.raises(WeightsError, match=r"the checkpoint .* could not be read"):
         read_checkpoint(f"{tmp_path}/")
 
 
@@ -163,7 +172,7 @@ def test_network_is_the_published_graph(encoder: MusicNN, stored: dict[str, np.n
 
 
 @pytest.mark.parametrize(("make", "tag"), [(notes, "piano"), (beats, "techno")])
-def test_music_has_the_right_tag(encoder: MusicNN, stored: dict[str, np.ndarray], wav, make, tag: str) -> None:
+def test_music_has_the_right_tag(encoder: MusicNN, stored: dict[str, np.ndarray], make, tag: str) -> None:
     with torch.inference_mode():
         vector = encoder.encode([encoder.prepare(wav(make()))])[0].numpy()
     scores = vector @ stored["dense_1/kernel"] + stored["dense_1/bias"]

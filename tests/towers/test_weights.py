@@ -189,7 +189,8 @@ class TestFolderInsteadOfDownload:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="unknown weights or data 'huge', known are little, minilm, movielens-100k"):
+    known = "efficientnet-lite0, little, minilm, movielens-100k, musicnn, yamnet"
+    with pytest.raises(InputError, match=f"unknown weights or data 'huge', known are {known}"):
         fetch("huge")
 
 

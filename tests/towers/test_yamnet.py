@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("torchaudio", reason="needs the extra media")
 onnx = pytest.importorskip("onnx", reason="needs the extra media")
 
+import soundfile  # noqa: E402
 import torch  # noqa: E402
 
 from towers.encoders.yamnet import ARCHIVE, YamNet, log_mel, stored_weights  # noqa: E402
@@ -23,6 +25,13 @@ from towers.weights import fetch  # noqa: E402
 @pytest.fixture(scope="module")
 def folder() -> Path:
     return fetch("yamnet")
+
+
+def wav(samples: np.ndarray) -> bytes:
+    """A file of samples at 16 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, 16_000, format="WAV", subtype="FLOAT")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +53,7 @@ def signals() -> dict[str, np.ndarray]:
 
 
 def mel_by_hand(samples: np.ndarray) -> np.ndarray:
-    """The published front end in numpy: frames of 25 ms each 10 ms, triangles between 66 points on the HTK mel scale."""
+    """The published front end in numpy: frames of 25 ms each 10 ms, triangles between 66 points of the HTK scale."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     starts = range(0, len(samples) - 400 + 1, 160)
     magnitude = np.abs(np.fft.rfft([samples[start : start + 400] * hann for start in starts], 512))
@@ -55,13 +64,13 @@ def mel_by_hand(samples: np.ndarray) -> np.ndarray:
     return np.log(magnitude @ np.array(bands).T + 0.001)
 
 
-def test_front_end_is_the_published_one(wav) -> None:
+def test_front_end_is_the_published_one() -> None:
     samples = signals()["sweep"].astype(np.float32)
     want = mel_by_hand(samples.astype(np.float64))
     np.testing.assert_allclose(log_mel(torch.from_numpy(samples)).numpy(), want, atol=2e-3)
 
 
-def test_windows_overlap_by_half_and_the_last_is_filled_with_silence(encoder: YamNet, wav) -> None:
+def test_windows_overlap_by_half_and_the_last_is_filled_with_silence(encoder: YamNet) -> None:
     """3 s are 48,000 samples: windows of 15,600 each 7,680 need 54,000."""
     samples = signals()["sweep"].astype(np.float32)
     patches = encoder.prepare(wav(samples))
@@ -72,11 +81,11 @@ def test_windows_overlap_by_half_and_the_last_is_filled_with_silence(encoder: Ya
 
 
 @pytest.mark.parametrize(("count", "windows"), [(800, 1), (15_600, 1), (15_601, 2), (23_280, 2), (23_281, 3)])
-def test_number_of_windows(encoder: YamNet, wav, count: int, windows: int) -> None:
+def test_number_of_windows(encoder: YamNet, count: int, windows: int) -> None:
     assert encoder.prepare(wav(signals()["noise"][:count])).shape == (windows, 96, 64)
 
 
-def test_network_is_the_published_graph(encoder: YamNet, folder: Path, tmp_path: Path, wav) -> None:
+def test_network_is_the_published_graph(encoder: YamNet, folder: Path, tmp_path: Path) -> None:
     """The graph rounds to 8 bits at every layer; it says 0.98 and more of the same about each window."""
     runtime = pytest.importorskip("onnxruntime", reason="the published graph needs onnxruntime to run")
     with zipfile.ZipFile(folder / ARCHIVE) as archive:
@@ -126,7 +135,7 @@ def test_convolutions_are_padded_as_published(encoder: YamNet) -> None:
     ],
 )
 def test_real_sounds_are_named_right(encoder: YamNet, folder: Path, data_dir: Path, label: str, name: str) -> None:
-    """The name is among the three likeliest of 521 for at least three of four clips, going by each one's loudest second.
+    """The name is among the three likeliest of 521 for at least three of four clips, by each one's loudest second.
 
     Most of a clip may be silence, which the mean over windows would name.
     """
