@@ -38,7 +38,6 @@ class AudioConfig(MediaConfig):
     """Sounds."""
 
     source: str = "yamnet"
-    """`"yamnet"` for sounds of all kinds, `"musicnn"` for music, `"clap:MODEL"`, `"torchaudio:PIPELINE"`, or
-    `"vectors"`."""
+    """`"yamnet"` for sounds of all kinds, `"musicnn"` for music, or `"vectors"`."""
     column: str = "audio"
     """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""

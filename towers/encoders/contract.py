@@ -99,14 +99,12 @@ class Encoder(nn.Module, ABC):
 REGISTRY: list[tuple[Modality, str, str]] = [
     ("audio", "yamnet", "towers.encoders.yamnet:YamNet"),
     ("audio", "musicnn", "towers.encoders.musicnn:MusicNN"),
-    ("audio", "torchaudio", "towers.encoders.pipelines:Pipeline"),
-    ("audio", "clap", "towers.encoders.clap:Clap"),
     ("image", "*", "towers.encoders.openclip:OpenClip"),
 ]
 
 
 def encoder_class(modality: str, source: str) -> type[Encoder]:
-    """The class that reads a `source`, such as ``yamnet``, ``torchaudio:WAV2VEC2_BASE`` or ``ViT-B-32/openai``.
+    """The class that reads a `source`, such as ``yamnet`` or ``ViT-B-32/openai``.
 
     Raises:
         InputError: no encoder of this modality has the name.
