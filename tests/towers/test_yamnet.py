@@ -64,10 +64,15 @@ def mel_by_hand(samples: np.ndarray) -> np.ndarray:
     return np.log(magnitude @ np.array(bands).T + 0.001)
 
 
+def assert_same_strength(got: np.ndarray, want: np.ndarray) -> None:
+    """Compared before the logarithm, which makes rounding in the quietest bands large."""
+    np.testing.assert_allclose(np.exp(got), np.exp(want), atol=1e-5, rtol=1e-4)
+
+
 def test_front_end_is_the_published_one() -> None:
     samples = signals()["sweep"].astype(np.float32)
     want = mel_by_hand(samples.astype(np.float64))
-    np.testing.assert_allclose(log_mel(torch.from_numpy(samples)).numpy(), want, atol=2e-3)
+    assert_same_strength(log_mel(torch.from_numpy(samples)).numpy(), want)
 
 
 def test_windows_overlap_by_half_and_the_last_is_filled_with_silence(encoder: YamNet) -> None:
@@ -77,7 +82,7 @@ def test_windows_overlap_by_half_and_the_last_is_filled_with_silence(encoder: Ya
     want = mel_by_hand(np.pad(samples.astype(np.float64), (0, 6_000)))
     assert patches.shape == (6, 96, 64)
     for number, patch in enumerate(patches.numpy()):
-        np.testing.assert_allclose(patch, want[48 * number : 48 * number + 96], atol=2e-3)
+        assert_same_strength(patch, want[48 * number : 48 * number + 96])
 
 
 @pytest.mark.parametrize(("count", "windows"), [(800, 1), (15_600, 1), (15_601, 2), (23_280, 2), (23_281, 3)])
@@ -86,7 +91,7 @@ def test_number_of_windows(encoder: YamNet, count: int, windows: int) -> None:
 
 
 def test_network_is_the_published_graph(encoder: YamNet, folder: Path, tmp_path: Path) -> None:
-    """The graph rounds to 8 bits at every layer; it says 0.98 and more of the same about each window."""
+    """The graph rounds to 8 bits at every layer; about a sound it says 0.98 and more of the same."""
     runtime = pytest.importorskip("onnxruntime", reason="the published graph needs onnxruntime to run")
     with zipfile.ZipFile(folder / ARCHIVE) as archive:
         archive.extractall(tmp_path)
@@ -106,8 +111,12 @@ def test_network_is_the_published_graph(encoder: YamNet, folder: Path, tmp_path:
         rounded = np.clip(np.round(patches.numpy() / at["audio_scale"]) + at["audio_zero_point"], 0, 255)
         theirs = np.concatenate([session.run(None, {"audio": one[None, None]})[0] for one in rounded.astype(np.uint8)])
         theirs = (theirs.astype(np.float32) - at["class_scores_zero_point"]) * at["class_scores_scale"]
-        cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        assert cosine.min() > 0.98, (name, cosine)
+        assert cosine(ours.mean(0), theirs.mean(0)) > 0.98, name
+        assert min(map(cosine, ours, theirs)) > 0.97, name
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
 def test_convolutions_are_padded_as_published(encoder: YamNet) -> None:
@@ -127,29 +136,31 @@ def test_convolutions_are_padded_as_published(encoder: YamNet) -> None:
     ("label", "name"),
     [
         ("dog bark", "Dog"),
-        ("rooster", "Chicken, rooster"),
+        ("rooster", "Fowl"),
         ("rain", "Rain"),
         ("sea waves", "Ocean"),
         ("baby cry", "Crying, sobbing"),
-        ("chainsaw", "Vehicle"),
+        ("person sneeze", "Sneeze"),
+        ("chainsaw", "Chainsaw"),
     ],
 )
 def test_real_sounds_are_named_right(encoder: YamNet, folder: Path, data_dir: Path, label: str, name: str) -> None:
-    """The name is among the three likeliest of 521 for at least three of four clips, by each one's loudest second.
+    """The name is among the three likeliest of 520 for at least three of four clips.
 
-    Most of a clip may be silence, which the mean over windows would name.
+    As published, the windows' probabilities are averaged. Silence, of which many clips are full, is no answer.
     """
-    names = [row["display_name"] for row in csv.DictReader((folder / "yamnet_class_map.csv").open(encoding="utf-8"))]
+    classes = (folder / "yamnet_class_map.csv").read_text("utf-8")
+    names = [row["display_name"] for row in csv.DictReader(classes.splitlines())]
     pl = pytest.importorskip("polars")
     clips = pl.read_parquet(data_dir / "esc10" / "clips.parquet").filter(pl.col("label") == label)["audio"].to_list()
     weight, bias = stored_weights(folder)[-1]
     right = 0
     for clip in clips[::10]:
-        patches = encoder.prepare(data_dir / "esc10" / clip)
-        loudest = patches.mean((1, 2)).argmax()
         with torch.inference_mode():
-            scores = encoder(patches[loudest][None])[0] @ weight.T + bias
-        right += names.index(name) in scores.topk(3).indices.tolist()
+            scores = encoder(encoder.prepare(data_dir / "esc10" / clip)) @ weight.T + bias
+        likely = scores.sigmoid().mean(0)
+        likely[names.index("Silence")] = 0
+        right += names.index(name) in likely.topk(3).indices.tolist()
     assert right >= 3
 
 

@@ -41,7 +41,9 @@ def evaluate(
     baselines: Annotated[str | None, typer.Option(help="Names with commas, or none; default: all that fit.")] = None,
     people_file: Annotated[Path | None, typer.Option("--people", help="Attributes of people, with user_id.")] = None,
     rating_range: Annotated[tuple[float, float] | None, typer.Option(help="Smallest and largest rating.")] = None,
-    most: Annotated[int, typer.Option(help="Ask about at most so many people, drawn at random.", min=1)] = 10_000,
+    most: Annotated[
+        int, typer.Option(help="Ask about, and choose by, at most so many people, drawn at random.", min=1)
+    ] = 10_000,
     memory: Annotated[float, typer.Option(help="GiB that a baseline may take.", min=0.1)] = 4.0,
     weights: Weights = None,
     json: Json = False,
@@ -61,6 +63,7 @@ def evaluate(
 
     if model is not None and recipe is not None:
         raise InputError("a model and a recipe were given, expected one of them")
+    _refuse_names([path.stem for path in recommendations or []], baselines, model or recipe)
     items, ours = read_catalog(catalog), TwoTower.load(model) if model is not None else None
     settings = Recipe.read(recipe)
     config = ours.config if ours is not None else settings
@@ -84,6 +87,22 @@ def evaluate(
     if ours is not None:
         _add_ours(comparison, items, ours)
     _show(comparison, json)
+
+
+def _refuse_names(lists: list[str], baselines: str | None, ours: Path | None) -> None:
+    """Before the work begins: a table without a row, or with two methods of one name."""
+    from towers.errors import InputError
+    from training.baselines import baseline_grids
+    from training.comparison import OURS
+
+    if baselines == "none" and not lists and ours is None:
+        raise InputError("there is nothing to compare: give a model, a recipe, recommendations or baselines")
+    for name in lists:
+        if lists.count(name) > 1 or name.startswith(OURS) or name in {*baseline_grids(times=True), "content-knn"}:
+            raise InputError(
+                f"lists are named after their file, and {name!r} is the name of another method of the table: "
+                "give the file another name"
+            )
 
 
 def _people(split: Split, asked: int, chosen: int) -> str:
@@ -131,10 +150,16 @@ def _content(catalog: Catalog, weights: Path | None) -> Any:
 
 def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Catalog) -> np.ndarray:
     """Lists int64 ``(M, K)`` of catalog rows for the test questions; what was set aside is told and noted."""
+    from towers.errors import InputError
     from training.comparison import DEPTH
     from training.foreign import read_lists
 
     lists = read_lists(path, users, comparison.split.test, catalog, DEPTH)
+    if not (lists.rows >= 0).any():
+        why = ", ".join(f"{count:,} {reason}" for reason, count in lists.notes.items())
+        raise InputError(
+            f"{path} recommends nothing to the people asked about: {why}; its ids must be those of the log"
+        )
     for reason, count in lists.notes.items():
         tell(f"{path}: {count:,} {reason}")
     comparison.notes[path.stem] = lists.notes
