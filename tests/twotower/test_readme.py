@@ -34,7 +34,7 @@ def shop(tiny_bert, tmp_path_factory):
 
     for name in ("items", "interactions"):
         pl.read_csv(folder / f"{name}.csv").write_parquet(folder / f"{name}.parquet")
-    pl.DataFrame({"user_id": ["u1", "u2"], "item_id": ["i3", "i4"]}).write_parquet(folder / "theirs.parquet")
+    pl.DataFrame({"user_id": ["u1", "u2"], "item_id": ["i4", "i3"]}).write_parquet(folder / "theirs.parquet")
     (folder / "recipe.toml").write_text(
         f'[text]\nsource = "{tiny_bert}"\n'
         "[item]\ndimension = 16\nhidden = 16\n"
