@@ -32,7 +32,7 @@ def main() -> None:
     record = Record("movielens-100k-full" if options.full else "movielens-100k")
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = side_by_side(run_job, {job.name: job for job in _jobs(options, Path(scratch))})
-    record.rows = [row for outcome in outcomes for row in outcome.rows]
+    record.rows = _once([row for outcome in outcomes for row in outcome.rows])
     record.notes = {
         "protocol": "leave-one-out by time, ties in file order, full ranking, seen items excluded; "
         "95 % intervals by bootstrap over people; everything chosen on validation data; temporal and cold items as in "
@@ -67,6 +67,11 @@ def _jobs(options: argparse.Namespace, scratch: Path) -> list[Job]:
     jobs += [Job(name, seed, scratch, options.data_dir) for name in VARIANTS[1:] for seed in seeds]
     jobs += [Job("ratings", 0, scratch, options.data_dir), Job("baselines", 0, scratch, options.data_dir)]
     return [job for job in jobs if not options.only or job.method in options.only]
+
+
+def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row once: the jobs of several seeds tune and ask the same baselines, to be compared on the same people."""
+    return list({(row["method"], row["split"], row["seed"]): row for row in rows}.values())
 
 
 def _differences(outcomes: Sequence[Outcome]) -> Any:

@@ -143,7 +143,8 @@ class Retriever:
         if by not in self._model.item.contents:
             raise InputError(f"this model {missing_name('kind of content', by, self._model.item.contents)}")
         rows = self._catalog.rows([item])
-        vector = self._model.embed_items(self._catalog.select(rows), by=by) if rows[0] >= 0 else np.zeros((1, 1))
+        known = self._catalog.select(rows[rows >= 0])
+        vector = self._model.embed_items(known, by=by)
         if not vector.any():
             raise InputError(f"item {item!r} has no {by} in the catalog that can be read")
         return vector

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from towers.contents import Contents
 from towers.fusion import AttentionFusion, MaskedFusion, MeanFusion, unit
 from towers.projection import ContentProjection, Normalise
 
@@ -44,31 +43,6 @@ class ItemConfig(BaseModel):
     fusion: Literal["gated", "mean", "attention"] = "gated"
     """How the kinds of content and an item's own vector become one: by a weight for each kind, alike, or by weights
     that depend on the item."""
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What is known of N items, by kind of content.
-
-    Args:
-        vectors: content vectors ``(N, C)`` of each kind; what stands where there is none is not looked at.
-        present: ``(N,)`` where there is one.
-    """
-
-    vectors: Mapping[str, Float[Tensor, "n c"]]
-    present: Mapping[str, Bool[Tensor, " n"]]
-
-    def frozen(self) -> np.ndarray:
-        """One vector for each item, float32 ``(N, sum of C)``: those of all kinds, each of unit norm, side by side."""
-        parts = [unit(values) * self.present[name][:, None] for name, values in self.vectors.items()]
-        return torch.cat(parts, 1).cpu().numpy()
-
-    def to(self, device: torch.device) -> Contents:
-        """The same on another device."""
-        return Contents(
-            {name: values.to(device) for name, values in self.vectors.items()},
-            {name: values.to(device) for name, values in self.present.items()},
-        )
 
 
 class ItemTower(nn.Module):

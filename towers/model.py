@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from towers.artefact import artefact_writer, read_json, read_manifest, write_json
 from towers.catalog import Catalog
-from towers.embed import Embedded, VectorCache
+from towers.contents import Contents, read_contents
+from towers.embed import VectorCache
 from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
 from towers.encoders.contract import Encoder, encoder_class
 from towers.errors import ArtefactError, InputError, MediaError
@@ -25,8 +26,7 @@ from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
 from towers.interactions import Positive
-from towers.item import Contents, ItemConfig, ItemTower
-from towers.media import faulty, media_of, vectors_of
+from towers.item import ItemConfig, ItemTower
 from towers.precision import autocast
 from towers.rating import RatingConfig, RatingHead
 from towers.rejected import Rejected
@@ -169,25 +169,9 @@ class TwoTower(nn.Module):
 
     def contents(self, catalog: Catalog, cache: VectorCache, *, progress: bool = False) -> tuple[Contents, Rejected]:
         """Frozen content vectors of a catalog, and the pictures, sounds and vectors that cannot be used."""
-        texts: list[str | None] = [text or None for text in catalog.texts(self.template)]
-        if not self.config.item.text:
-            texts = [None] * len(catalog)
-        read = {"text": cache.embed(self.encoder, texts, progress=progress)}
-        for name, config in self.config.media.items():
-            if config.source == VECTORS:
-                vectors, present, faults = vectors_of(catalog, config.column, config.length)
-                read[name] = Embedded(torch.from_numpy(vectors), torch.from_numpy(present), faults)
-                continue
-            files, barred = media_of(catalog, config.column)
-            read[name] = cache.embed(self.encoder_of(name), files, progress=progress)
-            read[name].faults.update(barred)
-        contents = Contents(
-            {name: one.vectors for name, one in read.items()}, {name: one.present for name, one in read.items()}
-        )
-        unread = [
-            faulty(catalog, self.config.media[name].column, one.faults) for name, one in read.items() if one.faults
-        ]
-        return contents, sum(unread, Rejected())
+        texts = [text or None if self.config.item.text else None for text in catalog.texts(self.template)]
+        encoders = {name: self.encoder_of(name) for name in ("text", *self.media)}
+        return read_contents(catalog, texts, encoders, self.config.media, cache, progress=progress)
 
     def id_rows(self, catalog: Catalog) -> Int[Tensor, " n"]:
         """Row of each item's own vector; -1 where content alone must do."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from towers.item import Contents
+from towers.contents import Contents
 from towers.model import TwoTower
 from training.anchors import AnchorTexts
 from training.config import TrainConfig

@@ -70,7 +70,8 @@ def train(
             before training.
 
     Warns:
-        UserWarning: a checkpoint is damaged and an older one is used, or none can be written.
+        UserWarning: pictures, sounds or vectors cannot be read, items have nothing at all, a checkpoint is damaged and
+            an older one is used, or none can be written.
     """
     recipe = with_range(Recipe.read(recipe), log.rating_range)
     out, weights = _path(out), _path(weights)

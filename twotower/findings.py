@@ -63,8 +63,9 @@ class Findings:
         if fusion is not None:
             parts.append(f"The text reader counts {fusion['gate']:g} beside 1 for the sequence reader.")
         if trend is not None:
-            late = f"counts {trend['weight']:g}, halved every {trend['half_life_days']:g} days"
-            parts.append(f"Popularity of late {late if trend['weight'] else 'counts nothing'}.")
+            weight = (self.training.level or trend)["weight"]  # the level has the last word
+            late = f"counts {weight:g}, halved every {trend['half_life_days']:g} days"
+            parts.append(f"Popularity of late {late if weight else 'counts nothing'}.")
         if (level := self.training.level) is not None:
             parts.append(f"Films that nobody has met stand {level['level']:g} higher.")
         if reranking is None:

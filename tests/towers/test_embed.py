@@ -154,13 +154,6 @@ class Numbers(Encoder):
     def load(cls, config: Any, *, weights: Path | None = None) -> Numbers:
         return cls()
 
-    @classmethod
-    def empty(cls, config: Any, folder: Path) -> Numbers:
-        return cls()
-
-    def save_shape(self, folder: Path) -> None:
-        pass
-
     dimension, blocks, reading = 2, [], "numbers"  # type: ignore[assignment]
 
     def prepare(self, content: Path | bytes) -> float:

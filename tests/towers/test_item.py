@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from towers.contents import Contents
 from towers.fusion import unit
-from towers.item import Contents, ItemConfig, ItemTower
+from towers.item import ItemConfig, ItemTower
 
 CONFIG = ItemConfig(dimension=6, hidden=8, id_dropout=0.5, content_dropout=0.5)
 COUNT = 400

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from towers.contents import Contents
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
-from towers.item import Contents
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.anchors import Anchors

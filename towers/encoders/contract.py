@@ -41,13 +41,12 @@ class Encoder(nn.Module, ABC):
         """
 
     @classmethod
-    @abstractmethod
     def empty(cls, config: Any, folder: Path) -> Encoder:
-        """The architecture that `save_shape` wrote, its weights not loaded yet."""
+        """The architecture that `save_shape` wrote, its weights not loaded yet; the only one, unless it says so."""
+        return cls().eval()
 
-    @abstractmethod
     def save_shape(self, folder: Path) -> None:
-        """Write all but the weights into an existing `folder`, as JSON."""
+        """Write all but the weights into an existing `folder`, as JSON; nothing, where there is but one shape."""
 
     @property
     @abstractmethod
@@ -95,7 +94,7 @@ class Encoder(nn.Module, ABC):
 
 
 # Modality, the name in `source` (before a colon or whole), and the class. To add an encoder, write one file that
-# derives from `Encoder` and name it here; the last line of a modality takes every other source.
+# derives from `Encoder` and name it here; "*" takes every source that no line before it has named.
 REGISTRY: list[tuple[Modality, str, str]] = [
     ("audio", "yamnet", "towers.encoders.yamnet:YamNet"),
     ("audio", "musicnn", "towers.encoders.musicnn:MusicNN"),

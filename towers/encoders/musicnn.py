@@ -69,14 +69,6 @@ class MusicNN(Encoder):
             encoder.dense.bias.copy_(torch.from_numpy(stored["dense/bias"].copy()))
         return encoder
 
-    @classmethod
-    def empty(cls, config: Any, folder: Path) -> Self:
-        """The architecture, its weights not loaded yet."""
-        return cls().eval()
-
-    def save_shape(self, folder: Path) -> None:
-        """Nothing is written: there is but one shape."""
-
     @property
     def dimension(self) -> int:
         """Length D of a vector."""

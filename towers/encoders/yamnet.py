@@ -63,14 +63,6 @@ class YamNet(Encoder):
                 convolution.get_parameter("bias").copy_(bias)
         return encoder
 
-    @classmethod
-    def empty(cls, config: Any, folder: Path) -> Self:
-        """The architecture, its weights not loaded yet."""
-        return cls().eval()
-
-    def save_shape(self, folder: Path) -> None:
-        """Nothing is written: there is but one shape."""
-
     @property
     def dimension(self) -> int:
         """Length D of a vector."""
