@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow bench results clean
+.PHONY: help demo test check slow gpu bench results clean
 
 BIN := .venv/bin
 
@@ -8,7 +8,7 @@ BIN := .venv/bin
 .venv/.ready: pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "twotower needs Python 3.11 or newer, and python3 here is %d.%d." % sys.version_info[:2])'
 	python3 -m venv .venv
-	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[evaluate,media,report,dev]'
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[evaluate,media,lora,report,dev]'
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import serving.retriever, training.trainer; from transformers import AutoModel, AutoTokenizer, BertModel, BertTokenizerFast'
 	@touch $@
 
@@ -29,6 +29,10 @@ check: .venv/.ready  ## lint, format, types
 
 slow: .venv/.ready  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+gpu: .venv/.ready  ## what needs a graphics card: its tests, then texts, pictures and clips a second
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
 
 bench: .venv/.ready  ## one benchmark, NAME=movielens-100k for instance
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=movielens-100k" >&2; exit 2; }

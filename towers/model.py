@@ -27,6 +27,7 @@ from towers.history_text import HistoryText
 from towers.ids import IdList
 from towers.interactions import Positive
 from towers.item import ItemConfig, ItemTower
+from towers.media import media_of
 from towers.precision import autocast
 from towers.rating import RatingConfig, RatingHead
 from towers.rejected import Rejected
@@ -169,9 +170,14 @@ class TwoTower(nn.Module):
 
     def contents(self, catalog: Catalog, cache: VectorCache, *, progress: bool = False) -> tuple[Contents, Rejected]:
         """Frozen content vectors of a catalog, and the pictures, sounds and vectors that cannot be used."""
-        texts = [text or None if self.config.item.text else None for text in catalog.texts(self.template)]
         encoders = {name: self.encoder_of(name) for name in ("text", *self.media)}
-        return read_contents(catalog, texts, encoders, self.config.media, cache, progress=progress)
+        return read_contents(catalog, self.raw(catalog, "text"), encoders, self.config.media, cache, progress=progress)
+
+    def raw(self, catalog: Catalog, name: str) -> Sequence[Any]:
+        """What an encoder reads of each item: its text, or a path or the bytes of its picture or sound; None: none."""
+        if name == "text":
+            return [text or None if self.config.item.text else None for text in catalog.texts(self.template)]
+        return media_of(catalog, self.config.media[name].column)[0]
 
     def id_rows(self, catalog: Catalog) -> Int[Tensor, " n"]:
         """Row of each item's own vector; -1 where content alone must do."""
@@ -379,7 +385,7 @@ class TwoTower(nn.Module):
 
 def _fingerprint(facts: list[str], state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256("\n".join(facts).encode())
-    for name, value in state.items():
+    for name, value in sorted(state.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from towers.encoders.contract import Encoder
 from towers.errors import InputError, WeightsError
+from towers.tuning import Tune, top_blocks
 from towers.weights import resolve
 
 UNKNOWN_SHARE = 0.1  # above this share of unknown tokens the vocabulary does not fit the language
@@ -38,6 +39,8 @@ class TextConfig(BaseModel):
     """Put before every text, for encoders trained with an instruction (such as `"query: "`)."""
     max_tokens: int = Field(default=128, ge=8)
     """Longer texts are cut here, special tokens included."""
+    tune: Tune = 0
+    """How much of it is trained, before the towers are (`[align]`): 0, a number of upper layers, "lora" or "all"."""
 
 
 class TextEncoder(Encoder):
@@ -121,7 +124,7 @@ class TextEncoder(Encoder):
     @property
     def reading(self) -> str:
         """Tokenizer and configuration."""
-        return self.config.model_dump_json(exclude={"source"}) + _facts_of(self.tokenizer)
+        return self.config.model_dump_json(exclude={"source", "tune"}) + _facts_of(self.tokenizer)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -145,29 +148,27 @@ class TextEncoder(Encoder):
         """Warn where more than a tenth of the tokens are unknown to the vocabulary."""
         self.tokenize(contents)
 
-    def tunable_copy(self, top: int | Literal["all"]) -> TextEncoder:
+    def tunable_copy(self, tune: Tune) -> TextEncoder:
         """A second encoder of the same origin for fine-tuning.
 
         Args:
-            top: how many upper layers are copied and may be trained; the layers below, and the
-                embeddings, are shared with this encoder and stay frozen. "all" copies everything.
+            tune: how many upper layers are copied and may be trained; the layers below, and the embeddings, are shared
+                with this encoder and stay frozen. "lora" copies all layers, to which `towers.tuning` adds what is
+                trained; "all" copies everything.
 
         Raises:
             InputError: more layers than there are.
         """
-        count = len(self.layers)
-        if top != "all" and not 0 <= top <= count:
-            raise InputError(
-                f"the text encoder has {count} layers, {top} cannot be fine-tuned; give 0 to {count} or 'all'"
-            )
+        own = list(self.layers) if isinstance(tune, str) else top_blocks(list(self.layers), tune)
+        shared = self.layers[: len(self.layers) - len(own)]
         other = copy.copy(self)
         other._modules = dict(self._modules)
-        kept = 0 if top == "all" else count - top
-        if top == "all":
+        if tune == "all":
             other.embeddings = copy.deepcopy(self.embeddings)
-        other.layers = nn.ModuleList([*self.layers[:kept], *map(copy.deepcopy, self.layers[kept:])])
-        other.requires_grad_(top == "all")
-        other.layers[kept:].requires_grad_(True)
+        other.layers = nn.ModuleList([*shared, *map(copy.deepcopy, own)])
+        other.requires_grad_(tune == "all")
+        if isinstance(tune, int):
+            other.layers[len(shared) :].requires_grad_(True)
         return other
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from towers.fusion import unit
 from towers.history_text import HistoryTextConfig
 from towers.projection import ContentProjection
 from towers.text import TextEncoder
+from towers.tuning import Tune, add_low_rank
 
 
 class TextReaderConfig(BaseModel):
@@ -21,8 +22,8 @@ class TextReaderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tune: int | Literal["all"] = Field(default=2, union_mode="left_to_right")
-    """Upper layers that are fine-tuned: 0 (frozen), a number, or "all"."""
+    tune: Tune = 2
+    """What is fine-tuned: 0 (nothing), a number of upper layers, "lora" (low-rank additions to all layers) or "all"."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout between BERT's vector and the query."""
     history: HistoryTextConfig = HistoryTextConfig()
@@ -60,6 +61,16 @@ class TextReader(nn.Module):
             content=encoder.dimension, hidden=hidden, dimension=dimension, dropout=config.dropout
         )
         self.register_buffer("words", torch.tensor(1.0))  # all of a sentence found weighs like the nearest vector
+
+    def follow(self, encoder: TextEncoder) -> None:
+        """Share with, and copy from, an encoder that has changed."""
+        self.encoder = encoder.tunable_copy(self.config.tune)
+
+    def let_train(self) -> Callable[[], None]:
+        """Put low-rank matrices into its encoder where it is tuned by them; the result merges them in at the end."""
+        if self.config.tune != "lora":
+            return lambda: None
+        return add_low_rank(self.encoder, self.encoder.blocks)
 
     def start_from(self, item_side: ContentProjection) -> None:
         """Begin where the item side is: a text is then near the items whose text is like it."""

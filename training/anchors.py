@@ -69,9 +69,13 @@ class Anchors:
         tokens = text.tokens(histories.cut(people, histories.offsets[people], drawn + 1))
         self.events = drawn[[bool(row) for row in tokens]]  # where there is nothing to read, nobody reads later either
         self._tokens = [row for row in tokens if row]
-        sizes = 2 * reader.encoder.dimension * (np.array([len(row) for row in self._tokens]) + 2)  # special tokens too
-        self._fits = np.cumsum(sizes) <= budget
-        self._kept: dict[int, Tensor] = {}
+        self._ends = np.cumsum([len(row) + 2 for row in self._tokens])  # special tokens too
+        width = reader.encoder.dimension
+        self._fits = 2 * width * self._ends <= budget
+        # One block, filled bit by bit: thousands of small ones between a step's large ones would scatter the memory.
+        size = int(self._ends[self._fits].max(initial=0)) if self._caching else 0
+        self._kept = torch.empty(size, width, dtype=torch.bfloat16, device=reader.encoder.device)
+        self._filled = np.zeros(len(self._tokens), bool)
         self._row_of = np.full(len(histories.items), -1)
         self._row_of[self.events] = np.arange(len(self.events))
 
@@ -95,14 +99,23 @@ class Anchors:
         ids, mask = ids.to(device), mask.to(device)
         if not self._caching:
             return encoder.lower(ids, mask, 0), mask
-        for n in np.flatnonzero(self._fits[anchors]):
-            if anchors[n] not in self._kept:
-                length = int(mask[n].sum())
-                self._kept[anchors[n]] = self._frozen(ids[n : n + 1, :length], mask[n : n + 1, :length])[0].clone()
+        lengths = mask.sum(1).tolist()
+        for n in np.flatnonzero(self._fits[anchors] & ~self._filled[anchors]):
+            alone = ids[n : n + 1, : lengths[n]], mask[n : n + 1, : lengths[n]]
+            self._kept[self._place(int(anchors[n]))] = self._frozen(*alone)[0]
+            self._filled[anchors[n]] = True
         rest = np.flatnonzero(~self._fits[anchors])
         states = dict(zip(rest, self._frozen(ids[rest], mask[rest]), strict=True)) if len(rest) else {}
-        rows = [states[n][mask[n]] if n in states else self._kept[anchor] for n, anchor in enumerate(anchors)]
-        return pad_sequence([row.to(device) for row in rows], batch_first=True).float(), mask
+        rows = [
+            states[n][mask[n]] if n in states else self._kept[self._place(int(anchor))]
+            for n, anchor in enumerate(anchors)
+        ]
+        return pad_sequence(rows, batch_first=True).float(), mask
+
+    def _place(self, anchor: int) -> slice:
+        """Where in the block an anchor's states are kept."""
+        end = int(self._ends[anchor])
+        return slice(end - len(self._tokens[anchor]) - 2, end)
 
     @torch.no_grad()
     def _frozen(self, ids: Tensor, mask: Tensor) -> Tensor:

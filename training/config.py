@@ -70,6 +70,27 @@ class TrainConfig(BaseModel):
     """Fixes initial weights, order, windows, dropout."""
 
 
+class AlignConfig(BaseModel):
+    """How kinds of content learn to find each other: without a log, or before the towers where encoders are tuned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(default=100, ge=1)
+    """Passes over all items; a few are enough where encoders are tuned."""
+    items: int = Field(default=256, ge=2)
+    """Items in a step."""
+    rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate of new weights."""
+    rate_pretrained: float = Field(default=2e-5, gt=0)
+    """Highest learning rate of pretrained weights."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decay, not on biases and norms."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the rate rises; then it falls along a cosine to a twentieth."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+
+
 class Recipe(ModelConfig):
     """All that a training run is told."""
 
@@ -77,6 +98,8 @@ class Recipe(ModelConfig):
     """Which events are positives."""
     train: TrainConfig = TrainConfig()
     """How the towers are trained."""
+    align: AlignConfig = AlignConfig()
+    """How kinds of content are aligned, where they are."""
     index: str = "auto"
     """FAISS factory string of the index, or "auto"."""
 

@@ -54,6 +54,7 @@ class Report:
         seconds: of the whole training.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
+        alignment: the last loss of aligning kinds of content, where encoders were tuned before the towers.
         level: how high items stand that nobody has met, and what was tried; None where validation cannot tell.
         words: how much a sentence's words count beside its query, and what was tried; None where it is the default.
         rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
@@ -63,6 +64,7 @@ class Report:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    alignment: float | None = None
     fusion: dict[str, Any] | None = None
     trend: dict[str, Any] | None = None
     level: dict[str, Any] | None = None
@@ -120,6 +122,7 @@ class Run:
             config=self.config,
         )
         self.place = Place()
+        self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
@@ -148,6 +151,7 @@ class Run:
                     self._join()
                 self._phase(epochs, often)
         self.accelerator.end_training()
+        self.end_tuning()
         self.model.user.reads_text = self.model.user.text is not None
         return self.report
 

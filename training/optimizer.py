@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from torch import nn
 
-from training.config import TrainConfig
+from training.config import AlignConfig, TrainConfig
+
+PRETRAINED = re.compile(r"(^|\.)(encoder|media)\.")  # where encoders stand in a model
 
 
 def rate_at(step: int, total: int, warmup: float) -> float:
@@ -18,12 +21,13 @@ def rate_at(step: int, total: int, warmup: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: TrainConfig | AlignConfig) -> list[dict[str, Any]]:
     """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and not name.startswith("rating."):
-            key = (name.startswith("user.text."), ".encoder." in name, parameter.ndim >= 2)
+            pretrained = bool(PRETRAINED.search(name)) and "lora_" not in name
+            key = (name.startswith("user.text."), pretrained, parameter.ndim >= 2)
             groups.setdefault(key, []).append(parameter)
     return [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from towers.artefact import read_manifest, refuse_unwritable
+from towers.artefact import MANIFEST, read_manifest, refuse_unwritable
 from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
 from towers.encoders.contract import encoder_class
-from towers.errors import InputError
+from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
@@ -23,6 +24,7 @@ from towers.media import vectors_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
+from training.alignment import align, is_tuned
 from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
 from training.choices import choose_gate, choose_weight, choose_words
 from training.comparison import split_log
@@ -33,11 +35,12 @@ from training.protocols import last_event
 from training.ratings import fit_ratings
 from training.splits import Questions, Split
 from training.standing import choose_level, choose_trend
+from training.usage import usage
 
 
 def train(
     catalog: Catalog,
-    log: Interactions,
+    log: Interactions | None = None,
     *,
     recipe: str | Path | dict[str, Any] | Recipe | None = None,
     protocol: str | None = None,
@@ -54,7 +57,8 @@ def train(
 
     Args:
         catalog: items.
-        log: events; those with items that are not in the catalog are set aside.
+        log: events; those with items that are not in the catalog are set aside. Without one, the kinds of content of
+            an item learn to find each other (`training.alignment`), and people are read by text alone.
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
         protocol: one of `training.leaks.PROTOCOLS`: choose on its validation questions, then train anew on all that it
             gives the model to be reported. Default: train on everything but each person's last event.
@@ -64,8 +68,8 @@ def train(
         progress: show a bar on standard error.
 
     Raises:
-        InputError: a recipe that cannot be used, a log in which nobody has two positive events, or checkpoints of
-            another recipe or other data beside `out`.
+        InputError: a recipe that cannot be used, a log in which nobody has two positive events, checkpoints of another
+            recipe or other data beside `out`; without a log, items with but one kind of content, or a protocol.
         ArtefactError: `out` is something else, or cannot be written, or no checkpoint beside it can be read; raised
             before training.
 
@@ -73,8 +77,12 @@ def train(
         UserWarning: pictures, sounds or vectors cannot be read, items have nothing at all, a checkpoint is damaged and
             an older one is used, or none can be written.
     """
-    recipe = with_range(Recipe.read(recipe), log.rating_range)
     out, weights = _path(out), _path(weights)
+    if log is None:
+        if protocol is not None:
+            raise InputError(f"the protocol {protocol!r} needs a log")
+        return fit_catalog(catalog, Recipe.read(recipe), out=out, weights=weights, progress=progress)
+    recipe = with_range(Recipe.read(recipe), log.rating_range)
     known = log.known(catalog)
     if protocol is not None:
         _, split = split_log(protocol, known, catalog, recipe.data)
@@ -85,6 +93,27 @@ def train(
     past, validation = last_event(positives)
     rated = without_targets(everything, validation)
     model, _ = fit(catalog, past, validation, recipe, rated=rated, out=out, weights=weights, progress=progress)
+    return model
+
+
+def fit_catalog(
+    catalog: Catalog, recipe: Recipe, *, out: Path | None = None, weights: Path | None = None, progress: bool = True
+) -> TwoTower:
+    """Train on a catalog without a log; see `train`."""
+    if out is not None:
+        refuse_unwritable(out, KIND)
+    set_seed(recipe.train.seed)
+    user = recipe.user.model_copy(update={"sequence": None})  # nobody's past items are there to learn from
+    recipe = recipe.model_copy(update={"user": user})
+    encoder = TextEncoder.load(recipe.text, weights=weights)
+    model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder, weights)
+    loss = align(model, catalog, recipe.align, progress=progress)
+    model.eval()
+    _, unread = model.contents(catalog, VectorCache())
+    if unread.count:
+        warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=3)
+    if out is not None:
+        model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": {"alignment": loss}})
     return model
 
 
@@ -156,6 +185,7 @@ def fit(
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, encoder, weights)
+    alignment = _tune_encoders(model, catalog, past, recipe, progress)
     shown, asked = _hold_out(catalog, model, recipe)
     rated = past if rated is None else rated
     if checkpoints is None and out is not None:
@@ -163,6 +193,7 @@ def fit(
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
     report = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept).go()
     model.eval()
+    report.alignment = alignment
     report.words = choose_words(model, shown, asked)
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
@@ -182,9 +213,19 @@ def fit(
 
 
 def save(model: TwoTower, report: Report, recipe: Recipe, past: Histories, out: Path) -> None:
-    """Write a model with its recipe, what happened in training, and the fingerprint of the events it learned from."""
+    """Write a model with its recipe, what happened in training, and the fingerprint of the events it learned from.
+
+    Raises:
+        ArtefactError: it cannot be written; an earlier model at `out` and the checkpoints beside it stay.
+    """
     facts = {"recipe": recipe.model_dump(mode="json"), "training": asdict(report), "events": past.fingerprint}
-    model.save(out, about=facts)
+    try:
+        model.save(out, about=facts)
+    except (OSError, ArtefactError) as error:  # such as a disk that has filled
+        why = str(error) if isinstance(error, ArtefactError) else f"cannot write {out}: {error}"
+        kept = checkpoint_folder(out)
+        going_on = f"; the same training goes on from its last checkpoint, in {kept}, once that is put right"
+        raise ArtefactError(why + (going_on if any(kept.rglob(MANIFEST)) else "")) from error
 
 
 def refuse_other_events(folder: Path, split: Split, protocol: str) -> None:
@@ -228,6 +269,7 @@ def refit(
     counts = np.bincount(past.items, minlength=len(catalog))
     encoder = TextEncoder.load(recipe.text, weights=weights)
     model = new_model(catalog, counts, recipe, encoder, weights)
+    _tune_encoders(model, catalog, past, recipe, progress)
     rated = past if rated is None else rated
     epochs = chosen.best_epochs
     kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
@@ -282,6 +324,13 @@ def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:
     return found
 
 
+def _tune_encoders(model: TwoTower, catalog: Catalog, past: Histories, recipe: Recipe, progress: bool) -> float | None:
+    """Fine-tune the item side's encoders where the recipe says so; the last loss."""
+    if not is_tuned(model):
+        return None
+    return align(model, catalog, recipe.align, use=usage(past, len(catalog)), progress=progress)
+
+
 def _hold_out(catalog: Catalog, model: TwoTower, recipe: Recipe) -> tuple[Catalog, Asked]:
     """The catalog to train on, and sentences to choose by where the model reads them."""
     columns = columns_of(model.template) if model.user.text is not None and recipe.train.sentences else []
@@ -304,12 +353,19 @@ def with_range(recipe: Recipe, found: tuple[float, float] | None) -> Recipe:
 
     Raises:
         InputError: the recipe names another one.
+
+    Warns:
+        UserWarning: all ratings are the same, which is no range; the recipe then stays without one.
     """
     if found is None:
         return recipe
     wanted, found = recipe.rating.range, (float(found[0]), float(found[1]))
     if wanted not in (None, found):
         raise InputError(f"rating.range is {wanted} in the recipe, but the log was read with rating_range={found}")
+    if found[0] == found[1]:
+        said = f"all ratings are {found[0]:g}, which says that people liked an item, not how much"
+        warnings.warn(f"{said}: give the scale as rating_range if there is one", UserWarning, stacklevel=3)
+        return recipe
     return recipe.model_copy(update={"rating": recipe.rating.model_copy(update={"range": found})})
 
 

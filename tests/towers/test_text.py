@@ -177,7 +177,7 @@ def test_training_a_copy_leaves_the_original_as_it_was(tiny: TextEncoder) -> Non
 
 
 def test_too_many_layers_are_refused(tiny: TextEncoder) -> None:
-    with pytest.raises(InputError, match="has 2 layers, 3 cannot be fine-tuned"):
+    with pytest.raises(InputError, match="has 2 blocks, 3 cannot be fine-tuned"):
         tiny.tunable_copy(3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from towers.projection import Normalise
+from towers.tuning import Tune
 
 VECTORS = "vectors"  # a source that is no encoder: the column holds vectors
 
@@ -20,6 +21,9 @@ class MediaConfig(BaseModel):
     """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""
     normalise: Normalise = "centre"
     """What is done to the vectors before they are projected: their mean is removed, they are whitened, or neither."""
+    tune: Tune = 0
+    """How much of the encoder is trained, before the towers are (`[align]`): 0, a number of upper blocks, "lora" or
+    "all"."""
     length: int | None = Field(default=None, ge=1)
     """Length of the vectors in the column; default: that of the first. Encoders know their own."""
 
@@ -38,6 +42,8 @@ class AudioConfig(MediaConfig):
     """Sounds."""
 
     source: str = "yamnet"
-    """`"yamnet"` for sounds of all kinds, `"musicnn"` for music, or `"vectors"`."""
+    """`"yamnet"` for sounds of all kinds, `"musicnn"` for music; `"clap:ORGANISATION/NAME"` or `"clap:FOLDER"`, a CLAP
+    model, which puts sounds and texts into one space; `"pipelines:NAME"`, a speech model of `torchaudio.pipelines` such
+    as `"pipelines:WAV2VEC2_BASE"`; or `"vectors"`."""
     column: str = "audio"
     """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""

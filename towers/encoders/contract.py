@@ -87,7 +87,7 @@ class Encoder(nn.Module, ABC):
     def fingerprint(self) -> str:
         """SHA-256 of all that fixes a content's vector: `reading` and the weights."""
         digest = hashlib.sha256(self.reading.encode())
-        for name, value in self.state_dict().items():
+        for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
@@ -98,6 +98,8 @@ class Encoder(nn.Module, ABC):
 REGISTRY: list[tuple[Modality, str, str]] = [
     ("audio", "yamnet", "towers.encoders.yamnet:YamNet"),
     ("audio", "musicnn", "towers.encoders.musicnn:MusicNN"),
+    ("audio", "clap", "towers.encoders.clap:Clap"),
+    ("audio", "pipelines", "towers.encoders.pipelines:SpeechModel"),
     ("image", "*", "towers.encoders.openclip:OpenClip"),
 ]
 

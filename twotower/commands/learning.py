@@ -17,8 +17,14 @@ app.add_typer(index, name="index")
 @app.command()
 def train(
     catalog: CatalogFile,
-    interactions: Annotated[Path, typer.Option(help="Events: a table with user_id, item_id and perhaps more.")],
     out: Annotated[Path, typer.Option(help="Folder for the model; curves and rejected rows go beside it.")],
+    interactions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Events: a table with user_id, item_id and perhaps more. Without them, texts, pictures and sounds of "
+            "the same item learn to find each other."
+        ),
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file; without it, the recipe that ships.")] = None,
     rating_range: Annotated[
         tuple[float, float] | None, typer.Option(help="Smallest and largest rating; default: those found.")
@@ -29,7 +35,7 @@ def train(
     ] = None,
     weights: Weights = None,
 ) -> None:
-    """Train a model on a catalog and a log.
+    """Train a model on a catalog and a log, or on a catalog alone.
 
     Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl. Where a training was
     killed, the same command goes on from its last checkpoint, in OUT.checkpoint.
@@ -43,11 +49,14 @@ def train(
 
     settings = Recipe.read(recipe)
     items = Catalog.read(catalog)
-    log = Interactions.read(interactions, people=people, rating_range=rating_range or settings.rating.range)
-    log = log.known(items)
     tell_rejected(catalog, items.rejected)
-    tell_rejected(interactions, log.rejected)
-    (items.rejected + log.rejected).write(out.with_name(f"{out.name}.rejected.jsonl"))
+    log, rejected = None, items.rejected
+    if interactions is not None:
+        log = Interactions.read(interactions, people=people, rating_range=rating_range or settings.rating.range)
+        log = log.known(items)
+        tell_rejected(interactions, log.rejected)
+        rejected += log.rejected
+    rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
     try:
         trained = train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
@@ -56,7 +65,7 @@ def train(
         raise
     unread = trained.contents(items, VectorCache())[1]
     tell_rejected(catalog, unread)
-    (items.rejected + log.rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
+    (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 

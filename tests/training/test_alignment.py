@@ -1,0 +1,143 @@
+"""Kinds of content that find each other: the loss by hand, what is trained, and a model from a catalog alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from indexing.build import build_index
+from serving.retriever import Retriever
+from towers.catalog import Catalog
+from towers.embed import VectorCache
+from towers.errors import InputError
+from towers.interactions import Interactions
+from towers.model import TwoTower
+from training.alignment import find_each_other
+from training.trainer import train
+
+ITEMS = 24  # even ones are about music, odd ones about motors, and their sounds say which
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    rng = np.random.default_rng(0)
+    words = (["piano", "violin", "music", "quiet", "evening"], ["engine", "motor", "race", "fast", "motors"])
+    columns = {
+        "item_id": [f"t{n:02}" for n in range(ITEMS)],
+        "title": [" ".join(rng.permutation(words[n % 2])[:3]) for n in range(ITEMS)],
+        "audio": [[1.0 - n % 2, float(n % 2), *rng.normal(0, 0.3, 4)] if n < ITEMS - 1 else None for n in range(ITEMS)],
+    }
+    path = tmp_path_factory.mktemp("catalog") / "items.parquet"
+    pl.DataFrame(columns).write_parquet(path)
+    return Catalog.read(path)
+
+
+def recipe(tiny_bert: Path, **values: Any) -> dict[str, Any]:
+    return {
+        "text": {"source": str(tiny_bert)} | values.pop("text", {}),
+        "audio": {"source": "vectors"},
+        "item": {"dimension": 16, "hidden": 32, "template": "{title}"},
+        "user": {"text": {"tune": 1, "history": {"budget": 48}}},
+        "align": {"epochs": 60, "rate": 5e-3} | values.pop("align", {}),
+        **values,
+    }
+
+
+def test_the_loss_by_hand() -> None:
+    """Three items, of which the first and the last have the same text: each is no negative of the other."""
+    first = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    second = torch.tensor([[0.8, 0.6], [0.0, 1.0], [1.0, 0.0]])
+    scale = 2.0
+    logits = scale * first.numpy() @ second.numpy().T
+    logits[0, 2] = logits[2, 0] = -math.inf
+    there = -np.mean([row[n] - math.log(np.exp(row).sum()) for n, row in enumerate(logits)])
+    back = -np.mean([row[n] - math.log(np.exp(row).sum()) for n, row in enumerate(logits.T)])
+    found = find_each_other(first, second, torch.tensor([5, 1, 5]), torch.tensor([0, 1, 2]), torch.tensor(scale))
+    assert float(found) == pytest.approx((there + back) / 2, rel=1e-6)
+    assert there != pytest.approx(back, rel=1e-2)
+
+
+@pytest.fixture(scope="module")
+def aligned(catalog: Catalog, tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoTower]:
+    """A model of a catalog without a log, saved and read again."""
+    folder = tmp_path_factory.mktemp("aligned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TWOTOWER_CACHE", str(folder))
+        trained = train(catalog, recipe=recipe(tiny_bert), out=folder / "model", progress=False)
+        model = TwoTower.load(folder / "model")
+        assert model.fingerprint == trained.fingerprint
+        yield model
+
+
+def test_a_sound_finds_its_kind_of_text_and_back(aligned: TwoTower, catalog: Catalog) -> None:
+    contents, _ = aligned.contents(catalog, VectorCache())
+    by = {name: aligned.item_vectors(contents, aligned.id_rows(catalog), by=name)[:-1] for name in ("text", "audio")}
+    similarity = by["audio"] @ by["text"].T
+    for scores in (similarity, similarity.T):
+        nearest = scores.argsort(axis=1)[:, ::-1][:, :8]
+        assert ((nearest % 2) == (np.arange(len(scores)) % 2)[:, None]).mean() > 0.95
+    assert not aligned.item_vectors(contents, aligned.id_rows(catalog), by="audio")[-1].any()
+
+
+def test_it_answers_sentences_and_histories_without_a_log(aligned: TwoTower, catalog: Catalog) -> None:
+    shop = Retriever(aligned, build_index(aligned, catalog, progress=False), catalog)
+    for kind, words in enumerate(("quiet piano music", "fast motor race")):
+        assert [int(one.item[1:]) % 2 for one in shop.recommend(text=words, k=6)] == [kind] * 6
+    assert [int(one.item[1:]) % 2 for one in shop.recommend(history=["t02", "t04"], k=4)].count(0) >= 3
+    assert aligned.user.sequence is None
+    assert not aligned.rating.fitted
+
+
+@pytest.mark.parametrize("tune", [1, "lora", "all"])
+def test_a_tuned_encoder_moves_and_its_copy_follows(
+    catalog: Catalog, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: Any
+) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    settings = recipe(tiny_bert, text={"tune": tune}, align={"epochs": 3, "rate_pretrained": 1e-3})
+    before = train(catalog, recipe=recipe(tiny_bert, align={"epochs": 1}), progress=False).encoder.state_dict()
+    model = train(catalog, recipe=settings, out=tmp_path / "model", progress=False)
+    after = model.encoder.state_dict()
+    assert set(after) == set(before)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    lower = {name for name in moved if name.startswith(("embeddings.", "layers.0."))}
+    assert moved
+    assert bool(lower) == (tune != 1)
+    assert any(name.startswith("embeddings.") for name in moved) == (tune == "all")
+    assert model.user.text is not None
+    for name, weight in model.user.text.encoder.state_dict().items():
+        assert torch.equal(weight, after[name])
+    assert not any(weight.requires_grad for weight in model.encoder.parameters())
+    again = TwoTower.load(tmp_path / "model")
+    np.testing.assert_array_equal(
+        again.embed_items(catalog, cache=VectorCache()), model.embed_items(catalog, cache=VectorCache())
+    )
+
+
+def test_with_a_log_an_encoder_is_tuned_by_how_items_are_used(
+    catalog: Catalog, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sounds are off, so that use is the only other kind, and the same seed gives the same weights."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    rng = np.random.default_rng(0)
+    events = [(u, f"t{i:02}", n) for u in range(30) for n, i in enumerate(rng.permutation(np.arange(u % 2, 23, 2))[:6])]
+    log = Interactions.read(pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row"))
+    settings = recipe(tiny_bert, text={"tune": 1}, align={"epochs": 2, "rate_pretrained": 1e-3}, audio=False)
+    settings["train"] = {"epochs": 2, "text_epochs": 1, "evaluate_every": 1, "batch_people": 16, "sentences": 8}
+    model, again = (train(catalog, log, recipe=settings, progress=False) for _ in range(2))
+    frozen = train(catalog, log, recipe=settings | {"text": {"source": str(tiny_bert)}}, progress=False)
+    assert model.fingerprint == again.fingerprint
+    assert model.encoder.fingerprint != frozen.encoder.fingerprint
+
+
+def test_one_kind_of_content_alone_is_refused(catalog: Catalog, tiny_bert: Path) -> None:
+    with pytest.raises(InputError, match="items need two of them, such as a text and a picture; none have"):
+        train(catalog, recipe=recipe(tiny_bert, audio=False), progress=False)
+    with pytest.raises(InputError, match="the protocol 'temporal' needs a log"):
+        train(catalog, recipe=recipe(tiny_bert), protocol="temporal", progress=False)
