@@ -75,7 +75,13 @@ def refuse_unwritable(path: Path, kind: str) -> None:
     """Raise before hours of work what `artefact_writer` would raise after them."""
     if path.exists():
         _refuse_unless_kind(path, kind)
-    _temporary(path).rmdir()
+    temporary = _temporary(path)
+    try:
+        (temporary / MANIFEST).write_bytes(bytes(4096))  # a full disk may still make folders
+    except OSError as error:
+        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -99,6 +105,8 @@ def artefact_writer(path: Path, kind: str, about: dict[str, Any]) -> Iterator[Pa
         if path.exists():
             _refuse_unless_kind(path, kind)  # again: the block may have taken hours
         _swap(temporary, path)
+    except OSError as error:  # such as a disk that has filled
+        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from towers.artefact import atomic_file
 from towers.encoders.contract import Encoder
 from towers.errors import MediaError
-from towers.precision import autocast, bf16_is_fast
+from towers.precision import autocast, bf16_is_fast, fast_copy
 from towers.weights import cache_folder
 
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
@@ -71,16 +71,17 @@ class VectorCache:
         keys, faults = _keys(contents)
         vectors = torch.zeros(len(contents), encoder.dimension)
         if keys:
-            precision = "-bf16" if bf16_is_fast(encoder.device) else ""
-            folder = self.folder / (encoder.fingerprint[:32] + precision)
+            bf16 = bf16_is_fast(encoder.device)
+            folder = self.folder / (encoder.fingerprint[:32] + ("-bf16" if bf16 else ""))
             places = _by_key(keys)
             known = _read_parts(folder, set(places))
             missing = {key: contents[where[0]] for key, where in places.items() if key not in known}
             pairs = _in_order(missing)
             encoder.examine([content for _, content in pairs[:CHUNK]])
+            fast = fast_copy(encoder, bf16=bf16) if pairs else encoder
             with _bar(encoder, len(pairs), progress) as advance:
                 for start in range(0, len(pairs), CHUNK):
-                    found, bad = _encode(encoder, pairs[start : start + CHUNK], advance)
+                    found, bad = _encode(fast, pairs[start : start + CHUNK], advance)
                     _write_part(folder, found)
                     known.update(found)
                     faults |= {place: reason for key, reason in bad.items() for place in places[key]}

@@ -20,7 +20,7 @@ from indexing.build import readable
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.errors import InputError, TwoTowerError
+from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.precision import bf16_is_fast
@@ -276,7 +276,10 @@ def _accelerator(out: Path | None) -> Accelerator:
         project_dir=str(out.parent) if out is not None else None,
     )
     if out is not None:
-        accelerator.init_trackers("tensorboard")
+        try:
+            accelerator.init_trackers("tensorboard")
+        except OSError as error:
+            raise ArtefactError(f"cannot write curves beside {out}: {error.strerror or error}") from error
     return accelerator
 
 

@@ -221,11 +221,10 @@ def save(model: TwoTower, report: Report, recipe: Recipe, past: Histories, out: 
     facts = {"recipe": recipe.model_dump(mode="json"), "training": asdict(report), "events": past.fingerprint}
     try:
         model.save(out, about=facts)
-    except (OSError, ArtefactError) as error:  # such as a disk that has filled
-        why = str(error) if isinstance(error, ArtefactError) else f"cannot write {out}: {error}"
+    except ArtefactError as error:
         kept = checkpoint_folder(out)
         going_on = f"; the same training goes on from its last checkpoint, in {kept}, once that is put right"
-        raise ArtefactError(why + (going_on if any(kept.rglob(MANIFEST)) else "")) from error
+        raise ArtefactError(str(error) + (going_on if any(kept.rglob(MANIFEST)) else "")) from error
 
 
 def refuse_other_events(folder: Path, split: Split, protocol: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from towers.artefact import (
     atomic_file,
     read_json,
     read_manifest,
+    refuse_unwritable,
     sha256_file,
     write_json,
 )
@@ -282,3 +284,20 @@ def test_json_is_exact_and_readable(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes(b'"\xe9"')
     with pytest.raises(ArtefactError, match=r"latin\.json is not readable JSON"):
         read_json(tmp_path / "latin.json")
+
+
+def test_a_full_disk_is_told_before_the_work_and_after(tmp_path: Path) -> None:
+    """A process that may write no byte more stands for the disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(ArtefactError, match=r"cannot write .*thing: File too large"):
+            refuse_unwritable(tmp_path / "thing", KIND)
+        with (
+            pytest.raises(ArtefactError, match=r"cannot write .*thing: File too large"),
+            artefact_writer(tmp_path / "thing", KIND, {}) as folder,
+        ):
+            (folder / "data").write_bytes(b"12")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())

@@ -106,12 +106,13 @@ def _refuse_names(lists: list[str], baselines: str | None, ours: Path | None) ->
 
 
 def _people(split: Split, asked: int, chosen: int) -> str:
-    left = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.get("test", {}).items())
+    left = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.get("test", {}).items() if count)
     newcomers = f"; {len(split.newcomers):,} newcomers apart" if split.newcomers is not None else ""
     return (
         f"{asked:,} of {len(split.test):,} people asked about{newcomers}"
         + (f"; not asked: {left}" if left else "")
         + f"; ties in time for {split.ties:,}; settings of baselines chosen by {chosen:,} of {len(split.validation):,}"
+        + ("; of one person there is no interval, so each shown is the figure itself" if asked == 1 else "")
     )
 
 

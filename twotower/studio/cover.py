@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor
 
+from towers.errors import MissingExtraError
 from twotower.studio.motifs import MOTIFS, SHEET, Colour, Pen
 from twotower.studio.settings import GENERATED
+
+try:
+    from PIL import Image, ImageColor
+except ImportError as error:
+    raise MissingExtraError("drawing covers needs pillow: pip install 'twotower[media]'") from error
 
 PALETTES = (  # hue of ground, main and second colour, in degrees
     (210, 15, 45),

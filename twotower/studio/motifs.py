@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+
+from towers.errors import MissingExtraError
+
+try:
+    from PIL import Image, ImageDraw
+except ImportError as error:
+    raise MissingExtraError("drawing covers needs pillow: pip install 'twotower[media]'") from error
 
 SHEET = 320
 

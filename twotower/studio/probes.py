@@ -9,11 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from PIL import Image
-from sklearn.feature_extraction.text import TfidfVectorizer
 
+from towers.errors import MissingExtraError
 from twotower.studio.shop import Shop
+
+try:
+    import soundfile  # the shop needs it, and pillow, too
+    from PIL import Image
+    from sklearn.feature_extraction.text import TfidfVectorizer
+except ImportError as error:
+    raise MissingExtraError("the probes need scikit-learn: pip install 'twotower[media,report]'") from error
 
 WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms and 10 ms at 16 kHz
 BANDS = 64

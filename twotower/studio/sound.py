@@ -6,11 +6,16 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from towers.errors import MissingExtraError
 from twotower.studio.playing import draw_piece, play
 from twotower.studio.settings import GENERATED
 from twotower.studio.voices import RATE
+
+try:
+    import soundfile
+except ImportError as error:
+    raise MissingExtraError("writing sounds needs soundfile: pip install 'twotower[media]'") from error
 
 LOUDNESS = (-26.0, -16.0)  # dB below full scale
 NOISE = (-40.0, -22.0)  # dB below the music

@@ -1,0 +1,144 @@
+"""Where pictures, sounds and vectors are: what may be read, what may not, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from towers.catalog import Catalog
+from towers.errors import InputError
+from towers.media import NO_NUMBERS, OUTSIDE, faulty, media_of, vectors_of
+
+
+def catalog_of(folder: Path, values: Any, kind: pa.DataType | None = None) -> Catalog:
+    """Items ``0``, ``1``, … in a file, the column `seen` beside them."""
+    array = pa.array(values, kind)
+    pq.write_table(pa.table({"item_id": [str(n) for n in range(len(array))], "seen": array}), folder / "items.parquet")
+    return Catalog.read(folder / "items.parquet")
+
+
+def test_paths_are_taken_from_the_folder_of_the_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether anything is there is not asked: what cannot be opened is told of where it is read."""
+    monkeypatch.chdir("/")
+    (tmp_path / "covers").mkdir()
+    (tmp_path / "covers" / "one.png").write_bytes(b"one")
+    own = str(tmp_path / "covers" / "one.png")
+    catalog = catalog_of(tmp_path, ["covers/one.png", "covers/none.png", "covers/../two.png", own, None, "", "  "])
+    found, faults = media_of(catalog, "seen")
+    one = tmp_path / "covers" / "one.png"
+    assert found == [one, tmp_path / "covers" / "none.png", tmp_path / "two.png", one, None, None, None]
+    assert faults == {}
+
+
+def test_paths_stay_inside_the_folder_of_the_catalog(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    beside = str(tmp_path / "shop2" / "x.png")  # begins as the folder does, and is another
+    paths = ["../secret.png", "/etc/hostname", "covers/../../secret.png", "link.png", beside, "good.png"]
+    found, faults = media_of(catalog_of(folder, paths), "seen")
+    assert found == [None, None, None, None, None, folder / "good.png"]
+    assert faults == dict.fromkeys(range(5), OUTSIDE)
+
+
+def test_paths_of_a_frame_are_taken_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    catalog = Catalog.read(pa.table({"item_id": ["a", "b"], "seen": ["x.png", "../x.png"]}))
+    assert media_of(catalog, "seen") == ([tmp_path / "x.png", None], {1: OUTSIDE})
+
+
+def test_a_column_of_bytes_is_the_files_themselves(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, [b"GIF89a", None, b"", b"/etc/hostname"])
+    assert media_of(catalog, "seen") == ([b"GIF89a", None, None, b"/etc/hostname"], {})
+
+
+def test_a_column_without_any_value_has_no_files(tmp_path: Path) -> None:
+    assert media_of(catalog_of(tmp_path, [None, None]), "seen") == ([None, None], {})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([1, 2], "int64"), ([1.5, None], "double"), ([["a.png"], []], "large_list")]
+)
+def test_a_column_of_another_type_holds_no_files(tmp_path: Path, values: list[Any], kind: str) -> None:
+    with pytest.raises(InputError, match=rf"items.parquet, column seen: expected paths or bytes, got {kind}"):
+        media_of(catalog_of(tmp_path, values), "seen")
+
+
+@pytest.mark.parametrize("read", [media_of, vectors_of])
+def test_no_such_column(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(InputError, match=r"items.parquet has no column 'sene'.*seen"):
+        read(catalog_of(tmp_path, ["a.png"]), "sene")
+
+
+@pytest.mark.parametrize("kind", [None, pa.list_(pa.float32()), pa.list_(pa.float32(), 3)])
+def test_vectors(tmp_path: Path, kind: pa.DataType | None) -> None:
+    vectors, present, faults = vectors_of(catalog_of(tmp_path, [[1.5, 0, -2], None, [0, 0, 0.25]], kind), "seen")
+    assert vectors.dtype == np.float32
+    assert vectors.tolist() == [[1.5, 0, -2], [0, 0, 0], [0, 0, 0.25]]
+    assert present.tolist() == [True, False, True]
+    assert faults == {}
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.list_(pa.uint8()), pa.large_list(pa.int32())])
+def test_whole_numbers_are_vectors_too(tmp_path: Path, kind: pa.DataType) -> None:
+    vectors, present, faults = vectors_of(catalog_of(tmp_path, [[1, 2], [0, 3], None], kind), "seen")
+    assert vectors.dtype == np.float32
+    assert vectors.tolist() == [[1, 2], [0, 3], [0, 0]]
+    assert (present.tolist(), faults) == ([True, True, False], {})
+
+
+def test_what_is_no_vector_is_named_and_the_rest_stays(tmp_path: Path) -> None:
+    """An empty list is no vector and no fault; the first one's length is what all must have."""
+    nan, infinite = float("nan"), float("inf")
+    rows = [None, [], [1.0, 2.0], [1.0], [1.0, 2.0, 3.0], [nan, 1.0], [infinite, 1.0], [0.0, 0.0], [None, 1.0], [3, 4]]
+    vectors, present, faults = vectors_of(catalog_of(tmp_path, rows), "seen")
+    assert faults == {
+        3: "is a vector of another length: 1 instead of 2",
+        4: "is a vector of another length: 3 instead of 2",
+        **dict.fromkeys((5, 6, 7, 8), NO_NUMBERS),
+    }
+    assert np.flatnonzero(present).tolist() == [2, 9]
+    assert vectors[[2, 9]].tolist() == [[1, 2], [3, 4]]
+    assert not vectors[~present].any()
+
+
+def test_a_length_may_be_given(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, [[1.0], [2.0, 3.0], None])
+    vectors, present, faults = vectors_of(catalog, "seen", 2)
+    assert vectors.tolist() == [[0, 0], [2, 3], [0, 0]]
+    assert present.tolist() == [False, True, False]
+    assert faults == {0: "is a vector of another length: 1 instead of 2"}
+    nothing, present, faults = vectors_of(catalog_of(tmp_path, [None, []], pa.list_(pa.float64())), "seen", 4)
+    assert (nothing.shape, nothing.any(), present.any(), faults) == ((2, 4), False, False, {})
+
+
+def test_a_column_without_any_vector(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"items.parquet, column seen: there is no vector in it"):
+        vectors_of(catalog_of(tmp_path, [None, []], pa.list_(pa.float64())), "seen")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["1 2 3"], "large_string"), ([1.5], "double"), ([["1", "2"]], "large_list"), ([True], "bool")]
+)
+def test_a_column_of_another_type_holds_no_vectors(tmp_path: Path, values: list[Any], kind: str) -> None:
+    with pytest.raises(InputError, match=rf"items.parquet, column seen: expected lists of numbers, got {kind}"):
+        vectors_of(catalog_of(tmp_path, values), "seen")
+
+
+def test_faults_are_rows_set_aside(tmp_path: Path) -> None:
+    """Rows are those of the file, counted from 1, also where one was set aside before; bytes are not shown."""
+    file = str(tmp_path / "items.parquet")
+    ids, paths = ["a", "a", "b", "c"], ["a.png", "again.png", "../b.png", "c.png"]
+    for values, shown in [(paths, {"value": "../b.png"}), ([path.encode() for path in paths], {})]:
+        pq.write_table(pa.table({"item_id": ids, "seen": values}), file)
+        catalog = Catalog.read(file)
+        assert len(catalog) == 3
+        found = faulty(catalog, "seen", {1: "is cut off"})
+        assert found.rows == [{"file": file, "row": 3, "reason": "seen is cut off", **shown}]
+    assert faulty(catalog, "seen", {}).rows == []
