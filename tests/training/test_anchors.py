@@ -97,9 +97,11 @@ def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) 
         states = reader.encoder.lower(ids, mask, 1)
         torch.testing.assert_close(again.hidden[mask], states[mask], rtol=BF16, atol=BF16)
         torch.testing.assert_close(reader.read_hidden(again.hidden, again.mask, 1), expected, rtol=0, atol=4 * BF16)
-    assert cached._filled.all() and len(cached._kept) == cached._ends[-1]
+    assert cached._filled.all()
+    assert len(cached._kept) == cached._ends[-1]
     assert 0 < half._filled.sum() < len(half.events)
-    assert not uncached._filled.any() and not len(uncached._kept)
+    assert not uncached._filled.any()
+    assert not len(uncached._kept)
 
 
 @pytest.mark.parametrize("budget", [0, 3_000, 10**6])

@@ -20,5 +20,6 @@ def test_inner_products_are_those_of_the_scaled_matrix() -> None:
     dense /= np.sqrt(np.maximum(dense.sum(1, keepdims=True), 1) * dense.sum(0))
     dense[11] = 0  # too few to say anything
     found = usage(Histories(np.arange(31) * 6, items), 13).double().numpy()
-    assert found.shape == (13, 13) and not found[11:].any()
+    assert found.shape == (13, 13)
+    assert not found[11:].any()
     np.testing.assert_allclose(found @ found.T, dense @ dense.T, atol=1e-5)

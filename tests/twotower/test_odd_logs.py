@@ -323,11 +323,11 @@ def test_a_disk_that_is_full_when_the_model_is_written_costs_nothing(stopped: Wo
 
 
 def test_a_full_disk_without_a_checkpoint_promises_none(world: World) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
+    def full(model: TwoTower, path: Path, **_: Any) -> None:
+        raise ArtefactError(f"cannot write {path}: No space left on device")
 
     world.model.with_name("model.checkpoint").mkdir(parents=True)  # what is left where none could be written
     world.patch.setattr(TwoTower, "save", full)
     with pytest.raises(ArtefactError) as caught:
         train(world.run.catalog, world.run.log, recipe=world.recipe, out=world.model, progress=False)
-    assert str(caught.value) == f"cannot write {world.model}: [Errno 28] No space left on device"
+    assert str(caught.value) == f"cannot write {world.model}: No space left on device"
