@@ -76,4 +76,4 @@ def read_contents(
         {name: one.vectors for name, one in read.items()}, {name: one.present for name, one in read.items()}
     )
     unread = [faulty(catalog, media[name].column, one.faults) for name, one in read.items() if one.faults]
-    return contents, sum(unread, Rejected())
+    return contents, sum(unread, Rejected(total=len(texts)))

@@ -1,0 +1,222 @@
+"""python -m benchmarks.missing [--shop DIR] [--save]
+
+What a missing text, cover or sound costs: the generated music shop, seed 0. A model that masks what is missing and was
+trained to do without, beside the same model fed zeros. Jobs run side by side, one core each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.pool import side_by_side
+from benchmarks.record import Record
+from benchmarks.studio_jobs import TUNED, Opening, content_recipe, open_shop
+from benchmarks.studio_lists import METRIC, K, make_exam, plain, quotient
+from indexing.build import readable
+from indexing.index import ItemIndex
+from towers.contents import Contents
+from towers.embed import VectorCache
+from towers.model import TwoTower
+from training.evaluate import ranked_rows
+from training.metrics import bootstrap, matches, recall
+from training.ranker import IndexRanker
+from training.splits import Questions
+from training.trainer import fit
+from twotower.studio.settings import GENERATED, PARTS, StudioSettings
+from twotower.studio.shop import Shop, read_shop
+
+SEED = 0
+SHARES = (0, 25, 50, 75, 100)  # percent of the tracks
+ALL = "all"
+HALF, GOAL = 50, 0.5
+UNMASKED: dict[str, Any] = {"item": {"content_dropout": 0.0}, "alone_weight": 0.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "twotower": {},
+    "zeros": UNMASKED,
+    "twotower with ids": {"item": {"ids": True}},
+    "zeros with ids": {**UNMASKED, "item": {**UNMASKED["item"], "ids": True}},
+}
+PROTOCOL = (
+    f"{GENERATED} Shop of seed {SEED}, protocol given, whole catalog ranked. After training, random tracks (seeded, "
+    "the same for every method) lose their text, their cover or their sound, in histories as in the index; in "
+    "missing-all each of the three is lost independently with this probability, but a track that would lose all keeps "
+    "one at random. `twotower` leaves missing content out and was trained to do without; `zeros` was trained by the "
+    "same recipe without content dropout and without the loss that looks for a track by one kind alone, and what it "
+    "misses is a zero vector that counts as content. The reader of history text is off; `with ids` has vectors of the "
+    "tracks, which are never missing. 95 % intervals by bootstrap over listeners."
+)
+
+Missing = dict[str, np.ndarray]  # bool (N,) of each kind
+Found = dict[str, np.ndarray]  # recall of each person by name of the case
+
+
+@dataclass(frozen=True)
+class Job:
+    """A method on a shop."""
+
+    method: str
+    shop: Path
+
+
+def main() -> None:
+    """Run the benchmark."""
+    options = _options()
+    record = Record("missing")
+    with TemporaryDirectory() as folder:
+        run(record, options.shop or Path(folder) / "shop")
+    _show(record)
+    record.finish(save=options.save)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shop", type=Path, help="folder of a shop; default: one is made")
+    parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    return parser.parse_args()
+
+
+def run(record: Record, shop: Path, settings: StudioSettings | None = None) -> None:
+    """Make the shop if it is not there, train, take away, ask, and fill the record.
+
+    Args:
+        record: gets rows and notes.
+        shop: folder.
+        settings: of a new shop, `StudioSettings()` if None.
+    """
+    if not shop.exists():
+        open_shop(Opening(shop, SEED, settings or StudioSettings()))
+    jobs = {name: Job(name, shop) for name in METHODS}
+    fill(record, dict(zip(jobs, side_by_side(run_method, jobs), strict=True)))
+
+
+def fill(record: Record, outcomes: Mapping[str, tuple[Found, dict[str, Any]]]) -> None:
+    """Rows and notes of what each method found."""
+    found = {name: one for name, (one, _) in outcomes.items()}
+    record.rows = [
+        {"method": name, "split": case, "seed": SEED, "metrics": {METRIC: plain(bootstrap(found[name][case]))}}
+        for case in found["twotower"]
+        for name in METHODS
+    ]
+    pairs = {"twotower": "zeros", "twotower with ids": "zeros with ids"}
+    record.notes = {
+        "protocol": PROTOCOL,
+        "generated": GENERATED,
+        "tuned": TUNED,
+        "lost": {ours: _lost(found[ours], found[theirs]) for ours, theirs in pairs.items()},
+        "jobs": {name: notes for name, (_, notes) in outcomes.items()},
+    }
+
+
+def run_method(job: Job) -> tuple[Found, dict[str, Any]]:
+    """Train, and ask with more and more missing."""
+    torch.set_num_threads(1)
+    shop, values = read_shop(job.shop), METHODS[job.method]
+    exam = make_exam(shop)
+    recipe = content_recipe(PARTS, SEED, **values)
+    model, report = fit(shop.catalog, exam.split.train, exam.split.validation, recipe, progress=False)
+    contents, _ = model.contents(shop.catalog, VectorCache())
+    found = {}
+    for case, missing in cases(len(shop.catalog)).items():
+        left = zeroed(contents, missing) if job.method.startswith("zeros") else masked(contents, missing)
+        ranker = IndexRanker(model, _index(model, shop, left), shop.catalog, log=exam.split.train)
+        found[case] = _recall(ranker, exam.split.test)
+    notes = {"best_epochs": report.best_epochs, "seconds": round(report.seconds, 1), "trend": report.trend}
+    return found, {**notes, "recipe": recipe.model_dump(mode="json")}
+
+
+def cases(items: int) -> dict[str, Missing]:
+    """Who misses what, by a name such as ``missing-text-50``; what is missing stays so at every higher share."""
+    rng = np.random.default_rng(SEED)
+    order = {part: rng.permutation(items) for part in PARTS}
+    chance, kept = rng.random((len(PARTS), items)), rng.integers(len(PARTS), size=items)
+    found: dict[str, Missing] = {}
+    for part in PARTS:
+        for share in SHARES:
+            found[f"missing-{part}-{share}"] = {part: order[part] < round(share / 100 * items)}
+    for share in SHARES:
+        gone = chance < share / 100
+        gone[kept, np.arange(items)] &= ~gone.all(axis=0)
+        found[f"missing-{ALL}-{share}"] = dict(zip(PARTS, gone, strict=True))
+    return found
+
+
+def masked(contents: Contents, missing: Missing) -> Contents:
+    """What is missing is not there."""
+    present = {name: there & ~_mask(missing, name, there) for name, there in contents.present.items()}
+    return Contents(contents.vectors, present)
+
+
+def zeroed(contents: Contents, missing: Missing) -> Contents:
+    """What is missing is a zero vector that looks like content, as where a library fills in zeros."""
+    there = contents.present
+    vectors = {name: one * ~_mask(missing, name, there[name])[:, None] for name, one in contents.vectors.items()}
+    return Contents(vectors, there)
+
+
+def _mask(missing: Missing, name: str, there: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(missing[name]) if name in missing else torch.zeros_like(there)
+
+
+def _index(model: TwoTower, shop: Shop, contents: Contents) -> ItemIndex:
+    vectors = model.item_vectors(contents, model.id_rows(shop.catalog))
+    ids, vectors = readable(shop.catalog, vectors)
+    return ItemIndex.from_arrays(ids, vectors, kind="auto", space=model.space)
+
+
+def _recall(ranker: IndexRanker, questions: Questions) -> np.ndarray:
+    return recall(matches(ranked_rows(ranker, questions, K), questions.targets), questions.targets.lengths, K)
+
+
+def _lost(ours: Found, theirs: Found) -> dict[str, Any]:
+    """At half missing: what each loses of its own recall, their quotient, and ours less the part of theirs allowed.
+
+    Where theirs loses nothing for certain there is no quotient.
+    """
+    found: dict[str, Any] = {}
+    for kind in (*PARTS, ALL):
+        less, more = (one[f"missing-{kind}-0"] - one[f"missing-{kind}-{HALF}"] for one in (ours, theirs))
+        lost = bootstrap(more)
+        found[kind] = {
+            "ours": plain(bootstrap(less)),
+            "theirs": plain(lost),
+            "quotient": plain(quotient(less, more)) if lost.low > 0 else None,
+            f"ours - {GOAL} theirs": plain(bootstrap(less - GOAL * more)),
+        }
+    return {f"at {HALF} %": found, "wanted": f"quotient at most {GOAL}"}
+
+
+def _show(record: Record) -> None:
+    """Recall in percent over the share that is missing; then what is lost at half."""
+    screen = Console(stderr=True, width=160)
+    table = Table(title=f"{METRIC} in percent by percent of tracks that miss it (generated)")
+    for name in ("missing", "method", *map(str, SHARES)):
+        table.add_column(name, justify="left" if name in ("missing", "method") else "right")
+    for kind in (*PARTS, ALL):
+        for method in METHODS:
+            found = dict(_curve(record, kind, method))
+            table.add_row(kind, method, *(f"{100 * found[share]:.1f}" for share in SHARES))
+    screen.print(table)
+    for ours, lost in record.notes["lost"].items():
+        for kind, entry in lost[f"at {HALF} %"].items():
+            screen.print(f"{ours}, half of {kind} missing: lost {entry}", markup=False)
+
+
+def _curve(record: Record, kind: str, method: str) -> Iterator[tuple[int, float]]:
+    for row in record.rows:
+        stem, share = row["split"].rsplit("-", 1)
+        if row["method"] == method and stem == f"missing-{kind}":
+            yield int(share), row["metrics"][METRIC][0]
+
+
+if __name__ == "__main__":
+    main()
