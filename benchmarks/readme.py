@@ -17,6 +17,18 @@ FURTHER = {
     "temporal-newcomers": "Temporal split, people without any event before",
     "cold-items": "Cold items: a tenth of the films without any training event; the last fifth of each person is asked",
 }
+PARTS = {
+    "ablation": (
+        "What each part earns: MovieLens-100K, one part switched off at a time",
+        ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
+    ),
+    "studio": (
+        "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound",
+        ("recall@20",),
+    ),
+    "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
+}
+"""Title and metrics of the records that have a section of their own."""
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
 
@@ -32,6 +44,9 @@ def with_tables(text: str) -> str:
     section = measured(read_record(RECORD))
     if FULL.exists():
         section += "\n\n" + further(read_record(FULL))
+    for name, (title, metrics) in PARTS.items():
+        if (path := RESULTS / f"{name}.json").exists():
+            section += "\n\n" + part(read_record(path), title, metrics)
     pattern = r"<!-- measured -->.*?<!-- /measured -->"
     return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
 
@@ -76,6 +91,14 @@ def further(record: dict[str, Any]) -> str:
             _table(stars, ("graded-ndcg@10", "weight"), split=True),
         ]
     parts += ["Paired differences on the same people:", _differences(record["differences"])]
+    return "\n\n".join(parts)
+
+
+def part(record: dict[str, Any], title: str, metrics: tuple[str, ...]) -> str:
+    """One table of all rows of a record, and the differences in its first two metrics."""
+    told = [entry for entry in record["differences"] if entry["metric"] in metrics[:2]]
+    parts = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}."]
+    parts += [_table(record["rows"], metrics, split=True), "Paired differences:", _differences(told)]
     return "\n\n".join(parts)
 
 
