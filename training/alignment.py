@@ -26,7 +26,7 @@ from towers.fusion import unit
 from towers.model import TwoTower
 from towers.precision import autocast
 from towers.projection import ContentProjection
-from towers.tuning import let_train
+from towers.tuning import Tune, let_train
 from training.config import AlignConfig
 from training.optimizer import parameter_groups, rate_at
 
@@ -181,7 +181,7 @@ def find_each_other(
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
-def _tune(model: TwoTower, name: str) -> int | str:
+def _tune(model: TwoTower, name: str) -> Tune:
     if name == "text":
         return model.config.text.tune
     return model.config.media[name].tune if name in model.media else 0

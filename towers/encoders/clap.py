@@ -140,13 +140,6 @@ class Clap(Encoder):
         facts = [{name: value for name, value in one.items() if name not in NO_FACTS} for one in both]
         return f"clap 1: {json.dumps(facts, sort_keys=True)}; mean over windows, the last moved back"
 
-    def train(self, mode: bool = True) -> Self:
-        """Training mode in blocks that are trained; what is frozen drops nothing out, statistics never change."""
-        super().train(False)
-        for block in self.blocks:
-            block.train(mode and any(weight.requires_grad for weight in block.parameters()))
-        return self
-
 
 def _read_model(source: str) -> ClapModel:
     """The whole model, weights loaded."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -77,6 +77,16 @@ class Encoder(nn.Module, ABC):
 
     def examine(self, contents: Sequence[Any]) -> None:
         """Warn of what many contents have in common and this encoder was not made for; nothing, unless it says so."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode in blocks that are trained; what is frozen drops nothing out, statistics never change."""
+        super().train(False)
+        for block in self.blocks:
+            block.train(mode and any(weight.requires_grad for weight in block.parameters()))
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eval()
+        return self
 
     @property
     def device(self) -> torch.device:

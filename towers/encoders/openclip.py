@@ -119,7 +119,7 @@ class OpenClip(Encoder):
 
     def encode(self, prepared: Sequence[Float[Tensor, "3 h w"]]) -> Float[Tensor, "b d"]:
         """The vectors of B prepared pictures."""
-        vectors = self.visual(torch.stack(list(prepared)).to(self._device))
+        vectors = self.visual(torch.stack(list(prepared)).to(self.device))
         return vectors[0] if isinstance(vectors, tuple) else vectors  # CoCa's tower gives its tokens, too
 
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "b d"]:
@@ -141,7 +141,7 @@ class OpenClip(Encoder):
             del model.visual
             self._text_side = model, _tokenizer_of(name)
         model, tokenize = self._text_side
-        return model.to(self._device).encode_text(tokenize(list(texts)).to(self._device), normalize=False)
+        return model.to(self.device).encode_text(tokenize(list(texts)).to(self.device), normalize=False)
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -159,25 +159,6 @@ class OpenClip(Encoder):
     def reading(self) -> str:
         """Architecture and preprocessing as JSON."""
         return json.dumps(self.shape, sort_keys=True)
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode where weights are trained; statistics of batches never change, nor does what is frozen."""
-        super().train(mode and _is_trained(self))
-        for part in self.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.eval()
-        for block in self.blocks:
-            if not _is_trained(block):
-                block.eval()
-        return self
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.visual.parameters()).device
-
-
-def _is_trained(part: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in part.parameters())
 
 
 def _preprocessing(facts: dict[str, Any]) -> Callable:

@@ -108,13 +108,6 @@ class SpeechModel(Encoder):
         windows = f"mean over windows of {SECONDS} s, the last moved back, {MOST} at most"
         return f"torchaudio 1: {json.dumps(facts, sort_keys=True)}; {windows}"
 
-    def train(self, mode: bool = True) -> Self:
-        """Training mode in blocks that are trained; what is frozen drops nothing out, statistics never change."""
-        super().train(False)
-        for block in self.blocks:
-            block.train(mode and any(weight.requires_grad for weight in block.parameters()))
-        return self
-
 
 def spread(parts: Iterable[Tensor], most: int) -> list[Tensor]:
     """At most `most` of a stream of unknown length, evenly apart: all, every second, every fourth, …"""
