@@ -16,21 +16,23 @@ STYLE = Path(__file__).with_name("pages.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
 
-def document(title: str, parts: Iterable[str]) -> str:
+def document(title: str, parts: Iterable[str], *, style: str = "", policy: str = POLICY) -> str:
     """A whole page, plotly and style inside.
 
     Args:
         title: plain text.
         parts: HTML of its sections, in order.
+        style: CSS that this page has beside that of all pages.
+        policy: what the browser may load.
     """
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{STYLE.read_text("utf-8")}</style>
+<style>{STYLE.read_text("utf-8")}{style}</style>
 <script>{get_plotlyjs()}</script>
 </head>
 <body>

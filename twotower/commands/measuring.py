@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import runpy
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,13 @@ from twotower.commands.reading import Weights
 
 app = typer.Typer()
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Demo(StrEnum):
+    """What there is to see."""
+
+    movielens = "movielens"
+    studio = "studio"
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -29,13 +37,24 @@ def bench(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for model, index, data and report.")] = Path("runs/demo"),
+    name: Annotated[
+        Demo, typer.Argument(help="movielens: real ratings. studio: a generated music shop, to be seen and heard.")
+    ] = Demo.movielens,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for model, index, data and report; default: runs/demo, for studio runs/studio."),
+    ] = None,
     weights: Weights = None,
 ) -> None:
-    """The whole chain on MovieLens-100K, on this machine."""
-    from twotower.demo import run
+    """The whole chain on MovieLens-100K or on a generated music shop, on this machine."""
+    if name is Demo.studio:
+        from twotower.studio import demo as studio
 
-    run(out=out, weights=weights)
+        studio.run(out=out or Path("runs/studio"), weights=weights)
+    else:
+        from twotower.demo import run
+
+        run(out=out or Path("runs/demo"), weights=weights)
 
 
 def _benchmark(name: str) -> str:
