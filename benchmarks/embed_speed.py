@@ -29,7 +29,7 @@ from torch.nn.functional import cosine_similarity
 
 from benchmarks.gpu import random_picture_encoder
 from benchmarks.record import Record
-from towers import embed
+from towers import embed, precision
 from towers.embed import BATCH, Content, VectorCache
 from towers.encoders.configs import AudioConfig, ImageConfig
 from towers.encoders.contract import Encoder, encoder_class
@@ -185,7 +185,7 @@ def _timed(call: Callable[..., Tensor], *arguments: Any) -> tuple[float, Tensor]
 def _ours(case: Case, contents: Sequence[Content], folder: Path, shipped: bool = True) -> Tensor:
     """As it ships, or as on hardware that is not fast at bfloat16."""
     bf16 = shipped and bf16_is_fast(case.encoder.device)
-    with patch.object(embed, "bf16_is_fast", lambda _: bf16):
+    with patch.object(embed, "bf16_is_fast", lambda _: bf16), patch.object(precision, "bf16_is_fast", lambda _: bf16):
         return VectorCache(folder).embed(case.encoder, contents).vectors
 
 

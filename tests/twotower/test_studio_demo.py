@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from html import unescape
@@ -54,8 +55,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
-    """The whole demo, once, with real encoders of covers and sounds."""
+def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Iterator[Run]:
+    """The whole demo, once, with real encoders of covers and sounds; vectors are kept in a cache of its own."""
     for name in ("efficientnet-lite0", "yamnet"):
         fetch(name)
     out, said, weights = tmp_path_factory.mktemp("studio") / "out", io.StringIO(), cache_folder()
@@ -65,11 +66,12 @@ def small(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Run:
         "item": {**demo.RECIPE["item"], "dimension": 16},
         "train": {"epochs": 2},
     }
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWOTOWER_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(shelf, "SIZE", SIZE)
-        findings = demo.run(out, weights=weights, progress=False, recipe=recipe, settings=SETTINGS)
-    return Run(out, findings, said.getvalue(), (out / "report.html").read_text("utf-8"))
+        with redirect_stdout(said):
+            findings = demo.run(out, weights=weights, progress=False, recipe=recipe, settings=SETTINGS)
+        yield Run(out, findings, said.getvalue(), (out / "report.html").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
