@@ -22,12 +22,9 @@ PARTS = {
         "What each part earns: MovieLens-100K, one part switched off at a time",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
-    "studio": (
-        "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound",
-        ("recall@20",),
-    ),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
+STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 """Title and metrics of the records that have a section of their own."""
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
@@ -47,6 +44,8 @@ def with_tables(text: str) -> str:
     for name, (title, metrics) in PARTS.items():
         if (path := RESULTS / f"{name}.json").exists():
             section += "\n\n" + part(read_record(path), title, metrics)
+    if (path := RESULTS / "studio.json").exists():
+        section += "\n\n" + studio(read_record(path))
     pattern = r"<!-- measured -->.*?<!-- /measured -->"
     return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
 
@@ -100,6 +99,19 @@ def part(record: dict[str, Any], title: str, metrics: tuple[str, ...]) -> str:
     parts = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}."]
     parts += [_table(record["rows"], metrics, split=True), "Paired differences:", _differences(told)]
     return "\n\n".join(parts)
+
+
+def studio(record: dict[str, Any]) -> str:
+    """Recall@20 of each method, a column for each set of questions, first seed; the record has them all."""
+    rows = [row for row in record["rows"] if row["seed"] == 0]
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    lines = [_line(["recall@20", *splits]), _line(["---"] * (1 + len(splits)))]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        found = {row["split"]: row["metrics"]["recall@20"] for row in rows if row["method"] == method}
+        lines.append(_line([f"`{method}`", *(_cell(found.get(split)) for split in splits)]))
+    told = [entry for entry in record["differences"] if entry["seed"] == 0]
+    heads = [f"**{STUDIO}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
+    return "\n\n".join([*heads, "Paired differences, first of three seeds:", _differences(told)])
 
 
 def _origin(record: dict[str, Any]) -> str:
