@@ -29,7 +29,7 @@ from towers.embed import BATCH
 from towers.encoders import musicnn, yamnet
 from towers.encoders.contract import Encoder
 from towers.encoders.openclip import NO_TEXT, OpenClip
-from towers.precision import autocast, bf16_is_fast, fast_copy
+from towers.precision import bf16_is_fast, fast_copy
 from towers.text import TextConfig, TextEncoder
 
 MATRIX = 8192  # rows and columns of the large product
@@ -95,13 +95,14 @@ def random_picture_encoder(name: str) -> OpenClip:
 
 
 def random_contents(encoder: Encoder, count: int) -> list[Any]:
-    """So many prepared contents: full texts, pictures, or clips of 5 s."""
+    """So many prepared contents, in the precision of the weights: full texts, pictures, or clips of 5 s."""
+    dtype = next(encoder.parameters()).dtype
     if isinstance(encoder, TextEncoder):
         return torch.randint(3, encoder.backbone_config.vocab_size, (count, TOKENS)).tolist()
     if isinstance(encoder, OpenClip):
         size = encoder.shape["preprocess"]["size"]
-        return list(torch.randn(count, 3, *((size, size) if isinstance(size, int) else size)))
-    return list(torch.randn(count, *CLIP[type(encoder)]))
+        return list(torch.randn(count, 3, *((size, size) if isinstance(size, int) else size), dtype=dtype))
+    return list(torch.randn(count, *CLIP[type(encoder)], dtype=dtype))
 
 
 def measure(encoder: Encoder, contents: Sequence[Any], peak: float) -> dict[str, float]:
@@ -112,7 +113,7 @@ def measure(encoder: Encoder, contents: Sequence[Any], peak: float) -> dict[str,
         contents: prepared, on the CPU; bringing them to the device counts.
         peak: floating point operations a second of a large matrix product on that device.
     """
-    with torch.inference_mode(), autocast(encoder.device):
+    with torch.inference_mode():
         seconds = seconds_of(lambda: encoder.encode(contents), encoder.device)
     return figures(len(contents), operations(encoder, contents), seconds, peak)
 
@@ -132,7 +133,7 @@ def operations(encoder: Encoder, contents: Sequence[Any]) -> int:
     Attention is spelled out for this, for some of its kernels are not counted.
     """
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), autocast(encoder.device), counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         encoder.encode(contents)
     return counter.get_total_flops()
 

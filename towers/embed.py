@@ -23,7 +23,7 @@ from torch import Tensor
 from towers.artefact import atomic_file
 from towers.encoders.contract import Encoder
 from towers.errors import MediaError
-from towers.precision import autocast, bf16_is_fast, fast_copy
+from towers.precision import bf16_is_fast, bf16_is_near, fast_copy
 from towers.weights import cache_folder
 
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
@@ -71,7 +71,7 @@ class VectorCache:
         keys, faults = _keys(contents)
         vectors = torch.zeros(len(contents), encoder.dimension)
         if keys:
-            bf16 = bf16_is_fast(encoder.device)
+            bf16 = bf16_is_fast(encoder.device) and bf16_is_near(encoder)
             folder = self.folder / (encoder.fingerprint[:32] + ("-bf16" if bf16 else ""))
             places = _by_key(keys)
             known = _read_parts(folder, set(places))
@@ -157,7 +157,7 @@ def _encode(
         advance(len(keys))
         if not readable:
             continue
-        with torch.inference_mode(), autocast(encoder.device):
+        with torch.inference_mode():
             vectors = encoder.encode([prepared[n] for n in readable]).float().cpu().numpy()
         for n, vector in zip(readable, vectors, strict=True):
             if np.isfinite(vector).all():
@@ -170,7 +170,13 @@ def _encode(
 def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tuple[list[bytes], list[Any]]]:
     """Batches of prepared contents, or the `MediaError` of each, some batches ahead of whoever takes them."""
     size = BATCH[encoder.modality]
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+    if encoder.modality == "text":  # quick enough to do at once, and then to put together what is of one length
+        tokens = sorted(((key, _prepare(encoder, text)) for key, text in chunk), key=lambda pair: -len(pair[1]))
+        for start in range(0, len(tokens), size):
+            one = tokens[start : start + size]
+            yield [key for key, _ in one], [ready for _, ready in one]
+        return
+    with _decoders() as pool:
         ahead: deque[tuple[list[bytes], Iterable[Any]]] = deque()
         for start in range(0, len(chunk), size):
             batch = chunk[start : start + size]
@@ -182,11 +188,24 @@ def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tupl
             yield keys, list(ready)
 
 
-def _prepare(encoder: Encoder, content: Content) -> Any:
+@contextmanager
+def _decoders() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode, each alone: more of torch's own beside them would get in the encoder's way."""
     try:
-        return encoder.prepare(content)
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(torch.get_num_threads())  # what was set last, in any thread, holds for threads to come
+
+
+def _prepare(encoder: Encoder, content: Content) -> Any:
+    """What the encoder reads of a content, in the precision of its weights."""
+    try:
+        prepared = encoder.prepare(content)
     except MediaError as error:
         return error
+    dtype = next(encoder.parameters()).dtype
+    return prepared.to(dtype) if isinstance(prepared, Tensor) and prepared.is_floating_point() else prepared
 
 
 def _read_parts(folder: Path, wanted: set[bytes]) -> dict[bytes, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,20 +30,30 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device))
 
 
-def fast_copy(module: Module, *, bf16: bool) -> Module:
-    """A copy for inference whose weights need no conversion batch after batch; what does not change is shared.
+def bf16_is_near(module: nn.Module) -> bool:
+    """Whether vectors in bfloat16 are near those in float32.
 
-    Filters over two dimensions lie channels last, which convolutions read faster. Biases, scales and statistics keep
-    their precision.
+    Batch normalisation takes away means far larger than what is left, which rounding has hidden by then.
+    """
+    return not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+
+
+def fast_copy(module: Module, *, bf16: bool) -> Module:
+    """A copy for inference; what does not change is shared.
+
+    Filters over several channels lie channels last, which convolutions read faster.
 
     Args:
         module: in evaluation mode.
-        bf16: it is going to run in bfloat16 autocast, so matrices and filters are rounded now.
+        bf16: whether to round all weights to bfloat16, so that inputs in bfloat16 are computed with as they are. Beside
+            autocast nothing is converted batch after batch, and attention keeps its fast kernels.
     """
-    weights = {id(one): nn.Parameter(_fast(one.detach(), bf16), requires_grad=False) for one in module.parameters()}
-    return copy.deepcopy(module, weights)  # which takes these for the originals
+    dtype = torch.bfloat16 if bf16 else None
+    copies: dict[int, Any] = {id(one): _fast(one, dtype) for one in module.buffers()}
+    copies |= {id(one): nn.Parameter(_fast(one.detach(), dtype), requires_grad=False) for one in module.parameters()}
+    return copy.deepcopy(module, copies)  # which takes these for the originals
 
 
-def _fast(weight: Tensor, bf16: bool) -> Tensor:
-    layout = torch.channels_last if weight.ndim == 4 else torch.preserve_format
-    return weight.to(torch.bfloat16 if bf16 and weight.ndim > 1 else weight.dtype, memory_format=layout)
+def _fast(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+    layout = torch.channels_last if weight.ndim == 4 and weight.shape[1] > 1 else torch.preserve_format
+    return weight.to(dtype if dtype and weight.is_floating_point() else weight.dtype, memory_format=layout)

@@ -22,7 +22,6 @@ from towers.precision import bf16_is_fast
 from towers.text import TextConfig, TextEncoder, embed_texts
 
 TEXTS = [f"quiet piano {n} evening rain"[: 8 + n] for n in range(20)]
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -106,8 +105,7 @@ def test_the_usual_pictures_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyP
     case = embed_speed._lite0(tmp_path)
     assert [path.name for path in case.contents] == [f"{n}.jpg" for n in range(6)]
     _, cosines = measure(case, turns=1)
-    assert cosines[SAME] > 0.99999
-    assert cosines[SHIPPED] > (0.998 if bf16_is_fast(CPU) else 0.99999)
+    assert min(cosines.values()) > 0.99999  # batch normalisation, so float32
 
 
 def test_what_cannot_be_measured_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(TextEncoder, "prepare", counting)
     monkeypatch.setattr(embed, "bf16_is_fast", lambda device: False)
-    monkeypatch.setattr(embed, "autocast", lambda device: contextlib.nullcontext())
     return texts
 
 
@@ -192,3 +191,39 @@ def test_the_default_place_is_the_cache_folder(
     monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
     VectorCache().embed(tiny_encoder, TEXTS)
     assert len(list(tmp_path.glob("vectors/*/*.npz"))) == 1
+
+
+def test_threads_keep_their_number(tmp_path: Path) -> None:
+    """Threads that decode use one core each, and no other thread is told so."""
+    seen: list[int] = []
+
+    class Counting(Numbers):
+        def prepare(self, content: Path | bytes) -> float:
+            seen.append(torch.get_num_threads())
+            return super().prepare(content)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        VectorCache(tmp_path).embed(Counting(), [b"1", b"2"])
+        with ThreadPoolExecutor(1) as pool:
+            assert (seen, torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == ([1, 1], 2, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_batches_are_of_like_lengths(
+    tiny_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By tokens, of which a known word is one and an unknown one as many as it has letters."""
+    monkeypatch.setitem(embed.BATCH, "text", 2)
+    batches: list[list[int]] = []
+    encode = TextEncoder.encode
+
+    def counting(encoder: TextEncoder, prepared: Sequence[Sequence[int]]) -> torch.Tensor:
+        batches.append([len(row) for row in prepared])
+        return encode(encoder, prepared)
+
+    monkeypatch.setattr(TextEncoder, "encode", counting)
+    VectorCache(tmp_path).embed(tiny_encoder, ["evening violin", "xyzxyz", "quiet piano engine", "xyzzy"])
+    assert batches == [[6, 5], [3, 2]]

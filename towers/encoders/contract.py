@@ -21,8 +21,8 @@ Modality = Literal["text", "image", "audio"]
 class Encoder(nn.Module, ABC):
     """Content to vectors ``(B, D)``: what decodes is apart from what computes, so that the two can overlap.
 
-    An encoder comes out of `load` in evaluation mode and leaves precision to the caller (autocast) and the device to
-    `to`.
+    An encoder comes out of `load` in evaluation mode and leaves precision to the caller (autocast, or weights and
+    prepared tensors in bfloat16) and the device to `to`.
     """
 
     modality: ClassVar[Modality]
