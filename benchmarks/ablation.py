@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.pool import side_by_side
-from benchmarks.record import Record
+from benchmarks.record import Record, plain
 from indexing.build import build_index
 from towers.interactions import Positive
 from towers.movielens import movielens_100k
@@ -104,7 +104,7 @@ def _differences(found: dict[str, Result], splits: dict[str, str]) -> list[dict[
         names = {"seed": 0, "split": splits[name], "ours": whole, "theirs": name}
         for metric in COMPARED if name != whole else ():
             difference = paired_difference(found[whole].per_person[metric], result.per_person[metric])
-            differences.append({"metric": metric, **names, "difference": [round(value, 6) for value in difference]})
+            differences.append({"metric": metric, **names, "difference": plain(difference)})
     return differences
 
 

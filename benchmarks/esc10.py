@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.record import Record
+from benchmarks.record import Record, plain
 from towers.embed import VectorCache
 from towers.encoders.configs import AudioConfig
 from towers.encoders.contract import encoder_class
@@ -118,7 +118,7 @@ def linear(vectors: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> tuple[
 
 def _row(method: str, split: str, right: np.ndarray, folds: np.ndarray) -> dict[str, Any]:
     """Accuracy over clips with its interval, and that of each fold."""
-    accuracy = [round(value, 6) for value in bootstrap(right.astype(float))]
+    accuracy = plain(bootstrap(right.astype(float)))
     each = {f"fold {fold}": round(float(right[folds == fold].mean()), 6) for fold in np.unique(folds)}
     return {"method": method, "split": split, "seed": 0, "metrics": {"accuracy": accuracy, **each}}
 

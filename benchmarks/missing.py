@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pool import side_by_side
-from benchmarks.record import Record
+from benchmarks.record import Record, plain
 from benchmarks.studio_jobs import TUNED, Opening, content_recipe, open_shop
-from benchmarks.studio_lists import METRIC, K, make_exam, plain, quotient
+from benchmarks.studio_lists import quotient
 from indexing.build import readable
 from indexing.index import ItemIndex
 from towers.contents import Contents
@@ -32,6 +32,7 @@ from training.metrics import bootstrap, matches, recall
 from training.ranker import IndexRanker
 from training.splits import Questions
 from training.trainer import fit
+from twotower.studio.exam import METRIC, K, make_exam
 from twotower.studio.settings import GENERATED, PARTS, StudioSettings
 from twotower.studio.shop import Shop, read_shop
 

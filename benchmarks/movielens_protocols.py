@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.among import cold_and_warm
+from benchmarks.record import plain
 from indexing.build import build_index
 from indexing.hits import Hits
 from indexing.index import ItemIndex
@@ -16,12 +18,11 @@ from towers.model import TwoTower
 from training.comparison import DEPTH, Comparison, add_baselines, split_log
 from training.config import Recipe
 from training.loop import Report
-from training.metrics import Interval, bootstrap, graded_ndcg, matches, paired_difference, recall
+from training.metrics import bootstrap, graded_ndcg, matches, paired_difference
 from training.ranker import IndexRanker
 from training.splits import Split
 from training.trainer import fit_split
 
-DRAWS = 20  # of warm items, as many as there are cold ones
 STARS = 4  # ratings in [0, 1] times this, plus 1, are stars
 GRADED = "graded-ndcg@10"
 
@@ -44,16 +45,20 @@ def run_protocol(
         content = VectorCache().embed(model.encoder, catalog.texts(model.template)).vectors.numpy()
     add_baselines(comparison, content=content)
     index = build_index(model, catalog, progress=False)
-    plain = IndexRanker(model, index, catalog)
+    without = IndexRanker(model, index, catalog)
     if report.level is not None:
         comparison.add("twotower-no-level", _without_level(model, index, catalog, split, report), seed=seed)
     ranker = IndexRanker(model, index, catalog, log=split.refit, depth=DEPTH)
-    comparison.add("twotower-no-trend", plain, seed=seed)
+    comparison.add("twotower-no-trend", without, seed=seed)
     comparison.add("twotower-retrieval", IndexRanker(model, index, catalog, log=split.refit), seed=seed)
     comparison.add("twotower", ranker, seed=seed)
     rows, differences = comparison.rows, comparison.differences(seed)
     if split.cold is not None:
-        rows += _among_as_many(model, catalog, split, split.cold, seed)
+        found = cold_and_warm(model, catalog, split, split.cold)
+        metrics = {name: plain(bootstrap(values)) for name, values in found.items()}
+        rows.append(
+            {"method": "twotower", "split": f"cold-items-among-{split.cold.sum()}", "seed": seed, "metrics": metrics}
+        )
         more, compared = _by_stars(model, ranker, catalog, split, seed)
         rows, differences = rows + more, differences + compared
     notes = {name: getattr(report, name) for name in ("best_epochs", "fusion", "trend", "level", "reranking")}
@@ -71,35 +76,6 @@ def _without_level(model: TwoTower, index: ItemIndex, catalog: Catalog, split: S
     return ranker
 
 
-def _among_as_many(model: TwoTower, catalog: Catalog, split: Split, cold: np.ndarray, seed: int) -> Rows:
-    """Recall@20 of cold targets among the cold items, and of warm ones among as many warm items, a mean of draws.
-
-    Never a headline: the candidates are few. Warm films that a person has met are masked and cold ones never are, so
-    that warm targets have fewer rivals.
-    """
-    vectors = model.embed_items(catalog)
-    queries = model.encode(split.test.histories, model.memory(catalog, vectors))
-    counts = np.bincount(split.refit.items, minlength=len(catalog))
-    warm, rng = np.flatnonzero(counts), np.random.default_rng(0)
-    found = _recall_among(queries, vectors, split, np.flatnonzero(cold))
-    draws = [_recall_among(queries, vectors, split, rng.permutation(warm)[: cold.sum()]) for _ in range(DRAWS)]
-    with np.errstate(invalid="ignore"):
-        mean = np.nanmean(np.stack(draws), axis=0)
-    metrics = {"recall@20/cold": _plain(bootstrap(found)), "recall@20/warm": _plain(bootstrap(mean))}
-    return [{"method": "twotower", "split": f"cold-items-among-{cold.sum()}", "seed": seed, "metrics": metrics}]
-
-
-def _recall_among(queries: np.ndarray, vectors: np.ndarray, split: Split, candidates: np.ndarray) -> np.ndarray:
-    """float64 ``(M,)`` recall@20 of the targets among these candidates, NaN where none is among them."""
-    questions = split.test
-    scores = queries @ vectors.T
-    scores[questions.histories.people, questions.histories.items] = -np.inf
-    among = np.full(scores.shape, -np.inf, np.float32)
-    among[:, candidates] = scores[:, candidates]
-    targets = questions.targets.keep(np.isin(questions.targets.items, candidates))
-    return recall(matches(Hits.top(among, 20).rows, targets), targets.lengths, 20)
-
-
 def _by_stars(model: TwoTower, ranker: IndexRanker, catalog: Catalog, split: Split, seed: int) -> tuple[Rows, Rows]:
     """NDCG@10 with stars as gains: of the films that a person rated, and of all films, with and without the head."""
     questions = split.test
@@ -114,11 +90,11 @@ def _by_stars(model: TwoTower, ranker: IndexRanker, catalog: Catalog, split: Spl
         order = {"twotower-retrieval": hits, "twotower": ranker.rerank(hits, questions.histories)}
         values = {method: graded_ndcg(one.rows, questions.targets, gains, 10) for method, one in order.items()}
         for method, value in values.items():
-            metrics = {GRADED: _plain(bootstrap(value)), "weight": float(model.rating.weight)}
+            metrics = {GRADED: plain(bootstrap(value)), "weight": float(model.rating.weight)}
             rows.append({"method": method, "split": name, "seed": seed, "metrics": metrics})
         difference = paired_difference(values["twotower"], values["twotower-retrieval"])
         names = {"metric": GRADED, "split": name, "seed": seed, "ours": "twotower", "theirs": "twotower-retrieval"}
-        differences.append({**names, "difference": _plain(difference)})
+        differences.append({**names, "difference": plain(difference)})
     return rows, differences
 
 
@@ -130,7 +106,3 @@ def _rated(ranker: IndexRanker, targets: Any, histories: Any, catalog: Catalog) 
     rows = np.where(np.take_along_axis(wanted, order, axis=1), np.take_along_axis(everything.rows, order, axis=1), -1)
     scores = np.where(rows < 0, -np.inf, np.take_along_axis(everything.scores, order, axis=1)).astype(np.float32)
     return Hits(rows, scores)
-
-
-def _plain(interval: Interval) -> list[float]:
-    return [round(value, 6) for value in interval]

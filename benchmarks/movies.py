@@ -17,29 +17,25 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.among import cold_and_warm
+from benchmarks.contents import contents_of
 from benchmarks.movielens_jobs import TEMPLATE
-from benchmarks.movielens_protocols import DRAWS
 from benchmarks.movies_data import movies_1m, movies_100k
 from benchmarks.pool import side_by_side
-from benchmarks.record import Record
+from benchmarks.record import Record, plain
 from indexing.build import build_index
-from indexing.hits import Hits
 from towers.catalog import Catalog
-from towers.contents import Contents
-from towers.embed import VectorCache
 from towers.fusion import MaskedFusion
 from towers.interactions import Positive
-from towers.model import TwoTower
-from towers.text import TextEncoder
 from training.baselines import baseline_grids, tune
 from training.comparison import DEPTH, split_log
 from training.config import Recipe
 from training.evaluate import Result, evaluate
-from training.metrics import Interval, bootstrap, matches, paired_difference, ratio, recall
+from training.metrics import Interval, bootstrap, paired_difference
 from training.ranker import IndexRanker
-from training.splits import Questions, Split
+from training.splits import Split
 from training.table import results_table
-from training.trainer import fit_split, new_model
+from training.trainer import fit_split
 
 TEXT, ALL, BASELINES = "ids+text", "all", "baselines"
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "recall@20/warm")
@@ -187,13 +183,6 @@ def recipe_of(method: str, protocol: str = "leave-one-out", seed: int = 0) -> Re
     )
 
 
-def contents_of(catalog: Catalog, recipe: Recipe, *, progress: bool = False) -> Contents:
-    """What a recipe's model reads of the films, before any training."""
-    nobody = np.zeros(len(catalog), np.int64)
-    model = new_model(catalog, nobody, recipe, TextEncoder.load(recipe.text))
-    return model.contents(catalog, VectorCache(), progress=progress)[0]
-
-
 def ask_model(catalog: Catalog, split: Split, protocol: str, method: str, recipe: Recipe) -> Outcome:
     """Train, and ask the test questions; where items are cold, also among few."""
     model, report = fit_split(catalog, split, recipe, progress=False)
@@ -202,7 +191,7 @@ def ask_model(catalog: Catalog, split: Split, protocol: str, method: str, recipe
     results = {(method, protocol): evaluate(ranker, split.test, counts=_counts(split, catalog), depth=DEPTH)}
     if split.cold is not None:
         among = f"{protocol}-among-{split.cold.sum()}"
-        results[method, among] = among_as_many(model, catalog, split, split.cold)
+        results[method, among] = _as_result(cold_and_warm(model, catalog, split, split.cold), split)
     chosen = {name: getattr(report, name) for name in ("best_epochs", "trend", "level", "epochs")}
     assert isinstance(model.item.fusion, MaskedFusion)
     gates = {name: round(model.item.fusion.gate(name).item(), 4) for name in model.item.fusion.gates}
@@ -210,32 +199,9 @@ def ask_model(catalog: Catalog, split: Split, protocol: str, method: str, recipe
     return Outcome(results, notes)
 
 
-def among_as_many(model: TwoTower, catalog: Catalog, split: Split, cold: np.ndarray) -> Result:
-    """Recall@20 of cold targets among the cold items, and of warm ones among as many warm items, a mean of draws.
-
-    Never a headline: the candidates are few. Warm films that a person has met are masked and cold ones never are, so
-    that warm targets have fewer rivals.
-    """
-    vectors = model.embed_items(catalog)
-    scores = model.encode(split.test.histories, model.memory(catalog, vectors)) @ vectors.T
-    scores[:, ~vectors.any(axis=1)] = -np.inf  # nothing is known of them, so nobody finds them
-    warm, rng = np.flatnonzero(_counts(split, catalog)), np.random.default_rng(0)
-    draws = np.stack([_recall_among(scores, split.test, rng.permutation(warm)[: cold.sum()]) for _ in range(DRAWS)])
-    found = {
-        "recall@20/cold": _recall_among(scores, split.test, np.flatnonzero(cold)),
-        "recall@20/warm": ratio(np.nansum(draws, axis=0), (~np.isnan(draws)).sum(axis=0)),
-    }
+def _as_result(found: dict[str, np.ndarray], split: Split) -> Result:
     metrics: dict[str, Interval | float] = {name: bootstrap(values) for name, values in found.items()}
     return Result(metrics=metrics, people=split.test.people, per_person=found, without_target=0, seconds=0.0)
-
-
-def _recall_among(scores: np.ndarray, questions: Questions, candidates: np.ndarray) -> np.ndarray:
-    """float64 ``(M,)`` recall@20 of the targets among these candidates, NaN where none is among them."""
-    among = np.full(scores.shape, -np.inf, np.float32)
-    among[:, candidates] = scores[:, candidates]
-    among[questions.histories.people, questions.histories.items] = -np.inf
-    targets = questions.targets.keep(np.isin(questions.targets.items, candidates))
-    return recall(matches(Hits.top(among, 20).rows, targets), targets.lengths, 20)
 
 
 def ask_baselines(catalog: Catalog, split: Split, protocol: str) -> Outcome:
@@ -275,7 +241,7 @@ def _paired(pair: tuple[Result | None, Result | None], names: dict[str, Any]) ->
     for metric in COMPARED:
         if metric in ours.per_person and metric in theirs.per_person:
             difference = paired_difference(ours.per_person[metric], theirs.per_person[metric])
-            yield {"metric": metric, **names, "difference": [round(value, 6) for value in difference]}
+            yield {"metric": metric, **names, "difference": plain(difference)}
 
 
 def _show(record: Record) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,11 @@ class Record:
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / f"{self.bench}.json").write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
         print(json.dumps(facts), flush=True)
+
+
+def plain(values: Iterable[float]) -> list[float]:
+    """Figures, such as one with its interval, as they stand in a record."""
+    return [round(value, 6) for value in values]
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pool import side_by_side
-from benchmarks.record import Record
+from benchmarks.record import Record, plain
 from benchmarks.studio_jobs import (
     BASELINES,
     COLLABORATIVE,
@@ -38,8 +38,9 @@ from benchmarks.studio_jobs import (
     open_shop,
     run_job,
 )
-from benchmarks.studio_lists import KNOWN, METRIC, NEW_TRACKS, PerPerson, plain, quotient
+from benchmarks.studio_lists import KNOWN, NEW_TRACKS, PerPerson, quotient
 from training.metrics import bootstrap, paired_difference
+from twotower.studio.exam import METRIC
 from twotower.studio.settings import GENERATED, StudioSettings
 
 OF_CEILING, OF_KNOWN = 0.6, 0.8

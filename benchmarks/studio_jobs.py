@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.studio_lists import Exam, PerPerson, examine, examine_oracle, make_exam
+from benchmarks.contents import contents_of
+from benchmarks.studio_lists import PerPerson, examine, examine_oracle
 from indexing.build import build_index
 from towers.embed import VectorCache
-from towers.text import TextEncoder
 from training.baseline import Baseline
 from training.baselines import baseline_grids, tune
 from training.config import Recipe
 from training.content_baseline import ContentKNN
 from training.ranker import IndexRanker
-from training.trainer import fit, new_model
+from training.trainer import fit
+from twotower.studio.exam import Exam, make_exam
 from twotower.studio.oracle import subsets
 from twotower.studio.probes import probes
 from twotower.studio.settings import PARTS, StudioSettings
@@ -84,9 +85,7 @@ def open_shop(opening: Opening) -> None:
     """Make a shop and put the vectors of its texts, covers and sounds into the cache, so that no job waits for them."""
     torch.set_num_threads(1)
     shop = make_shop(opening.folder, opening.seed, opening.settings, progress=False)
-    recipe = content_recipe(PARTS, 0)
-    met = np.zeros(len(shop.catalog), np.int64)
-    new_model(shop.catalog, met, recipe, TextEncoder.load(recipe.text)).contents(shop.catalog, VectorCache())
+    contents_of(shop.catalog, content_recipe(PARTS, 0))
 
 
 def run_job(job: Job) -> Outcome:

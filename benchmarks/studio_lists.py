@@ -2,79 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from scipy.stats import hypergeom
 
-from indexing.hits import Hits
-from towers.catalog import ITEM_ID
 from towers.history import Histories
-from towers.interactions import USER_ID, Positive
-from training.comparison import split_log
 from training.evaluate import PeopleRanker, Ranker, ranked_rows
 from training.metrics import Interval, matches, recall
-from training.protocols import split_words
-from training.splits import Questions, Split
+from twotower.studio.exam import Exam, K, OracleRanker
 from twotower.studio.shop import Shop
 
-K = 20
-METRIC = f"recall@{K}"
 KNOWN, NEW_TRACKS, NEW_LISTENERS = "known", "new-tracks", "new-listeners"
 
 PerPerson = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Exam:
-    """All questions about one shop.
-
-    Args:
-        shop: as it was made.
-        split: of the log, by its column ``split``; its test asks each of M listeners for the last choice. Nothing is
-            refitted, as in leave-one-out: the validation choice is read in the pasts and never trained on.
-        of_new: the same pasts, followed by what these listeners choose of the new tracks.
-        strangers: pasts of the listeners who are not trained on, followed by the last fifth of their choices.
-        people: int64 ``(U,)`` rows of the oracle for the people of `split`.
-        strange_people: the same for those of `strangers`.
-    """
-
-    shop: Shop
-    split: Split
-    of_new: Questions
-    strangers: Questions
-    people: np.ndarray
-    strange_people: np.ndarray
-
-    @property
-    def among(self) -> dict[str, str]:
-        """The names of the two figures that can be compared: targets among as many new tracks, or known ones."""
-        return {split: f"{split}-among-{self.shop.cold.sum()}" for split in (KNOWN, NEW_TRACKS)}
-
-
-def make_exam(shop: Shop) -> Exam:
-    """The questions of a shop."""
-    listeners, split = split_log("given", shop.log, shop.catalog, Positive())
-    split = replace(split, refit=split.train)
-    strangers, choices = shop.new_listeners.histories(shop.catalog)
-    asked = np.array(split_words(shop.new_listeners, shop.catalog).to_pylist()) == "test"
-    everybody = np.arange(len(strangers))
-    people = shop.users.rows(listeners.array)
-    return Exam(
-        shop=shop,
-        split=split,
-        of_new=Questions(split.test.people, split.test.histories, _of_new(shop, people[split.test.people])),
-        strangers=Questions(everybody, choices.keep(~asked), choices.keep(asked)),
-        people=people,
-        strange_people=shop.users.rows(strangers.array),
-    )
-
-
-def _of_new(shop: Shop, people: np.ndarray) -> Histories:
-    """What these rows of the oracle choose of the new tracks."""
-    owners = shop.users.rows(shop.new_tracks[USER_ID])
-    rows = shop.catalog.rows(shop.new_tracks[ITEM_ID])[np.argsort(owners, kind="stable")]
-    return Histories.of(rows.reshape(len(shop.users), -1)[people].tolist())
+def among(shop: Shop) -> dict[str, str]:
+    """The names of the two figures that can be compared: targets among as many new tracks, or known ones."""
+    return {split: f"{split}-among-{shop.cold.sum()}" for split in (KNOWN, NEW_TRACKS)}
 
 
 def examine(exam: Exam, ranker: Ranker | PeopleRanker, for_strangers: PeopleRanker | None = None) -> PerPerson:
@@ -97,8 +41,8 @@ def examine(exam: Exam, ranker: Ranker | PeopleRanker, for_strangers: PeopleRank
     return {
         KNOWN: _recall(lists, target),
         NEW_TRACKS: _recall(lists, of_new),
-        exam.among[KNOWN]: recall_among(only(lists, ~cold), target, int(cold.sum())),
-        exam.among[NEW_TRACKS]: _recall(only(lists, cold), of_new),
+        among(exam.shop)[KNOWN]: recall_among(only(lists, ~cold), target, int(cold.sum())),
+        among(exam.shop)[NEW_TRACKS]: _recall(only(lists, cold), of_new),
         NEW_LISTENERS: _recall(strange, exam.strangers.targets),
     }
 
@@ -133,27 +77,6 @@ def _recall(lists: np.ndarray, targets: Histories) -> np.ndarray:
     return recall(matches(lists[:, :K], targets), targets.lengths, K)
 
 
-@dataclass(frozen=True)
-class OracleRanker:
-    """Ranks by what people truly want, as nobody can: the ceiling.
-
-    Args:
-        utilities: float32 ``(U, N)`` of the people asked about.
-    """
-
-    utilities: np.ndarray
-
-    def for_people(self, people: np.ndarray) -> OracleRanker:
-        """The same for a batch of people."""
-        return OracleRanker(self.utilities[people])
-
-    def rank(self, histories: Histories, k: int) -> Hits:
-        """The k tracks of the highest utility, those of the history left out."""
-        scores = self.utilities.copy()
-        scores[histories.people, histories.items] = -np.inf
-        return Hits.top(scores, k)
-
-
 def examine_oracle(exam: Exam) -> PerPerson:
     """What the true utilities reach; see `examine`."""
     utilities = exam.shop.oracle.utilities()
@@ -173,8 +96,3 @@ def quotient(part: np.ndarray, whole: np.ndarray, *, seed: int = 0, n: int = 200
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5])
     return Interval(float(part.mean() / whole.mean()), float(low), float(high))
-
-
-def plain(interval: Interval) -> list[float]:
-    """As it stands in a record."""
-    return [round(value, 6) for value in interval]

@@ -28,7 +28,7 @@ from towers.ids import IdList
 from towers.interactions import Positive
 from towers.item import ItemConfig, ItemTower
 from towers.media import media_of
-from towers.precision import autocast
+from towers.precision import autocast_for
 from towers.rating import RatingConfig, RatingHead
 from towers.rejected import Rejected
 from towers.sequence_reader import SequenceConfig
@@ -230,7 +230,7 @@ class TwoTower(nn.Module):
                 prepared = encoder.prepare(content)
             except MediaError as error:
                 raise InputError(f"{content if isinstance(content, Path) else name} {error}") from error
-            with autocast(encoder.device):
+            with autocast_for(encoder):
                 vectors[name] = encoder.encode([prepared]).float()
             present[name] = torch.ones(1, dtype=torch.bool)
         return self.item_vectors(Contents(vectors, present), torch.tensor([-1]))

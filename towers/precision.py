@@ -30,6 +30,12 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device))
 
 
+def autocast_for(module: nn.Module) -> torch.autocast:
+    """The same for inference by a module that is on its device, where `bf16_is_near` too."""
+    device = next(module.parameters()).device
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16_is_fast(device) and bf16_is_near(module))
+
+
 def bf16_is_near(module: nn.Module) -> bool:
     """Whether vectors in bfloat16 are near those in float32.
 

@@ -21,10 +21,10 @@ from towers.catalog import Catalog
 from towers.contents import Contents
 from towers.embed import Content, VectorCache
 from towers.encoders.contract import Encoder
-from towers.errors import InputError
+from towers.errors import InputError, TwoTowerError
 from towers.fusion import unit
 from towers.model import TwoTower
-from towers.precision import autocast
+from towers.precision import autocast_for
 from towers.projection import ContentProjection
 from towers.tuning import Tune, let_train
 from training.config import AlignConfig
@@ -58,6 +58,7 @@ def align(
 
     Raises:
         InputError: no two kinds are there on two items, or more blocks are to be tuned than an encoder has.
+        TwoTowerError: the loss is no number any more.
     """
     device = model.log_scale.device
     contents, _ = model.contents(catalog, VectorCache(), progress=progress)
@@ -98,7 +99,7 @@ class Live:
         """Vectors of B contents that are there and can be read."""
         with ThreadPoolExecutor() as pool:
             prepared = list(pool.map(lambda row: self.encoder.prepare(self._contents[row]), rows))
-        with autocast(self.encoder.device):
+        with autocast_for(self.encoder):
             return self.encoder.encode(prepared).float()
 
 
@@ -197,10 +198,12 @@ def _train(aligner: Aligner, config: AlignConfig, items: int, progress: bool) ->
     losses = torch.zeros(len(starts))
     screen = Console(stderr=True)
     aligner.train()
-    for _ in track(range(config.epochs), "aligning kinds of content", console=screen, disable=not progress):
+    for epoch in track(range(1, config.epochs + 1), "aligning kinds of content", console=screen, disable=not progress):
         order = torch.randperm(items).to(aligner.model.log_scale.device)
         for number, start in enumerate(starts):
             loss = aligner(order[start : start + config.items])
+            if not torch.isfinite(loss):
+                raise TwoTowerError(f"the loss of aligning became {loss.item()} in epoch {epoch}: lower align.rate")
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(aligner.parameters(), config.clip)
@@ -208,4 +211,5 @@ def _train(aligner: Aligner, config: AlignConfig, items: int, progress: bool) ->
             schedule.step()
             losses[number] = loss.detach()
     aligner.eval()
+    aligner.zero_grad()  # or what is left of them would count in later clipping
     return float(losses.mean())

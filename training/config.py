@@ -15,10 +15,25 @@ from towers.interactions import Positive
 from towers.model import ModelConfig
 
 
-class TrainConfig(BaseModel):
-    """How the towers are trained."""
+class OptimizerConfig(BaseModel):
+    """AdamW with a learning rate that rises and falls."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: float = Field(default=2e-3, gt=0)
+    """Highest learning rate of new weights."""
+    rate_pretrained: float = Field(default=1e-4, gt=0)
+    """Highest learning rate of pretrained weights."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decay, not on biases and norms."""
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    """Share of the steps over which the rate rises; then it falls along a cosine to a twentieth."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest gradient norm."""
+
+
+class TrainConfig(OptimizerConfig):
+    """How the towers are trained."""
 
     epochs: int = Field(default=60, ge=1)
     """Passes over all people."""
@@ -42,16 +57,6 @@ class TrainConfig(BaseModel):
     kind: a picture or a sound is then a query."""
     alone_weight: float = Field(default=0.2, ge=0)
     """Weight of the loss of these beside the contrastive loss of the readers."""
-    rate: float = Field(default=2e-3, gt=0)
-    """Highest learning rate of new weights."""
-    rate_pretrained: float = Field(default=1e-4, gt=0)
-    """Highest learning rate of pretrained weights."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    """AdamW's decay, not on biases and norms."""
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the rate rises; then it falls along a cosine to a twentieth."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest gradient norm."""
     softmax: Literal["auto", "full", "sampled"] = "auto"
     """Negatives: the whole catalog, a sample of it, or by its size."""
     uniform_negatives: int = Field(default=2048, ge=1)
@@ -70,10 +75,8 @@ class TrainConfig(BaseModel):
     """Fixes initial weights, order, windows, dropout."""
 
 
-class AlignConfig(BaseModel):
+class AlignConfig(OptimizerConfig):
     """How kinds of content learn to find each other: without a log, or before the towers where encoders are tuned."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(default=100, ge=1)
     """Passes over all items; a few are enough where encoders are tuned."""
@@ -85,10 +88,6 @@ class AlignConfig(BaseModel):
     """Highest learning rate of pretrained weights."""
     weight_decay: float = Field(default=0.1, ge=0)
     """AdamW's decay, not on biases and norms."""
-    warmup: float = Field(default=0.1, ge=0, le=1)
-    """Share of the steps over which the rate rises; then it falls along a cosine to a twentieth."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest gradient norm."""
 
 
 class Recipe(ModelConfig):

@@ -107,6 +107,7 @@ class Run:
         self.counts = counts
         self.accelerator = _accelerator(out)
         model.to(self.accelerator.device)
+        self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         items = self.items = _items(model, catalog, counts, progress)
         if validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
@@ -122,7 +123,6 @@ class Run:
             config=self.config,
         )
         self.place = Place()
-        self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from training.config import AlignConfig, TrainConfig
+from training.config import OptimizerConfig
 
 PRETRAINED = re.compile(r"(^|\.)(encoder|media)\.")  # where encoders stand in a model
 
@@ -21,7 +21,7 @@ def rate_at(step: int, total: int, warmup: float) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig | AlignConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

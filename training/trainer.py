@@ -58,7 +58,8 @@ def train(
     Args:
         catalog: items.
         log: events; those with items that are not in the catalog are set aside. Without one, the kinds of content of
-            an item learn to find each other (`training.alignment`), and people are read by text alone.
+            an item learn to find each other (`training.alignment`), and people are read by text alone; this takes no
+            checkpoints.
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
         protocol: one of `training.leaks.PROTOCOLS`: choose on its validation questions, then train anew on all that it
             gives the model to be reported. Default: train on everything but each person's last event.
@@ -185,8 +186,8 @@ def fit(
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, encoder, weights)
-    alignment = _tune_encoders(model, catalog, past, recipe, progress)
     shown, asked = _hold_out(catalog, model, recipe)
+    alignment = _tune_encoders(model, shown, past, recipe, progress)
     rated = past if rated is None else rated
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)

@@ -10,9 +10,9 @@ import torch
 
 from benchmarks.missing import ALL, METHODS, SHARES, cases, fill, masked, zeroed
 from benchmarks.record import Record
-from benchmarks.studio_lists import METRIC
 from towers.contents import Contents
 from towers.item import ItemConfig, ItemTower
+from twotower.studio.exam import METRIC
 from twotower.studio.settings import PARTS
 
 TRACKS = 1600

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from benchmarks.movies import ALL, GIVEN, TEXT, _differences, _recall_among, ask_model, read_split, recipe_of
+from benchmarks.among import recall_among
+from benchmarks.movies import ALL, GIVEN, TEXT, _differences, ask_model, read_split, recipe_of
 from benchmarks.movies_data import CONTENT, joined, movies_1m, movies_100k
 from towers.catalog import Catalog
 from towers.history import Histories
@@ -103,17 +104,17 @@ def test_the_large_set_is_split_as_its_file_says_and_not_refitted(folder: Path) 
     assert [ids[row] for row in split.test.histories.items] == ["7", "8", "9", "7", "8"]
 
 
-def test_recall_among_a_few_by_hand() -> None:
+def testrecall_among_a_few_by_hand() -> None:
     scores = np.tile(np.arange(50, dtype=np.float32), (2, 1))  # the higher the row, the better
     questions = Questions(
         people=np.arange(2),
         histories=Histories.of([[49, 48], [0]]),
         targets=Histories.of([[30, 29, 5], [1]]),
     )
-    few = _recall_among(scores, questions, np.arange(29, 50))
+    few = recall_among(scores, questions, np.arange(29, 50))
     assert few[0] == 1  # the two that they have met make room for both
     assert np.isnan(few[1])  # their target is not among these
-    assert _recall_among(scores, questions, np.arange(50)).tolist() == [2 / 3, 0]
+    assert recall_among(scores, questions, np.arange(50)).tolist() == [2 / 3, 0]
 
 
 def tiny(method: str, source: Path) -> Recipe:

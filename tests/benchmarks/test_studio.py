@@ -24,11 +24,12 @@ from benchmarks.studio_jobs import (
     content_recipe,
     run_job,
 )
-from benchmarks.studio_lists import METRIC, Exam, examine, examine_oracle, make_exam, only, quotient, recall_among
+from benchmarks.studio_lists import examine, examine_oracle, only, quotient, recall_among
 from indexing.build import build_index
 from towers.history import Histories
 from training.ranker import IndexRanker
 from training.trainer import fit
+from twotower.studio.exam import METRIC, Exam, make_exam
 from twotower.studio.oracle import recall
 from twotower.studio.settings import StudioSettings
 from twotower.studio.shop import Shop, make_shop

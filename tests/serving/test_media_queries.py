@@ -154,6 +154,14 @@ def test_similar_by_one_kind_of_content(shop: Shop, by: str) -> None:
     np.testing.assert_allclose([one.score for one in found], np.sort(np.delete(scores, 10))[::-1][:8], atol=1e-5)
 
 
+def test_an_items_own_picture_is_its_vector(shop: Shop) -> None:
+    """One picture is read as the whole catalog is."""
+    row = shop.catalog.rows(["t10"])
+    asked = shop.model.encode_media({"image": shop.folder / "covers" / "10.png"})
+    vector = shop.model.embed_items(shop.catalog.select(row), by="image")
+    assert float((asked @ vector.T)[0, 0]) > 0.9999
+
+
 def test_saved_and_read_again_the_answers_are_the_same(shop: Shop) -> None:
     again = Retriever(TwoTower.load(shop.folder / "model"), shop.folder / "index", shop.catalog, shop.log)
     shown = picture(1, 4000)

@@ -16,7 +16,7 @@ from indexing.build import build_index
 from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.errors import InputError
+from towers.errors import InputError, TwoTowerError
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from training.alignment import find_each_other
@@ -42,7 +42,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def recipe(tiny_bert: Path, **values: Any) -> dict[str, Any]:
     return {
         "text": {"source": str(tiny_bert)} | values.pop("text", {}),
-        "audio": {"source": "vectors"},
+        "audio": values.pop("audio", {"source": "vectors"}),
         "item": {"dimension": 16, "hidden": 32, "template": "{title}"},
         "user": {"text": {"tune": 1, "history": {"budget": 48}}},
         "align": {"epochs": 60, "rate": 5e-3} | values.pop("align", {}),
@@ -141,3 +141,17 @@ def test_one_kind_of_content_alone_is_refused(catalog: Catalog, tiny_bert: Path)
         train(catalog, recipe=recipe(tiny_bert, audio=False), progress=False)
     with pytest.raises(InputError, match="the protocol 'temporal' needs a log"):
         train(catalog, recipe=recipe(tiny_bert), protocol="temporal", progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_it_with_a_sentence(
+    catalog: Catalog, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    with pytest.raises(TwoTowerError, match=r"the loss of aligning became nan in epoch \d+: lower align.rate"):
+        train(catalog, recipe=recipe(tiny_bert, align={"rate": 1e30}), out=tmp_path / "model", progress=False)
+    assert not (tmp_path / "model").exists()
+
+
+def test_vectors_have_nothing_to_tune(catalog: Catalog, tiny_bert: Path) -> None:
+    with pytest.raises(InputError, match="vectors have no encoder to be tuned"):
+        train(catalog, recipe=recipe(tiny_bert, audio={"source": "vectors", "tune": 2}), progress=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import resource
 import shutil
 import warnings
@@ -144,6 +145,29 @@ def test_killed_elsewhere(small: Small, monkeypatch: pytest.MonkeyPatch, owner: 
             small.train(function)
     small.train(function)
     assert small.result(function) == small.whole
+
+
+@pytest.mark.parametrize("steps", [FIRST, 12])
+@pytest.mark.parametrize(
+    "changes", [{"text": {"tune": 1}, "align": {"epochs": 2}}, {"user": {"text": {"tune": "lora"}}}]
+)
+def test_tuned_encoders_are_resumed(small: Small, steps: int, changes: dict[str, Any]) -> None:
+    """Encoders of items are aligned again, to the same bits; low-rank additions come out of the checkpoint."""
+    pytest.importorskip("peft", reason="needs the extra lora")
+    recipe = copy.deepcopy(small.recipe)
+    recipe["text"] |= changes.get("text", {})
+    recipe["user"]["text"] |= changes.get("user", {}).get("text", {})
+    recipe["align"] = changes.get("align", {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "KEPT", ALL)
+        patch.setattr(trainer, "remove_checkpoints", lambda _: None)
+        small.train(f"tuned-{len(changes)}-{steps}", recipe=recipe)
+    name = f"tuned-again-{len(changes)}-{steps}"
+    source = small.checkpoints(f"tuned-{len(changes)}-{steps}") / f"{steps:06}"
+    shutil.copytree(source, small.checkpoints(name) / f"{steps:06}")
+    small.train(name, recipe=recipe)
+    assert small.result(name) == small.result(f"tuned-{len(changes)}-{steps}")
+    assert small.result(name)["model"] != small.whole["model"]
 
 
 def test_killed_again_and_again(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

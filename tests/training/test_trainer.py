@@ -217,6 +217,20 @@ def test_the_item_sides_encoder_never_changes(world: World) -> None:
     assert not model.training
 
 
+def test_low_rank_additions_learn_from_histories(world: World) -> None:
+    """Without sentences, so that nothing but the texts of histories moves them; all layers do, the word vectors not."""
+    pytest.importorskip("peft", reason="needs the extra lora")
+    text = {**TEXT, "tune": "lora"}
+    model, _, _ = trained(world, world.recipe({"sequence": SEQUENCE, "text": text}, epochs=2, sentences=0))
+    assert model.user.text is not None
+    before, after = model.encoder.state_dict(), model.user.text.encoder.state_dict()
+    assert set(after) == set(before)
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    matrices = ("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense")
+    assert {f"layers.{n}.{name}.weight" for n in range(2) for name in matrices} <= moved
+    assert all(name.startswith("layers.") for name in moved)
+
+
 def test_a_seed_fixes_every_weight(world: World) -> None:
     recipes = [world.recipe({"text": {"tune": 1}}, epochs=1, seed=seed) for seed in (1, 1, 2)]
     one, two, other = (trained(world, recipe)[0].state_dict() for recipe in recipes)

@@ -171,6 +171,28 @@ def test_one_person_is_enough_and_has_no_interval(world: World, protocol: str | 
     assert "of one person there is no interval, so each shown is the figure itself" in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        *(("one time", protocol) for protocol in (None, "cold-items", "given")),
+        *(("one rating", protocol) for protocol in (None, "temporal", "cold-items", "given")),
+    ],
+)
+def test_one_time_or_one_rating_is_trained_on_and_asked(world: World, name: str, protocol: str | None) -> None:
+    """Under leave-one-out both have a test of their own."""
+    log = world.write(name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", "all ratings are 3", UserWarning)
+        assert world.train(log, *(() if protocol is None else ("--protocol", protocol))).code == 0
+    assert np.isfinite(TwoTower.load(world.model).embed_items(world.run.catalog)).all()
+    if protocol is not None:
+        option = ("--protocol", protocol, "--model", world.model, "--baselines", "most-popular,item-knn", "--json")
+        assert [row["method"] for row in finite(world.evaluate(log, *option))["rows"]][:2] == [
+            "most-popular",
+            "item-knn",
+        ]
+
+
 def test_all_at_one_time_is_trained_on_and_asked_with_the_ties_told(world: World) -> None:
     log = world.write("one time")
     assert world.train(log, "--protocol", "leave-one-out").code == 0

@@ -145,7 +145,7 @@ def test_new_tracks_are_asked_for_as_each_listener_chose_them(small: Run) -> Non
     made = small.findings.shop
     exam = make_exam(made)
     for number in (0, 7):
-        user = exam.users[int(exam.of_new.people[number])]
+        user = exam.shop.users[int(exam.people[exam.of_new.people[number]])]
         events = made.new_tracks.filter(pc.equal(made.new_tracks["user_id"], user))
         wanted = made.catalog.rows(events["item_id"]).tolist()
         assert exam.of_new.targets.take([number]).items.tolist() == wanted

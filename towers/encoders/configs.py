@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from towers.projection import Normalise
 from towers.tuning import Tune
@@ -26,6 +28,12 @@ class MediaConfig(BaseModel):
     "all"."""
     length: int | None = Field(default=None, ge=1)
     """Length of the vectors in the column; default: that of the first. Encoders know their own."""
+
+    @model_validator(mode="after")
+    def _vectors_have_no_encoder(self) -> Self:
+        if self.source == VECTORS and self.tune:
+            raise ValueError("vectors have no encoder to be tuned: leave tune out, or name an encoder as source")
+        return self
 
 
 class ImageConfig(MediaConfig):

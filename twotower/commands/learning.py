@@ -38,7 +38,7 @@ def train(
     """Train a model on a catalog and a log, or on a catalog alone.
 
     Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl. Where a training was
-    killed, the same command goes on from its last checkpoint, in OUT.checkpoint.
+    killed, the same command goes on from its last checkpoint, in OUT.checkpoint (without a log: from the start).
     """
     from towers.catalog import Catalog
     from towers.embed import VectorCache

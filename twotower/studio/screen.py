@@ -32,7 +32,7 @@ class Screen:
         self._say(f"[bold]{GENERATED}[/]")
         self._say(
             f"{len(shop.catalog):,} tracks, each with a text, a cover and a sound; {len(shop.users):,} listeners, "
-            f"{len(exam.users):,} of them with {len(shop.log):,} choices to learn from. "
+            f"{len(exam.people):,} of them with {len(shop.log):,} choices to learn from. "
             f"{shop.cold.sum():,} tracks are new: nobody has chosen them yet."
         )
         self._say("What listeners like hangs on text, cover and sound alike; each tells a part that the others do not.")
