@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -20,6 +21,10 @@ class ContentProjection(nn.Module):
 
     The item tower and the text reader have one each, of one shape, so that the reader can begin as a copy of the
     item side: both sides then start from one.
+
+    At first, what differs between contents must outweigh what they share, or all items begin in one direction, all
+    queries follow, and training may never leave it: so the entries going in have variance one, as the layer's first
+    weights expect, and the last weights cancel what all hidden units have in common.
 
     Args:
         content: length C of a content vector.
@@ -43,12 +48,14 @@ class ContentProjection(nn.Module):
         self.register_buffer("scale", torch.ones(()))
         if normalise == "whiten":
             self.register_buffer("whitener", torch.eye(content))
-        self.layers = nn.Sequential(
-            nn.Linear(content, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dimension)
-        )
+        last = nn.Linear(hidden, dimension)
+        self.layers = nn.Sequential(nn.Linear(content, hidden), nn.GELU(), nn.Dropout(dropout), last)
+        with torch.no_grad():
+            last.weight -= last.weight.mean(1, keepdim=True)
+            last.bias.zero_()
 
     def fit_centre(self, contents: Float[Tensor, "n c"], present: Bool[Tensor, " n"]) -> None:
-        """Learn the mean that is removed from content vectors of unit norm, and the scale of what is left.
+        """Learn the mean that is removed from content vectors of unit norm, and what scales the rest to variance one.
 
         Vectors of one encoder share one large direction; without it they rank far better (Mu and Viswanath,
         "All-but-the-top", ICLR 2018).
@@ -61,7 +68,7 @@ class ContentProjection(nn.Module):
         if self.normalise == "whiten":
             self.whitener.copy_(_whitener(known - self.centre))
         norm = self._spread(known).norm(dim=-1).mean()
-        self.scale.copy_(1 / norm.clamp(min=1e-6))
+        self.scale.copy_(math.sqrt(known.shape[1]) / norm.clamp(min=1e-6))
 
     def forward(self, contents: Float[Tensor, "*b c"]) -> Float[Tensor, "*b d"]:
         """Project content vectors; the result is not scaled to unit norm."""

@@ -19,9 +19,9 @@ def test_centre_and_scale_are_those_of_the_texts_that_are_there(projection: Cont
     texts = torch.tensor([[3.0, 4.0, 0.0], [8.0, 6.0, 0.0], [9.0, 9.0, 9.0]])  # units (.6, .8, 0) and (.8, .6, 0)
     projection.fit_centre(texts, torch.tensor([True, True, False]))
     torch.testing.assert_close(projection.centre, torch.tensor([0.7, 0.7, 0.0]))
-    assert projection.scale.item() == pytest.approx(1 / 0.02**0.5)  # both lie (.1, .1) from the centre
-    half = 0.5**0.5
-    torch.testing.assert_close(projection(texts[:1]), projection.layers(torch.tensor([[-half, half, 0.0]])))
+    assert projection.scale.item() == pytest.approx((3 / 0.02) ** 0.5)  # both lie (.1, .1) from the centre
+    root = 1.5**0.5  # of squares that add up to 3, the length of the vector
+    torch.testing.assert_close(projection(texts[:1]), projection.layers(torch.tensor([[-root, root, 0.0]])))
     torch.testing.assert_close(projection(7 * texts), projection(texts))
 
 
@@ -47,6 +47,17 @@ def test_whitened_vectors_vary_alike_in_all_directions() -> None:
 def test_none_leaves_unit_vectors_as_they_are() -> None:
     projection = ContentProjection(content=3, hidden=4, dimension=2, dropout=0.0, normalise="none").eval()
     projection.fit_centre(torch.randn(9, 3), torch.ones(9, dtype=torch.bool))
-    torch.testing.assert_close(
-        projection(torch.tensor([[0.0, 3.0, 4.0]])), projection.layers(torch.tensor([[0, 0.6, 0.8]]))
-    )
+    units = torch.tensor([[0, 0.6, 0.8]])
+    torch.testing.assert_close(projection(torch.tensor([[0.0, 3.0, 4.0]])), projection.layers(3**0.5 * units))
+
+
+def test_at_first_what_differs_outweighs_what_is_shared() -> None:
+    """Otherwise all items begin in one direction, and training may never leave it."""
+    torch.manual_seed(0)
+    contents = torch.randn(500, 384) + 3 * torch.randn(384)
+    projection = ContentProjection(content=384, hidden=256, dimension=64, dropout=0.0).eval()
+    projection.fit_centre(contents, torch.ones(500, dtype=torch.bool))
+    vectors = projection(contents).detach()
+    shared, own = vectors.mean(0).norm(), (vectors - vectors.mean(0)).norm(dim=1).mean()
+    assert shared < 0.2 * own
+    assert 0.5 < own < 2
