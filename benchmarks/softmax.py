@@ -75,7 +75,7 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
 
     def full() -> Tensor:
         with autocast(device):
-            return full_softmax(queries, items, targets, scale=scale, known=known.of_catalog(people)[owner])
+            return full_softmax(queries, items, targets, scale=scale, known=known.of_catalog(people)[owner]).mean()
 
     def sampled() -> Tensor:
         candidates, log_weight = negatives.draw(targets, generator)
@@ -83,7 +83,7 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         with autocast(device):
             return sampled_softmax(
                 queries, items, targets, scale=scale, candidates=candidates, log_weight=log_weight, known=mask
-            )
+            ).mean()
 
     return full, sampled
 

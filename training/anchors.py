@@ -22,15 +22,15 @@ class AnchorTexts:
     """Texts read in one step.
 
     Args:
-        hidden: states after `start` layers ``(A, T, C)``.
+        content: states after `start` layers, bfloat16 ``(A, T, C)``, or token ids ``(A, T)``.
         mask: ``(A, T)`` real tokens.
-        start: layers already applied.
+        start: layers already applied; None where `content` are token ids.
         rows, columns: ``(A,)`` where in the step's windows each anchor stands.
     """
 
-    hidden: Float[Tensor, "a t c"]
+    content: Float[Tensor, "a t c"] | Int[Tensor, "a t"]
     mask: Bool[Tensor, "a t"]
-    start: int
+    start: int | None
     rows: Int[Tensor, " a"]
     columns: Int[Tensor, " a"]
 
@@ -89,16 +89,16 @@ class Anchors:
         rows, columns = rows[real], columns[real]
         if not len(rows):
             return None
-        hidden, mask = self._hidden(found[rows, columns], device)
+        content, mask = self._content(found[rows, columns], device)
         where = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
-        return AnchorTexts(hidden, mask, self._start, *where)
+        return AnchorTexts(content, mask, self._start if self._caching else None, *where)
 
-    def _hidden(self, anchors: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _content(self, anchors: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         encoder = self._reader.encoder
         ids, mask = encoder.pad([self._tokens[n] for n in anchors])
         ids, mask = ids.to(device), mask.to(device)
         if not self._caching:
-            return encoder.lower(ids, mask, 0), mask
+            return ids, mask
         lengths = mask.sum(1).tolist()
         for n in np.flatnonzero(self._fits[anchors] & ~self._filled[anchors]):
             alone = ids[n : n + 1, : lengths[n]], mask[n : n + 1, : lengths[n]]
@@ -110,7 +110,7 @@ class Anchors:
             states[n][mask[n]] if n in states else self._kept[self._place(int(anchor))]
             for n, anchor in enumerate(anchors)
         ]
-        return pad_sequence(rows, batch_first=True).float(), mask
+        return pad_sequence(rows, batch_first=True), mask
 
     def _place(self, anchor: int) -> slice:
         """Where in the block an anchor's states are kept."""

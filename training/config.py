@@ -42,6 +42,9 @@ class TrainConfig(OptimizerConfig):
     space alone. Without a sequence reader the text reader trains in all epochs."""
     batch_people: int = Field(default=64, ge=1)
     """People in a step."""
+    part: int = Field(default=256, ge=1)
+    """People, or texts, read at once; a larger step is read in parts, and each part again for its gradients, so
+    that it needs little more memory."""
     anchors: int = Field(default=16, ge=1)
     """Events of each person after which the text reader may read; fixed, so that frozen layers are cached."""
     anchors_per_step: int = Field(default=2, ge=1)

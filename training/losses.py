@@ -1,4 +1,4 @@
-"""The contrastive loss: plain functions on tensors."""
+"""The contrastive loss of each example: plain functions on tensors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy of each positive against its own negatives.
+def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"]) -> Float[Tensor, " p"]:
+    """Cross-entropy of each positive against its own negatives.
 
     ``-log(exp(s+) / (exp(s+) + sum_j exp(s_j)))``. The positive is never one of the negatives, and only
     negatives carry a sampling correction (arXiv 2507.09331).
@@ -19,7 +19,7 @@ def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"])
         negatives: logits of M negatives for each; -inf takes one out.
     """
     rest = torch.logsumexp(negatives, dim=1)
-    return F.softplus(rest - positive).mean()
+    return F.softplus(rest - positive)
 
 
 def full_softmax(
@@ -29,7 +29,7 @@ def full_softmax(
     *,
     scale: Float[Tensor, ""],
     known: Bool[Tensor, "p n"],
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " p"]:
     """Every item of the catalog is a negative, except the target and what the person is known to like.
 
     Args:
@@ -54,7 +54,7 @@ def sampled_softmax(
     candidates: Int[Tensor, " m"],
     log_weight: Float[Tensor, " m"],
     known: Bool[Tensor, "p m"],
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " p"]:
     """A sample of the catalog stands for all of it.
 
     The correction is added to the logit after the temperature, so that

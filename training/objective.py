@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from towers.contents import Contents
 from towers.model import TwoTower
+from towers.sequence_reader import SequenceBatch
 from training.anchors import AnchorTexts
 from training.config import TrainConfig
 from training.losses import full_softmax, sampled_softmax
+from training.parts import in_parts
 from training.sampling import Known, Negatives, Windows
 
 
@@ -109,7 +111,7 @@ class Objective(nn.Module):
         losses: dict[str, Tensor] = {}
         sequence = None
         if self.model.user.sequence is not None:
-            sequence = self.model.user.sequence(vectors, windows.inputs)
+            sequence = self._read_sequences(vectors, windows.inputs)
             mask = windows.inputs.mask
             people = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
             losses["sequence"] = self._contrast(
@@ -128,6 +130,26 @@ class Objective(nn.Module):
             total = total + self._config.alone_weight * losses["alone"]
         return {"loss": total, **losses}
 
+    def _read_sequences(self, vectors: Tensor, inputs: SequenceBatch) -> Float[Tensor, "b t d"]:
+        reader = self.model.user.sequence
+        assert reader is not None
+
+        def read(items: Tensor, ratings: Tensor, times: Tensor, mask: Tensor) -> Tensor:
+            return reader(vectors, SequenceBatch(items, ratings, times, mask))
+
+        return in_parts(read, inputs.items, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
+
+    def _read_texts(self, anchors: AnchorTexts) -> Float[Tensor, "a d"]:
+        reader = self.model.user.text
+        assert reader is not None
+
+        def read(content: Tensor, mask: Tensor) -> Tensor:
+            if anchors.start is None:
+                return reader(content, mask)
+            return reader.read_hidden(content.float(), mask, anchors.start)
+
+        return in_parts(read, anchors.content, anchors.mask, size=self._config.part)
+
     def _read_anchors(
         self,
         windows: Windows,
@@ -142,7 +164,7 @@ class Objective(nn.Module):
         the space that the sequence reader shapes and moves neither that reader nor the items.
         """
         assert self.model.user.text is not None
-        text = self.model.user.text.read_hidden(anchors.hidden, anchors.mask, anchors.start)
+        text = self._read_texts(anchors)
         targets = windows.targets[anchors.rows, anchors.columns]
         if sequence is not None:
             sequence, vectors = sequence.detach(), vectors.detach()
@@ -182,13 +204,13 @@ class Objective(nn.Module):
         scale = self.model.scale
         if self._negatives is None:
             nothing = torch.zeros(len(queries), len(vectors), dtype=torch.bool, device=vectors.device)
-            return full_softmax(queries, vectors, items, scale=scale, known=nothing)
+            return full_softmax(queries, vectors, items, scale=scale, known=nothing).mean()
         candidates = items.unique()
         nothing = torch.zeros(len(queries), len(candidates), dtype=torch.bool, device=vectors.device)
         weight = torch.zeros(len(candidates), device=vectors.device)
         return sampled_softmax(
             queries, vectors, items, scale=scale, candidates=candidates, log_weight=weight, known=nothing
-        )
+        ).mean()
 
     def _contrast(
         self,
@@ -203,16 +225,17 @@ class Objective(nn.Module):
         """`owner` is the row in `people` of each query."""
         scale, device = self.model.scale, vectors.device
         if negatives is None:
-            known = self._known.of_catalog(people).to(device)[owner] | self._items.unmet
-            return full_softmax(queries, vectors, targets, scale=scale, known=known)
-        candidates, log_weight = negatives.draw(targets, generator)
-        known = self._known.of(people, candidates).to(device)[owner] | self._items.unmet[candidates.to(device)]
-        return sampled_softmax(
-            queries,
-            vectors,
-            targets,
-            scale=scale,
-            candidates=candidates.to(device),
-            log_weight=log_weight.to(device),
-            known=known,
-        )
+            candidates = log_weight = None
+            known = self._known.of_catalog(people).to(device) | self._items.unmet
+        else:
+            candidates, log_weight = (drawn.to(device) for drawn in negatives.draw(targets, generator))
+            known = self._known.of(people, candidates).to(device) | self._items.unmet[candidates]
+
+        def losses(queries: Tensor, targets: Tensor, owner: Tensor) -> Tensor:
+            if candidates is None or log_weight is None:
+                return full_softmax(queries, vectors, targets, scale=scale, known=known[owner])
+            sample = {"candidates": candidates, "log_weight": log_weight, "known": known[owner]}
+            return sampled_softmax(queries, vectors, targets, scale=scale, **sample)
+
+        size = self._config.part * -(-len(queries) // len(people))  # rows of as many people as a part has
+        return in_parts(losses, queries, targets, owner, size=size).mean()

@@ -68,16 +68,13 @@ def test_rows_and_columns_point_at_the_anchors(tiny_bert: Path, histories: Histo
 
 
 def test_an_anchors_text_is_what_its_prefix_says(tiny_bert: Path, histories: Histories) -> None:
-    """With everything tuned the hidden states are word vectors, which tell token ids bit for bit."""
+    """With everything tuned there are no states to keep, but token ids."""
     anchors, reader, text = make(tiny_bert, histories, budget=0, tune="all")
     found, seen = step(anchors, histories)
     ids, mask = reader.encoder.pad(text.tokens(prefixes(histories, found, seen)))
-    assert found.start == 0
-    assert found.hidden.requires_grad
+    assert found.start is None
     assert torch.equal(found.mask, mask)
-    reader.eval()
-    found, _ = step(anchors, histories)
-    assert torch.equal(found.hidden, reader.encoder.lower(ids, mask, 0))
+    assert torch.equal(found.content, ids)
     assert len({tuple(row) for row in ids.tolist()}) == len(ids)
 
 
@@ -95,8 +92,10 @@ def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) 
         again, _ = step(anchors, histories)
         assert torch.equal(again.mask, mask)
         states = reader.encoder.lower(ids, mask, 1)
-        torch.testing.assert_close(again.hidden[mask], states[mask], rtol=BF16, atol=BF16)
-        torch.testing.assert_close(reader.read_hidden(again.hidden, again.mask, 1), expected, rtol=0, atol=4 * BF16)
+        torch.testing.assert_close(again.content.float()[mask], states[mask], rtol=BF16, atol=BF16)
+        torch.testing.assert_close(
+            reader.read_hidden(again.content.float(), again.mask, 1), expected, rtol=0, atol=4 * BF16
+        )
     assert cached._filled.all()
     assert len(cached._kept) == cached._ends[-1]
     assert 0 < half._filled.sum() < len(half.events)
@@ -111,9 +110,9 @@ def test_no_value_depends_on_what_was_read_before(tiny_bert: Path, histories: Hi
     for person in (1, 3, 0):
         alone = windows(histories, np.array([person]), 10, np.random.default_rng(1))
         warm.texts(alone, 2, np.random.default_rng(3), CPU)
-    expected = step(cold, histories)[0].hidden
+    expected = step(cold, histories)[0].content
     for anchors in (warm, warm, cold):
-        assert torch.equal(step(anchors, histories)[0].hidden, expected)
+        assert torch.equal(step(anchors, histories)[0].content, expected)
 
 
 def test_the_second_step_runs_no_frozen_layer(
@@ -127,13 +126,13 @@ def test_the_second_step_runs_no_frozen_layer(
 
     monkeypatch.setattr(TextEncoder, "lower", never)
     second, _ = step(anchors, histories)
-    assert torch.equal(first.hidden, second.hidden)
+    assert torch.equal(first.content, second.content)
 
     # kept without the padding of the step that computed them: a step of short texts alone is narrow
     alone = windows(histories, np.array([3]), 10, np.random.default_rng(1))
     short = anchors.texts(alone, 3, np.random.default_rng(2), CPU)
     assert short is not None
-    assert short.hidden.shape[:2] == short.mask.shape
+    assert short.content.shape[:2] == short.mask.shape
     assert short.mask.shape[1] == int(short.mask.sum(1).max()) < first.mask.shape[1]
 
 
@@ -141,8 +140,9 @@ def test_frozen_layers_drop_nothing_out(tiny_bert: Path, histories: Histories) -
     anchors, reader, _ = make(tiny_bert, histories, budget=0)
     reader.train()
     one, two = (step(anchors, histories)[0] for _ in range(2))
-    assert torch.equal(one.hidden, two.hidden)
-    assert not torch.equal(reader.read_hidden(one.hidden, one.mask, 1), reader.read_hidden(two.hidden, two.mask, 1))
+    assert torch.equal(one.content, two.content)
+    first, second = (reader.read_hidden(found.content.float(), found.mask, 1) for found in (one, two))
+    assert not torch.equal(first, second)
 
 
 def test_windows_without_anchors_give_none(tiny_bert: Path, histories: Histories) -> None:

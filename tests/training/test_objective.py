@@ -85,7 +85,7 @@ def test_every_loss_by_loops(tiny_bert: Path) -> None:
     assert step.model.user.sequence is not None
     assert step.model.user.text is not None
     sequence = step.model.user.sequence(step.vectors, inputs)
-    text = step.model.user.text.read_hidden(anchors.hidden, anchors.mask, anchors.start)
+    text = step.model.user.text.read_hidden(anchors.content.float(), anchors.mask, anchors.start)
 
     found = [
         step.loss_of(sequence[row, column], int(targets[row, column]), known_of(row))
@@ -143,3 +143,19 @@ def test_windows_of_a_long_past_without_any_anchor(tiny_bert: Path) -> None:
 def test_one_reader_alone(tiny_bert: Path) -> None:
     assert set(Step(tiny_bert, text=False).losses()) == {"loss", "sequence"}
     assert set(Step(tiny_bert, sequence=False).losses()) == {"loss", "text", "sentence"}
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_in_parts_the_gradients_are_the_same(tiny_bert: Path, sampled: bool) -> None:
+    """Each person and each text alone, against all at once."""
+    found = []
+    for part in (1, 100):
+        step = Step(tiny_bert, sampled=sampled)
+        step.objective._config = TrainConfig(sentence_weight=0.5, part=part)
+        step.losses()["loss"].backward()
+        found.append({name: weight.grad for name, weight in step.model.named_parameters() if weight.grad is not None})
+    parts, whole = found
+    assert set(parts) == set(whole)
+    assert any("user.text.encoder" in name for name in whole)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
