@@ -110,6 +110,7 @@ class SequenceReader(nn.Module):
         self.dropout = nn.Dropout(config.input_dropout)
         if self.rating is not None:
             nn.init.normal_(self.rating.weight, std=0.02)
+            nn.init.zeros_(self.rating.bias)  # or all queries would begin alike
         if self.gap_bias is not None:
             nn.init.zeros_(self.gap_bias.weight)
 
