@@ -132,7 +132,7 @@ def test_scores_are_what_they_say(tiny_run: Any, shop: Retriever, queries: list[
 
 
 @pytest.mark.parametrize("person", [{}, {"user": USER}, {"history": ["m03", "m08"]}])
-@pytest.mark.parametrize("weight", [0.0, 0.5, 8.0])
+@pytest.mark.parametrize("weight", [0.0, 0.5, 20.0])
 def test_a_sentence_is_answered_by_its_vector_and_its_words(
     tiny_run: Any, queries: list[np.ndarray], person: dict[str, Any], weight: float
 ) -> None:
@@ -141,7 +141,7 @@ def test_a_sentence_is_answered_by_its_vector_and_its_words(
     model.user.text.words.fill_(weight)
     model.rating.weight.fill_(0)
     model.trend_weight.fill_(0.5)
-    sentence, catalog = "quiet violin 17", tiny_run.catalog
+    sentence, catalog = "violin 17", tiny_run.catalog
     shop = Retriever(model, tiny_run.index, catalog, tiny_run.log, depth=8)
     found = shop.recommend(text=sentence, k=4, **person)
     vectors = tiny_run.index.vectors[tiny_run.index.ids.rows(catalog.ids.to_list())]
@@ -154,7 +154,7 @@ def test_a_sentence_is_answered_by_its_vector_and_its_words(
     best = np.argsort(-scores, kind="stable")[:4]
     assert [one.item for one in found] == catalog.ids.take(best)
     np.testing.assert_allclose([one.retrieval for one in found], scores[best], atol=1e-5)
-    if weight == 8 and not person:
+    if weight == 20 and not person:
         assert found[0].item == "m17"  # one of the odd ones, about motors: only its number is in the sentence
 
 

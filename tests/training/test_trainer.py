@@ -161,7 +161,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(world: World, monke
 def test_a_refit_does_what_was_chosen(world: World) -> None:
     """On the same events it ends with the same weights, with no validation on the way."""
     split = leave_one_out(world.log.histories(world.catalog)[1])
-    recipe = world.recipe({"text": False}, epochs=5, evaluate_every=1, patience=1, rate=3e-2, warmup=0.0)
+    recipe = world.recipe({"text": False}, epochs=8, evaluate_every=1, patience=1, rate=3e-1, warmup=0.0)
     model, chosen, _ = trained(world, recipe)
     assert 1 <= chosen.best_epoch < len(chosen.epochs)  # later epochs were tried and given up
     again = refit(world.catalog, split.train, recipe, chosen)

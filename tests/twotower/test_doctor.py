@@ -131,7 +131,7 @@ def test_items_in_few_directions(world: World) -> None:
 
 
 def test_items_that_point_one_way(world: World) -> None:
-    model = world.changed(lambda model, directions: model.item.text.layers[3].bias.add_(4 * directions[-1]))
+    model = world.changed(lambda model, directions: model.item.text.layers[3].bias.add_(8 * directions[-1]))
     vectors = model.embed_items(world.catalog)
     cosines = (vectors @ vectors.T)[~np.eye(240, dtype=bool)]
     assert world.wrong(model=model) == {f"{COSINE} items": pytest.approx(cosines.mean(), abs=1e-5)}
@@ -175,14 +175,14 @@ def test_lists_that_are_the_same_for_everybody(world: World) -> None:
 
 def test_an_index_that_misses_neighbours(world: World) -> None:
     ids, vectors, space = world.catalog.ids, world.index.vectors, world.model.space
-    index = ItemIndex.from_arrays(ids, vectors, kind="IVF32,Flat", space=space, search="nprobe=1")
+    index = ItemIndex.from_arrays(ids, vectors, kind="IVF24,Flat", space=space, search="nprobe=2")
     case = Case(world.model, index, world.catalog, world.log)
     nearest = np.argsort(-case.queries @ vectors.T, axis=1, kind="stable")[:, :20]
     found = [len(set(a) & set(b)) / 20 for a, b in zip(nearest, index.search(case.queries, 20).rows, strict=True)]
     assert np.mean(found) < 0.95
     assert world.wrong(index=index) == {"recall of the search": pytest.approx(np.mean(found))}
     assert (
-        world.wrong(index=ItemIndex.from_arrays(ids, vectors, kind="IVF32,Flat", space=space, search="nprobe=32")) == {}
+        world.wrong(index=ItemIndex.from_arrays(ids, vectors, kind="IVF24,Flat", space=space, search="nprobe=24")) == {}
     )
 
 
@@ -230,7 +230,7 @@ def test_texts_that_are_missing_repeated_or_alike(world: World) -> None:
     assert world.wrong(catalog=titled(pl.lit("piano"), known)) == {"items with the text of another": 150 / 240}
     long = pl.lit("piano violin quiet evening rain engine motor race fast night music before " * 2) + pl.col("item_id")
     found = world.wrong(catalog=titled(long, list(range(240))))
-    assert found.keys() == {f"{COSINE} texts"}
+    assert f"{COSINE} texts" in found  # and what follows from it: items, queries and lists that are alike
     assert 0.99 < found[f"{COSINE} texts"] < 1
 
 
