@@ -18,6 +18,7 @@ from torch import Tensor
 
 from indexing.build import readable
 from indexing.index import ItemIndex
+from towers.artefact import atomic_file, write_json
 from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError, TwoTowerError
@@ -101,6 +102,7 @@ class Run:
         if validation is not None and not len(validation):
             raise InputError("validation needs a person whose last event is an item that is new to them, none is")
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
+        self.past = past
         self.until, self.checkpoints = until, checkpoints
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
@@ -248,15 +250,27 @@ class Run:
         losses: dict[str, Tensor] = self.step_module(
             batch.windows, batch.anchors, batch.sentences, self.state.generator
         )
-        if not torch.isfinite(losses["loss"]):
-            step = self.state.schedule.last_epoch
-            raise TwoTowerError(f"the loss became {losses['loss'].item()} at step {step}: lower train.rate")
+        self._refuse_no_number("loss", losses["loss"], people)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
+        norm = self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
+        self._refuse_no_number("gradient", norm, people)
         self.optimizer.step()
         self.schedule.step()
         return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _refuse_no_number(self, what: str, value: Tensor, people: np.ndarray) -> None:
+        """Stop while the weights are as they were, and keep what the step looked at beside the checkpoints."""
+        if torch.isfinite(value):
+            return
+        step, kept = self.state.schedule.last_epoch, ""
+        if self.checkpoints is not None:
+            path = self.checkpoints.folder / f"step-{step}.json"
+            pasts = [self.catalog.ids.take(self.past.take([person]).items) for person in people]
+            with atomic_file(path) as temporary:
+                write_json(temporary, {"step": step, "rows of people": people.tolist(), "their items": pasts})
+            kept = f", whose people and items are in {path}"
+        raise TwoTowerError(f"the {what} became {value.item()} at step {step}{kept}: lower train.rate")
 
     def _rate(self, step: int) -> float:
         return rate_at(step + self.place.skipped, self.per_epoch * self.config.epochs, self.config.warmup)

@@ -13,16 +13,18 @@ import pytest
 import torch
 
 from indexing.index import ItemIndex
-from towers.artefact import MANIFEST
+from towers.artefact import MANIFEST, read_json
 from towers.catalog import Catalog
 from towers.errors import InputError, TwoTowerError
 from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.text import TextEncoder
+from training.checkpoint import checkpoint_folder
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
 from training.loop import Report, Run
+from training.objective import Objective
 from training.optimizer import parameter_groups
 from training.popularity import MostPopular
 from training.protocols import leave_one_out
@@ -249,9 +251,33 @@ def test_a_second_run_embeds_nothing_anew(world: World, monkeypatch: pytest.Monk
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(world: World, tmp_path: Path) -> None:
-    with pytest.raises(TwoTowerError, match=r"the loss became (nan|inf) at step \d+: lower train\.rate"):
+    with pytest.raises(TwoTowerError, match=r"the loss became (nan|inf) at step \d+, whose .*: lower train\.rate"):
         trained(world, world.recipe({"text": False}, rate=1e25), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_it_too(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the third step, whose people are then in a file."""
+    forward, calls = Objective.forward, []
+
+    def steep(self: Objective, *batch: Any) -> dict[str, torch.Tensor]:
+        calls.append(batch[0].people)
+        losses = forward(self, *batch)
+        if len(calls) == 3:
+            losses["loss"] = losses["loss"] + (0 * self.model.log_scale).sqrt()  # worth 0, but infinitely steep
+        return losses
+
+    monkeypatch.setattr(Objective, "forward", steep)
+    with pytest.raises(TwoTowerError, match=r"the gradient became nan at step 2, whose .*: lower train\.rate"):
+        trained(world, world.recipe({"text": False}, epochs=2), tmp_path / "model")
+    assert len(calls) == 3
+    kept = read_json(checkpoint_folder(tmp_path / "model") / "step-2.json")
+    assert kept["rows of people"] == calls[2].tolist()
+    past = leave_one_out(world.log.histories(world.catalog)[1]).train
+    ids = world.catalog.ids
+    assert kept["their items"] == [ids.take(past.take([person]).items) for person in calls[2]]
 
 
 def test_people_of_one_event_neither_train_nor_are_asked(world: World, tmp_path: Path) -> None:
