@@ -114,8 +114,13 @@ def run_case(case: Case) -> Cost:
 def _step(reader: TextReader, ids: Tensor, items: Tensor, part: int) -> None:
     with autocast(ids.device):
         queries = in_parts(reader, ids, torch.ones_like(ids, dtype=torch.bool), size=part)
-    none = torch.zeros(len(ids), len(ids), dtype=torch.bool)
-    full_softmax(queries, items, torch.arange(len(ids)), scale=torch.tensor(15.0), known=none).mean().backward()
+    scale = torch.tensor(15.0)
+
+    def losses(queries: Tensor, targets: Tensor) -> Tensor:
+        none = torch.zeros(len(queries), len(items), dtype=torch.bool)
+        return full_softmax(queries, items, targets, scale=scale, known=none)
+
+    in_parts(losses, queries, torch.arange(len(ids)), size=part).mean().backward()
 
 
 def _peak() -> int:
