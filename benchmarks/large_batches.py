@@ -25,7 +25,7 @@ from benchmarks.record import Record
 from towers.precision import autocast
 from towers.text import TextConfig, TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
-from training.losses import full_softmax
+from training.losses import contrastive
 from training.parts import in_parts
 
 TOKENS, DIMENSION, RUNS = 64, 64, 3
@@ -117,8 +117,8 @@ def _step(reader: TextReader, ids: Tensor, items: Tensor, part: int) -> None:
     scale = torch.tensor(15.0)
 
     def losses(queries: Tensor, targets: Tensor) -> Tensor:
-        none = torch.zeros(len(queries), len(items), dtype=torch.bool)
-        return full_softmax(queries, items, targets, scale=scale, known=none)
+        own = targets[:, None] == torch.arange(len(items))
+        return contrastive(queries, items[targets], items, scale=scale, left_out=own)
 
     in_parts(losses, queries, torch.arange(len(ids)), size=part).mean().backward()
 

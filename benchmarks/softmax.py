@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from benchmarks.record import Record
 from towers.history import Histories
 from towers.precision import autocast
-from training.losses import full_softmax, sampled_softmax
-from training.sampling import Known, Negatives
+from training.losses import contrastive
+from training.negatives import Known, Negatives
 
 SIZES = (1_000, 3_000, 10_000, 20_000, 40_000)
 PEOPLE, POSITIONS, DIMENSION, UNIFORM, RUNS = 64, 2_000, 64, 2_048, 3
@@ -74,16 +74,16 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     device = torch.device("cpu")
 
     def full() -> Tensor:
+        left_out = known.of_catalog(people)[owner] | (torch.arange(size) == targets[:, None])
         with autocast(device):
-            return full_softmax(queries, items, targets, scale=scale, known=known.of_catalog(people)[owner]).mean()
+            return contrastive(queries, items[targets], items, scale=scale, left_out=left_out).mean()
 
     def sampled() -> Tensor:
-        candidates, log_weight = negatives.draw(targets, generator)
-        mask = known.of(people, candidates)[owner]
+        sample = negatives.draw(targets, generator)
+        left_out = known.of(people, sample.items)[owner] | (sample.items == targets[:, None])
+        more = {"left_out": left_out, "log_weight": sample.log_weight}
         with autocast(device):
-            return sampled_softmax(
-                queries, items, targets, scale=scale, candidates=candidates, log_weight=log_weight, known=mask
-            ).mean()
+            return contrastive(queries, items[targets], items[sample.items], scale=scale, **more).mean()
 
     return full, sampled
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from towers.catalog import Catalog
@@ -35,6 +35,13 @@ class Contents:
         """One vector for each item, float32 ``(N, sum of C)``: those of all kinds, each of unit norm, side by side."""
         parts = [unit(values) * self.present[name][:, None] for name, values in self.vectors.items()]
         return torch.cat(parts, 1).cpu().numpy()
+
+    def take(self, rows: Int[Tensor, " m"]) -> Contents:
+        """What is known of the items at these rows."""
+        return Contents(
+            {name: values[rows] for name, values in self.vectors.items()},
+            {name: values[rows] for name, values in self.present.items()},
+        )
 
     def to(self, device: torch.device) -> Contents:
         """The same on another device."""

@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from towers.errors import InputError
 from towers.interactions import Positive
 from towers.model import ModelConfig
+from training.negatives import Correction
 
 
 class OptimizerConfig(BaseModel):
@@ -61,9 +62,21 @@ class TrainConfig(OptimizerConfig):
     alone_weight: float = Field(default=0.2, ge=0)
     """Weight of the loss of these beside the contrastive loss of the readers."""
     softmax: Literal["auto", "full", "sampled"] = "auto"
-    """Negatives: the whole catalog, a sample of it, or by its size."""
+    """Negatives: the whole catalog, a sample of it, or by its size and by whether anything below is asked for that only
+    a sample has."""
     uniform_negatives: int = Field(default=2048, ge=1)
     """Items drawn uniformly in each step, beside the batch's own, where the softmax is sampled."""
+    popular_negatives: int = Field(default=0, ge=0)
+    """Items drawn in each step by how often they were met, to the power of 0.75."""
+    memory_negatives: int = Field(default=0, ge=0)
+    """Items of the steps before that stay negatives, with the vectors that they had then."""
+    hard_negatives: int = Field(default=0, ge=0)
+    """Each person's nearest items that they have not met, found with the index, which count beside the sample."""
+    mine_every: int = Field(default=5, ge=1)
+    """Epochs after which they are found anew; that takes about as long as a validation that asks everybody."""
+    correction: Correction = "refined"
+    """What makes up for how often an item is drawn: logQ on the negatives, whose gradient is the full softmax's in
+    expectation; on negatives and positives, as was usual; or nothing, which costs popular items."""
     new_items: float = Field(default=1.5, ge=0)
     """How many times as often as nearest neighbours by content find them items without any event are to be found, where
     validation data can tell; more costs the others more (the report says how much), 0 leaves it as it comes."""
@@ -76,6 +89,21 @@ class TrainConfig(OptimizerConfig):
     it takes at most a fiftieth of the time; 0: one after every step."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
+
+    @property
+    def wants_sample(self) -> bool:
+        """Whether anything is asked for that the full softmax, which has every item once, has no use for."""
+        sampled = self.popular_negatives, self.memory_negatives, self.hard_negatives, self.correction != "refined"
+        return self.softmax == "sampled" or any(sampled)
+
+    @model_validator(mode="after")
+    def _one_softmax(self) -> TrainConfig:
+        if self.softmax == "full" and self.wants_sample:
+            raise ValueError(
+                "softmax is 'full', which has every item as a negative once and needs no correction: leave out "
+                "popular_negatives, memory_negatives, hard_negatives and correction, or set softmax to 'sampled'"
+            )
+        return self
 
 
 class AlignConfig(OptimizerConfig):

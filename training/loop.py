@@ -29,11 +29,14 @@ from training.checkpoint import Checkpoints, Snapshot, digest
 from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
 from training.feed import Feed
-from training.objective import Items, Objective
+from training.items import Items
+from training.mining import HardNegatives
+from training.negatives import Known, Negatives
+from training.objective import Objective
 from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.ranker import IndexRanker
-from training.sampling import Known, Negatives, target_counts
+from training.sampling import target_counts
 from training.splits import Questions
 from training.state import Place, State
 
@@ -53,6 +56,7 @@ class Report:
         epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
         best_epochs: epoch whose weights were kept, of each phase.
         seconds: of the whole training.
+        mining_seconds: how many of them went into finding hard negatives.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
         alignment: the last loss of aligning kinds of content, where encoders were tuned before the towers.
@@ -65,6 +69,7 @@ class Report:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    mining_seconds: float = 0.0
     alignment: float | None = None
     fusion: dict[str, Any] | None = None
     trend: dict[str, Any] | None = None
@@ -116,12 +121,16 @@ class Run:
         rng = np.random.default_rng(self.config.seed)
         self.feed = Feed(model, catalog, past, recipe, rng, pooled=self._text_from > 1, progress=progress)
         self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
+        negatives = _negatives(self.config, target_counts(past, len(catalog)))
+        anchor_negatives = _negatives(self.config, self.feed.anchor_targets)
+        self.hard = HardNegatives(len(past), self.config.hard_negatives) if self.config.hard_negatives else None
         objective = Objective(
             model=model,
             items=items,
             known=Known(past, len(catalog)),
-            negatives=_negatives(self.config, target_counts(past, len(catalog))),
-            anchor_negatives=_negatives(self.config, self.feed.anchor_targets),
+            negatives=negatives,
+            anchor_negatives=anchor_negatives,
+            hard=self.hard,
             config=self.config,
         )
         self.place = Place()
@@ -130,7 +139,8 @@ class Run:
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
         )
         generator = torch.Generator().manual_seed(self.config.seed)
-        self.state = State(model, optimizer, schedule, rng, generator, self.place)
+        kept = {name: one.memory for name, one in {"": negatives, "anchors/": anchor_negatives}.items() if one}
+        self.state = State(model, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
         self.step_module, self.optimizer, self.schedule = self.accelerator.prepare(objective, optimizer, schedule)
         vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
         self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
@@ -234,6 +244,7 @@ class Run:
         """What is left of an epoch; its mean losses."""
         place = self.place
         if place.epoch < epoch:
+            self._mine(epoch)
             place.begin_epoch(epoch, self.feed.order())
         self.step_module.train()
         self.model.user.reads_text = self._reads
@@ -244,6 +255,13 @@ class Run:
             self.show.stepped(epoch, losses["loss"], len(people))
             self._checkpoint()
         return {name: round(value, 5) for name, value in place.sums.items()}
+
+    def _mine(self, epoch: int) -> None:
+        """Find the hard negatives anew if it is time; what the first epoch learns from is drawn alone."""
+        if self.hard is not None and epoch > 1 and (epoch - 2) % self.config.mine_every == 0:
+            started = time.perf_counter()
+            self.hard.mine(IndexRanker(self.model, self._index(), self.catalog), self.past, self.items.unmet)
+            self.report.mining_seconds += time.perf_counter() - started
 
     def _step(self, people: np.ndarray) -> dict[str, float]:
         batch = self.feed.batch(people, self._reads, self.accelerator.device)
@@ -312,6 +330,7 @@ def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:
-    if config.softmax == "full" or (config.softmax == "auto" and len(counts) <= FULL_SOFTMAX_UP_TO):
+    small = len(counts) <= FULL_SOFTMAX_UP_TO and not config.wants_sample
+    if config.softmax == "full" or (config.softmax == "auto" and small):
         return None
-    return Negatives(counts, config.uniform_negatives)
+    return Negatives(counts, config.uniform_negatives, popular=config.popular_negatives, memory=config.memory_negatives)

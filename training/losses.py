@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,8 +11,7 @@ from torch.nn import functional as F
 def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"]) -> Float[Tensor, " p"]:
     """Cross-entropy of each positive against its own negatives.
 
-    ``-log(exp(s+) / (exp(s+) + sum_j exp(s_j)))``. The positive is never one of the negatives, and only
-    negatives carry a sampling correction (arXiv 2507.09331).
+    ``-log(exp(s+) / (exp(s+) + sum_j exp(s_j)))``. The positive is never one of the negatives.
 
     Args:
         positive: logits of P positives.
@@ -22,52 +21,53 @@ def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"])
     return F.softplus(rest - positive)
 
 
-def full_softmax(
+def contrastive(
     queries: Float[Tensor, "p d"],
-    items: Float[Tensor, "n d"],
-    targets: Int[Tensor, " p"],
+    positives: Float[Tensor, "p d"],
+    shared: Float[Tensor, "m d"],
     *,
     scale: Float[Tensor, ""],
-    known: Bool[Tensor, "p n"],
+    left_out: Bool[Tensor, "p m"],
+    log_weight: Float[Tensor, " m"] | None = None,
+    positive_log_weight: Float[Tensor, " p"] | None = None,
+    own: Float[Tensor, "p h d"] | None = None,
+    own_left_out: Bool[Tensor, "p h"] | None = None,
 ) -> Float[Tensor, " p"]:
-    """Every item of the catalog is a negative, except the target and what the person is known to like.
+    """Each positive against negatives that all queries share and, where there are any, negatives of its own.
+
+    With the whole catalog as shared negatives this is the full softmax. With a sample, ``sum_j w_j exp(s_j)`` stands
+    for the sum of ``exp(s_i)`` over the catalog; the weights are added to the logits as logarithms, after the
+    temperature (`training.negatives`).
 
     Args:
-        queries: unit vectors.
-        items: unit vectors of the whole catalog.
-        targets: the positive item of each query.
+        queries: unit vectors of P queries.
+        positives: unit vector of each query's item.
+        shared: unit vectors of M items.
         scale: inverse temperature, multiplies the cosine.
-        known: items that are not negatives for this query; the target counts as one in any case.
+        left_out: shared items that are no negatives of a query: its own item, what its person is known to like, and
+            what stands among its own negatives.
+        log_weight: logarithm of the weight of each shared item; default: 0.
+        positive_log_weight: the same of the positives. The standard form of logQ corrects them as if they had been
+            sampled, too; without it this is the refined form, whose gradient, ``1 - P(positive)`` times that of
+            the positive against the negatives alone, is the full softmax's in expectation (arXiv 2507.09331).
+        own: unit vectors of H items for each query; each counts once.
+        own_left_out: those among them that are no negatives.
     """
-    logits = scale * (queries @ items.T).float()
-    positive = logits.gather(1, targets[:, None])
-    negatives = logits.masked_fill(known, -torch.inf).scatter(1, targets[:, None], -torch.inf)
-    return softmax_loss(positive[:, 0], negatives)
+    sharp = scale * queries
+    positive = _real((sharp * positives).sum(-1))
+    negatives = _real(sharp @ shared.T)
+    if log_weight is not None:
+        negatives = negatives + log_weight.to(negatives.dtype)
+    if positive_log_weight is not None:
+        positive = positive + positive_log_weight.to(positive.dtype)
+    negatives = negatives.masked_fill(left_out, -torch.inf)
+    if own is not None:
+        assert own_left_out is not None
+        more = _real((own @ sharp[:, :, None])[:, :, 0]).masked_fill(own_left_out, -torch.inf)
+        negatives = torch.cat([negatives, more], 1)
+    return softmax_loss(positive, negatives)
 
 
-def sampled_softmax(
-    queries: Float[Tensor, "p d"],
-    items: Float[Tensor, "n d"],
-    targets: Int[Tensor, " p"],
-    *,
-    scale: Float[Tensor, ""],
-    candidates: Int[Tensor, " m"],
-    log_weight: Float[Tensor, " m"],
-    known: Bool[Tensor, "p m"],
-) -> Float[Tensor, " p"]:
-    """A sample of the catalog stands for all of it.
-
-    The correction is added to the logit after the temperature, so that
-    ``sum_j w_j exp(s_j)`` over the sample estimates ``sum_i exp(s_i)`` over the catalog without bias.
-
-    Args:
-        queries, items, targets, scale: as in `full_softmax`.
-        candidates: M sampled catalog rows, all different.
-        log_weight: log of (times drawn / times expected) of each candidate.
-        known: candidates that are not negatives for this query; one that is the query's own target
-            (an accidental hit) is left out in any case.
-    """
-    positive = scale * (queries * items[targets]).sum(-1).float()
-    logits = scale * (queries @ items[candidates].T).float() + log_weight
-    hit = known | (candidates == targets[:, None])
-    return softmax_loss(positive, logits.masked_fill(hit, -torch.inf))
+def _real(logits: Tensor) -> Tensor:
+    """In single precision at least: sums of thousands of exponentials need it."""
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

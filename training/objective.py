@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from towers.contents import Contents
 from towers.model import TwoTower
 from towers.sequence_reader import SequenceBatch
 from training.anchors import AnchorTexts
 from training.config import TrainConfig
-from training.losses import full_softmax, sampled_softmax
+from training.contrast import Asked, Contrast
+from training.items import Items, ItemVectors
+from training.losses import contrastive
+from training.mining import HardNegatives
+from training.negatives import Candidates, Known, Negatives
 from training.parts import in_parts
-from training.sampling import Known, Negatives, Windows
-
-
-@dataclass(frozen=True)
-class Items:
-    """What the item tower reads of the training catalog, by row.
-
-    Args:
-        contents: frozen content vectors.
-        id_rows: ``(N,)`` row of each item's own vector, -1 for none.
-        unmet: ``(N,)`` items that nobody has met in training. They are nobody's negatives: as such they would all be
-            pushed away from everybody, and a new item could never be found.
-    """
-
-    contents: Contents
-    id_rows: Int[Tensor, " n"]
-    unmet: Bool[Tensor, " n"]
+from training.sampling import Windows
 
 
 @dataclass(frozen=True)
@@ -71,6 +57,7 @@ class Objective(nn.Module):
         known: what each person is known to like.
         negatives: sampler, or None for the full softmax.
         anchor_negatives: the same for the text reader, whose targets are those of anchors; default: `negatives`.
+        hard: negatives of each person's own, or None.
         config: weights of the losses.
     """
 
@@ -82,14 +69,16 @@ class Objective(nn.Module):
         known: Known,
         negatives: Negatives | None,
         anchor_negatives: Negatives | None = None,
+        hard: HardNegatives | None = None,
         config: TrainConfig,
     ) -> None:
         super().__init__()
         self.model = model
         self._items = items
-        self._known = known
         self._negatives = negatives
         self._anchor_negatives = anchor_negatives or negatives
+        self._hard = hard
+        self._contrast = Contrast(items, known, hard, config)
         self._config = config
 
     def forward(
@@ -107,37 +96,81 @@ class Objective(nn.Module):
             sentences: sentence → item pairs, or None.
             generator: of the sampled negatives, on the CPU.
         """
-        vectors = self.model.item(self._items.contents, self._items.id_rows)
+        reads_sequence = self.model.user.sequence is not None
+        asked = self._ask(windows, generator) if reads_sequence else None
+        read = self._ask_anchors(windows, anchors, generator) if anchors is not None else None
+        alone = self._draw_alone(generator)
+        vectors = self._item_vectors(windows, [one for one in (asked, read) if one is not None], sentences, alone)
         losses: dict[str, Tensor] = {}
         sequence = None
-        if self.model.user.sequence is not None:
+        if asked is not None:
             sequence = self._read_sequences(vectors, windows.inputs)
-            mask = windows.inputs.mask
-            people = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
-            losses["sequence"] = self._contrast(
-                sequence[mask], vectors, windows.targets[mask], windows.people, people, self._negatives, generator
-            )
-        if anchors is not None:
-            losses |= self._read_anchors(windows, anchors, sequence, vectors, generator)
-        total = 0 * vectors.sum()  # windows of long pasts may hold no anchor at all
+            losses["sequence"] = self._contrast(sequence[windows.inputs.mask], vectors, asked, self.model.scale)
+            _remember(self._negatives, asked, vectors)
+        if anchors is not None and read is not None:
+            losses |= self._read_anchors(anchors, read, sequence, vectors)
+            _remember(self._anchor_negatives, read, vectors)
+        total = 0 * vectors.values.sum()  # windows of long pasts may hold no anchor at all
         for value in losses.values():
             total = total + value
         if sentences is not None:
             losses["sentence"] = self._read_sentences(sentences, vectors)
             total = total + self._config.sentence_weight * losses["sentence"]
-        if len(self._items.contents.vectors) > 1:
-            losses["alone"] = self._find_alone(vectors, generator)
+        if alone:
+            losses["alone"] = self._find_alone(alone, vectors)
             total = total + self._config.alone_weight * losses["alone"]
         return {"loss": total, **losses}
 
-    def _read_sequences(self, vectors: Tensor, inputs: SequenceBatch) -> Float[Tensor, "b t d"]:
+    def _ask(self, windows: Windows, generator: torch.Generator) -> Asked:
+        """Every event of the windows asks for the one after it."""
+        mask = windows.inputs.mask
+        owner = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
+        targets = windows.targets[mask]
+        return Asked(targets, windows.people, owner, _draw(self._negatives, targets, generator))
+
+    def _ask_anchors(self, windows: Windows, anchors: AnchorTexts, generator: torch.Generator) -> Asked:
+        targets = windows.targets[anchors.rows, anchors.columns]
+        return Asked(targets, windows.people, anchors.rows, _draw(self._anchor_negatives, targets, generator))
+
+    def _draw_alone(self, generator: torch.Generator) -> dict[str, Int[Tensor, " a"]]:
+        """Items to look for by one kind of their content, where there is more than one kind."""
+        present = self._items.contents.present
+        drawn = {}
+        for name, there in present.items() if len(present) > 1 else ():
+            rows = there.nonzero()[:, 0]
+            if len(rows):
+                chosen = torch.randint(len(rows), (self._config.alone,), generator=generator)
+                drawn[name] = rows[chosen.to(rows.device)]
+        return drawn
+
+    def _item_vectors(
+        self,
+        windows: Windows,
+        asked: list[Asked],
+        sentences: Sentences | SentenceVectors | None,
+        alone: dict[str, Tensor],
+    ) -> ItemVectors:
+        if self._negatives is None:
+            return ItemVectors(self.model.item, self._items, None)
+        wanted = [windows.inputs.items, *alone.values()]
+        for one in asked:
+            assert one.sample is not None
+            wanted += [one.targets, one.sample.items[one.sample.fresh].to(one.targets.device)]
+        if sentences is not None:
+            wanted.append(sentences.items)
+        if self._hard is not None:
+            wanted.append(self._hard.of(windows.people).to(windows.targets.device).clamp(min=0))
+        return ItemVectors(self.model.item, self._items, wanted)
+
+    def _read_sequences(self, vectors: ItemVectors, inputs: SequenceBatch) -> Float[Tensor, "b t d"]:
         reader = self.model.user.sequence
         assert reader is not None
 
         def read(items: Tensor, ratings: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            return reader(vectors, SequenceBatch(items, ratings, times, mask))
+            return reader(vectors.values, SequenceBatch(items, ratings, times, mask))
 
-        return in_parts(read, inputs.items, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
+        places = vectors.place(inputs.items)
+        return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
 
     def _read_texts(self, anchors: AnchorTexts) -> Float[Tensor, "a d"]:
         reader = self.model.user.text
@@ -151,31 +184,23 @@ class Objective(nn.Module):
         return in_parts(read, anchors.content, anchors.mask, size=self._config.part)
 
     def _read_anchors(
-        self,
-        windows: Windows,
-        anchors: AnchorTexts,
-        sequence: Tensor | None,
-        vectors: Tensor,
-        generator: torch.Generator,
+        self, anchors: AnchorTexts, asked: Asked, sequence: Tensor | None, vectors: ItemVectors
     ) -> dict[str, Tensor]:
         """The text reader alone and, where there are two readers, both fused.
 
         Beside a sequence reader, which sees every event, the text reader sees a few: it then learns to read into
         the space that the sequence reader shapes and moves neither that reader nor the items.
         """
-        assert self.model.user.text is not None
-        text = self._read_texts(anchors)
-        targets = windows.targets[anchors.rows, anchors.columns]
-        if sequence is not None:
-            sequence, vectors = sequence.detach(), vectors.detach()
-        rest = vectors, targets, windows.people, anchors.rows, self._anchor_negatives, generator
-        losses = {"text": self._contrast(text, *rest)}
-        if sequence is not None:
-            fused = self.model.user.fuse((sequence[anchors.rows, anchors.columns], None), (text, None))
-            losses["fused"] = self._contrast(fused, *rest)
-        return losses
+        text, scale = self._read_texts(anchors), self.model.scale
+        if sequence is None:
+            return {"text": self._contrast(text, vectors, asked, scale)}
+        vectors = vectors.detached()
+        past = sequence.detach()[anchors.rows, anchors.columns]
+        fused = self.model.user.fuse((past, None), (text, None))
+        losses = {"text": text, "fused": fused}
+        return {name: self._contrast(queries, vectors, asked, scale) for name, queries in losses.items()}
 
-    def _read_sentences(self, sentences: Sentences | SentenceVectors, vectors: Tensor) -> Tensor:
+    def _read_sentences(self, sentences: Sentences | SentenceVectors, vectors: ItemVectors) -> Tensor:
         """Sentences against the whole catalog or the sentences' own items; other items are all negatives.
 
         Before the text reader trains, the item side reads them in its place: the reader begins as a copy of it.
@@ -187,55 +212,27 @@ class Objective(nn.Module):
             queries = self.model.user.text(sentences.ids, sentences.mask)
         return self._find(queries, sentences.items, vectors)
 
-    def _find_alone(self, vectors: Tensor, generator: torch.Generator) -> Tensor:
+    def _find_alone(self, alone: dict[str, Tensor], vectors: ItemVectors) -> Tensor:
         """Items by one kind of their content against the catalog, so that a picture or a sound alone is a query."""
         losses = []
-        for name, present in self._items.contents.present.items():
-            there = present.nonzero()[:, 0]
-            if len(there):
-                drawn = torch.randint(len(there), (self._config.alone,), generator=generator)
-                rows = there[drawn.to(there.device)]
-                queries = self.model.item.alone(name, self._items.contents.vectors[name][rows]).float()
-                losses.append(self._find(queries, rows, vectors))
+        for name, rows in alone.items():
+            queries = self.model.item.alone(name, self._items.contents.vectors[name][rows]).float()
+            losses.append(self._find(queries, rows, vectors))
         return torch.stack(losses).mean()
 
-    def _find(self, queries: Tensor, items: Tensor, vectors: Tensor) -> Tensor:
+    def _find(self, queries: Tensor, items: Tensor, vectors: ItemVectors) -> Tensor:
         """Each query's own item against the whole catalog or, where that is sampled, against the others' items."""
-        scale = self.model.scale
-        if self._negatives is None:
-            nothing = torch.zeros(len(queries), len(vectors), dtype=torch.bool, device=vectors.device)
-            return full_softmax(queries, vectors, items, scale=scale, known=nothing).mean()
-        candidates = items.unique()
-        nothing = torch.zeros(len(queries), len(candidates), dtype=torch.bool, device=vectors.device)
-        weight = torch.zeros(len(candidates), device=vectors.device)
-        return sampled_softmax(
-            queries, vectors, items, scale=scale, candidates=candidates, log_weight=weight, known=nothing
+        shared = items.unique() if self._negatives is not None else self._items.rows
+        left_out = shared == items[:, None]
+        return contrastive(
+            queries, vectors.of(items), vectors.of(shared), scale=self.model.scale, left_out=left_out
         ).mean()
 
-    def _contrast(
-        self,
-        queries: Float[Tensor, "p d"],
-        vectors: Float[Tensor, "n d"],
-        targets: Int[Tensor, " p"],
-        people: np.ndarray,
-        owner: Int[Tensor, " p"],
-        negatives: Negatives | None,
-        generator: torch.Generator,
-    ) -> Float[Tensor, ""]:
-        """`owner` is the row in `people` of each query."""
-        scale, device = self.model.scale, vectors.device
-        if negatives is None:
-            candidates = log_weight = None
-            known = self._known.of_catalog(people).to(device) | self._items.unmet
-        else:
-            candidates, log_weight = (drawn.to(device) for drawn in negatives.draw(targets, generator))
-            known = self._known.of(people, candidates).to(device) | self._items.unmet[candidates]
 
-        def losses(queries: Tensor, targets: Tensor, owner: Tensor) -> Tensor:
-            if candidates is None or log_weight is None:
-                return full_softmax(queries, vectors, targets, scale=scale, known=known[owner])
-            sample = {"candidates": candidates, "log_weight": log_weight, "known": known[owner]}
-            return sampled_softmax(queries, vectors, targets, scale=scale, **sample)
+def _draw(negatives: Negatives | None, targets: Tensor, generator: torch.Generator) -> Candidates | None:
+    return None if negatives is None else negatives.draw(targets, generator)
 
-        size = self._config.part * -(-len(queries) // len(people))  # rows of as many people as a part has
-        return in_parts(losses, queries, targets, owner, size=size).mean()
+
+def _remember(negatives: Negatives | None, asked: Asked, vectors: ItemVectors) -> None:
+    if negatives is not None:
+        negatives.memory.keep(asked.targets, vectors.of(asked.targets))

@@ -1,4 +1,4 @@
-"""What a training step looks at: people, windows of their past, anchors, sampled negatives."""
+"""What a training step looks at: people, windows of their past, anchors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from towers.history import Histories
@@ -84,58 +84,3 @@ def target_counts(histories: Histories, items: int) -> np.ndarray:
     later = np.ones(len(histories.items), bool)
     later[histories.offsets[:-1][histories.lengths > 0]] = False
     return np.bincount(histories.items[later], minlength=items)
-
-
-class Negatives:
-    """Draws catalog rows: the targets of the batch and a uniform share, with the correction that fits.
-
-    Args:
-        counts: int64 ``(N,)`` how often each item is a target in training.
-        uniform: how many rows are drawn uniformly from the catalog in each step.
-    """
-
-    def __init__(self, counts: np.ndarray, uniform: int) -> None:
-        self._share = torch.from_numpy(counts / max(counts.sum(), 1))
-        self._uniform = uniform
-
-    def draw(
-        self, targets: Int[Tensor, " p"], generator: torch.Generator
-    ) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"]]:
-        """Distinct candidates and the log of (times drawn / times expected).
-
-        An item is expected ``P f + U / N`` times: P targets with its training frequency f, and U
-        uniform draws from N items.
-        """
-        count = len(self._share)
-        uniform = torch.randint(count, (self._uniform,), generator=generator)
-        candidates, drawn = torch.cat([targets.cpu(), uniform]).unique(return_counts=True)
-        expected = len(targets) * self._share[candidates] + self._uniform / count
-        return candidates, (drawn.double().log() - expected.log()).float()
-
-
-class Known:
-    """What each person is known to like, to keep it out of the negatives.
-
-    Args:
-        histories: training histories.
-        count: number of items N.
-    """
-
-    def __init__(self, histories: Histories, count: int) -> None:
-        self._count = count
-        self._offsets = histories.offsets
-        self._items = torch.from_numpy(histories.items)
-        self._keys = torch.from_numpy(np.unique(histories.people * count + histories.items))
-
-    def of_catalog(self, people: np.ndarray) -> Bool[Tensor, "b n"]:
-        """bool ``(B, N)`` over the whole catalog."""
-        known = torch.zeros(len(people), self._count, dtype=torch.bool)
-        for row, person in enumerate(people):
-            known[row, self._items[self._offsets[person] : self._offsets[person + 1]]] = True
-        return known
-
-    def of(self, people: np.ndarray, candidates: Int[Tensor, " m"]) -> Bool[Tensor, "b m"]:
-        """bool ``(B, M)`` over `candidates`, in memory that does not grow with the catalog."""
-        wanted = torch.from_numpy(people)[:, None] * self._count + candidates.cpu()
-        found = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
-        return self._keys[found] == wanted

@@ -12,8 +12,11 @@ from torch.optim import Optimizer
 
 from towers.errors import ArtefactError
 from training.checkpoint import Snapshot
+from training.mining import HardNegatives
+from training.negatives import Memory
 
 WEIGHTS, BEST, MOMENTS, ORDER, RANDOM = "weights/", "best/", "optimizer/", "order", "random/"
+MEMORIES, HARD = "memory/", "hard negatives"
 
 
 @dataclass
@@ -73,6 +76,8 @@ class State:
         model, optimizer, schedule: as they are trained.
         rng, generator: of order, windows, anchors and sentences; of sampled negatives.
         place: where the run stands.
+        memories: of sampled negatives, by name.
+        hard: each person's own negatives.
     """
 
     model: nn.Module
@@ -81,6 +86,8 @@ class State:
     rng: np.random.Generator
     generator: torch.Generator
     place: Place
+    memories: dict[str, Memory] = field(default_factory=dict)
+    hard: HardNegatives | None = None
 
     def weights(self, reads_text: bool) -> dict[str, nn.Parameter]:
         """The weights that the optimizer changes, by name; the text reader's only where it reads."""
@@ -99,6 +106,10 @@ class State:
             tensors |= {f"{MOMENTS}{key}/{name}": value for key, value in self.optimizer.state[weight].items()}
         tensors |= {BEST + name: value for name, value in (self.place.best or {}).items()}
         tensors |= {ORDER: torch.from_numpy(self.place.order)} | _random_states(self.generator)
+        for name, memory in self.memories.items():
+            tensors |= {f"{MEMORIES}{name}items": memory.items, f"{MEMORIES}{name}vectors": memory.vectors}
+        if self.hard is not None:
+            tensors[HARD] = self.hard.lists
         place = {name: value for name, value in vars(self.place).items() if name not in ("best", "order")}
         values = {
             "place": place,
@@ -132,6 +143,10 @@ class State:
             group["lr"] = rate
         self.rng.bit_generator.state = values["random"]
         _set_random_states(_part(tensors, RANDOM), self.generator)
+        for name, memory in self.memories.items():
+            memory.items, memory.vectors = (tensors[f"{MEMORIES}{name}{part}"] for part in ("items", "vectors"))
+        if self.hard is not None:
+            self.hard.lists = tensors[HARD]
 
 
 def _random_states(generator: torch.Generator) -> dict[str, Tensor]:

@@ -25,6 +25,10 @@ from training.config import Recipe
         ({"user": {"text": {"history": {"bugdet": 9}}}}, "did you mean 'user.text.history.budget'"),
         ({"train": {"epochs": 0}}, "train.epochs: Input should be greater than or equal to 1, got 0"),
         ({"item": {"dropout": 1.0}}, "item.dropout: Input should be less than 1, got 1.0"),
+        (
+            {"train": {"softmax": "full", "hard_negatives": 4}},
+            "train: Value error, softmax is 'full', which has every item as a negative once and needs no correction",
+        ),
         ({"train": {"softmax": "half"}}, "train.softmax: Input should be 'auto', 'full' or 'sampled', got 'half'"),
         ({"data": {"min_rating": 5}}, "min_rating must lie in [0, 1]"),
         ({"user": {"sequence": 3}}, "user.sequence"),

@@ -19,8 +19,10 @@ from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.anchors import Anchors
 from training.config import TrainConfig
-from training.objective import Items, Objective, Sentences
-from training.sampling import Known, Negatives, windows
+from training.items import Items, ItemVectors
+from training.negatives import Known, Negatives
+from training.objective import Objective, Sentences
+from training.sampling import windows
 
 TITLES = ["quiet piano", "fast engine", "night race", "evening rain", "motor", "violin"]
 HISTORIES = Histories.of([[0, 2, 1, 3], [4, 5], [1, 1, 5, 0, 2]])
@@ -116,6 +118,33 @@ def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
     full, sampled = (Step(tiny_bert, sampled).losses() for sampled in (False, True))
     for name in ("sequence", "text", "fused"):
         assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.02)
+
+
+def step_that_reads(tiny_bert: Path, whole: bool) -> tuple[list[list[int]], float, dict[str, Tensor]]:
+    """Rows of items that are read, loss and gradients of a step with one uniform negative."""
+    step = Step(tiny_bert, sampled=True, text=False)
+    assert step.objective._negatives is not None
+    step.objective._negatives._uniform = 1
+    forward, read = step.model.item.forward, []
+    step.model.item.forward = lambda contents, rows: read.append(rows.tolist()) or forward(contents, rows)
+    if whole:
+        step.objective._item_vectors = lambda *_: ItemVectors(step.model.item, step.items, None)
+    loss = step.losses()["loss"]
+    loss.backward()
+    gradients = {name: weight.grad for name, weight in step.model.named_parameters() if weight.grad is not None}
+    return read, loss.item(), gradients
+
+
+def test_a_step_reads_the_items_that_it_looks_at_and_no_others(tiny_bert: Path) -> None:
+    """Its loss and gradients are those of a step that reads the whole catalog."""
+    read, loss, gradients = step_that_reads(tiny_bert, whole=False)
+    everything, whole_loss, whole_gradients = step_that_reads(tiny_bert, whole=True)
+    assert read == [[0, 1, 2, 3, 5]]  # 4 is in nobody's window here, and was not drawn
+    assert everything == [list(range(COUNT))]
+    assert loss == pytest.approx(whole_loss, rel=1e-6)
+    assert set(gradients) == set(whole_gradients)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, whole_gradients[name], rtol=1e-5, atol=1e-7, msg=name)
 
 
 @pytest.mark.parametrize("sampled", [False, True])

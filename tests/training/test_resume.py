@@ -31,11 +31,15 @@ TRAIN = {
     "text_epochs": 2,
     "evaluate_every": 1,
     "patience": 2,
-    "rate": 0.1,
+    "rate": 0.3,
     "batch_people": 12,
     "sentences": 8,
     "softmax": "sampled",
     "uniform_negatives": 16,
+    "popular_negatives": 8,
+    "memory_negatives": 64,
+    "hard_negatives": 4,
+    "mine_every": 2,
     "checkpoint_seconds": 0,
 }
 STEPS, FIRST, ALL = 3, 9, 15  # in an epoch (of 30 people), in the first phase, in both
@@ -77,7 +81,7 @@ class Small:
     def result(self, name: str) -> dict[str, Any]:
         """All that a training left: checksums of the weights, fingerprints, recipe, report; no dates and times."""
         manifest = read_manifest(self.folder / name, KIND)
-        training = {**manifest["training"], "seconds": None}
+        training = {**manifest["training"], "seconds": None, "mining_seconds": None}
         training["epochs"] = [{**entry, "seconds": None} for entry in training["epochs"]]
         return {**manifest, "created": None, "training": training}
 
@@ -228,7 +232,7 @@ def test_another_recipe_or_other_data_are_refused_before_the_work_begins(
     left = sorted(small.folder.iterdir())
     items, events = pl.read_csv(tiny_run.items), pl.read_csv(tiny_run.events)
     others: dict[str, dict[str, Any]] = {
-        "train.rate is 0.1 there and 0.02 here": {"recipe": {**small.recipe, "train": {**TRAIN, "rate": 0.02}}},
+        "train.rate is 0.3 there and 0.02 here": {"recipe": {**small.recipe, "train": {**TRAIN, "rate": 0.02}}},
         "user.text is set there and not set here": {"recipe": {**small.recipe, "user": {**READERS, "text": False}}},
         "the catalog changed": {"catalog": Catalog.read(items.with_columns(title=pl.lit("rain")))},
         "the training events changed": {"log": Interactions.read(events.head(290), rating_range=(1, 5))},

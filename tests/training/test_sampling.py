@@ -7,11 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 
 from towers.history import Histories
 from training.loop import target_counts
-from training.sampling import Known, Negatives, batches, draw_anchors, windows
+from training.sampling import batches, draw_anchors, windows
 
 LENGTHS = (7, 0, 1, 2, 12, 3)
 
@@ -79,31 +78,6 @@ def test_batches_hold_everybody_once() -> None:
     assert [len(part) for part in parts] == [2, 2, 1]
     assert sorted(np.concatenate(parts).tolist()) == [3, 5, 8, 9, 11]
     assert np.concatenate(parts).tolist() != [3, 5, 8, 9, 11]
-
-
-def test_known_both_ways_against_sets(histories: Histories) -> None:
-    known = Known(histories, 9)
-    people = np.array([5, 1, 4, 0, 5])
-    sets = [set(histories.items[histories.offsets[p] : histories.offsets[p + 1]].tolist()) for p in people]
-    assert known.of_catalog(people).tolist() == [[item in own for item in range(9)] for own in sets]
-    candidates = [8, 0, 3, 5, 1]
-    assert known.of(people, torch.tensor(candidates)).tolist() == [[c in own for c in candidates] for own in sets]
-
-
-def test_weights_without_a_uniform_share_by_hand() -> None:
-    """Half and a quarter of the training targets: expected 2 and 1 times among four."""
-    candidates, log_weight = Negatives(np.array([2, 1, 1, 0]), 0).draw(torch.tensor([1, 0, 0, 0]), torch.Generator())
-    assert candidates.tolist() == [0, 1]
-    assert log_weight.exp().tolist() == pytest.approx([3 / 2, 1 / 1])
-
-
-def test_every_item_is_drawn_as_often_as_expected() -> None:
-    """w = drawn / expected, and with many uniform draws that is close to one for items that are no target too."""
-    generator = torch.Generator().manual_seed(0)
-    targets = torch.tensor([0] * 200 + [1] * 100 + [2] * 100)
-    candidates, log_weight = Negatives(np.array([2, 1, 1, 0]), 40_000).draw(targets, generator)
-    assert candidates.tolist() == [0, 1, 2, 3]
-    assert log_weight.exp().tolist() == pytest.approx([1.0] * 4, abs=0.05)
 
 
 def test_targets_are_all_events_but_the_first_of_each_person() -> None:

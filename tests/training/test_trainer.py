@@ -24,12 +24,13 @@ from training.checkpoint import checkpoint_folder
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
 from training.loop import Report, Run
+from training.mining import HardNegatives
+from training.negatives import Negatives
 from training.objective import Objective
 from training.optimizer import parameter_groups
 from training.popularity import MostPopular
 from training.protocols import leave_one_out
 from training.ranker import IndexRanker
-from training.sampling import Negatives
 from training.splits import Questions
 from training.trainer import fit, new_model, refit, train, without_targets
 
@@ -338,7 +339,7 @@ def test_each_reader_has_the_negatives_of_its_own_targets(world: World, monkeypa
     later = [item for row in events for item in row[1:]]
     last = [row[-1] for row in events]
     sequence, text = ([some.count(n) / len(some) for n in range(len(world.catalog))] for some in (later, last))
-    assert shares == [sequence, text, text] * 5  # steps
+    assert shares == [sequence, text] * 5  # steps
 
 
 def test_every_epoch_sees_everybody_once_in_an_order_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,3 +402,34 @@ def test_progress_is_shown_on_standard_error(world: World, capfd: pytest.Capture
     shown = capfd.readouterr()
     assert shown.out == ""
     assert "epoch 1/1" in shown.err
+
+
+def test_it_is_learned_from_negatives_of_every_source(world: World) -> None:
+    recipe = world.recipe(
+        {"sequence": SEQUENCE, "text": False},
+        uniform_negatives=4,
+        popular_negatives=4,
+        memory_negatives=60,
+        hard_negatives=5,
+        mine_every=3,
+    )
+    model, report, test = trained(world, recipe)
+    assert first_right(world, model, test) > 0.9
+    assert 0 < report.mining_seconds < report.seconds
+
+
+def test_mined_are_the_nearest_of_exact_search_that_are_new_and_met(world: World) -> None:
+    recipe = world.recipe({"sequence": SEQUENCE, "text": False}, epochs=1)
+    model, _, _ = trained(world, recipe)
+    past = leave_one_out(world.log.histories(world.catalog)[1]).train
+    unmet = torch.zeros(len(world.catalog), dtype=torch.bool)
+    unmet[[3, 30]] = True
+    hard = HardNegatives(len(past), 6)
+    hard.mine(ranker(world, model), past, unmet)
+    vectors = model.embed_items(world.catalog)
+    scores = model.encode(past, model.memory(world.catalog, vectors)) @ vectors.T
+    scores[past.people, past.items] = -np.inf
+    for person, found in enumerate(hard.of(np.arange(len(past))).tolist()):
+        nearest = np.argsort(-scores[person], kind="stable")[:6].tolist()
+        assert found == [-1 if item in (3, 30) else item for item in nearest]
+    assert (hard.lists == -1).any()

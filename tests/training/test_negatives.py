@@ -1,0 +1,107 @@
+"""Where negatives come from, by hand and in expectation; the loss over them is in test_contrast."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from towers.history import Histories
+from training.negatives import Known, Memory, Negatives, among
+
+
+def test_known_both_ways_against_sets() -> None:
+    histories = Histories.of([[3, 1], [], [8, 8, 2], [5], [0, 4], [1, 2, 3, 1]])
+    known = Known(histories, 9)
+    people = np.array([5, 1, 4, 0, 5])
+    sets = [set(histories.items[histories.offsets[p] : histories.offsets[p + 1]].tolist()) for p in people]
+    assert known.of_catalog(people).tolist() == [[item in own for item in range(9)] for own in sets]
+    candidates = [8, 0, 3, 5, 1]
+    assert known.of(people, torch.tensor(candidates)).tolist() == [[c in own for c in candidates] for own in sets]
+
+
+def test_weights_without_a_uniform_share_by_hand() -> None:
+    """Half and a quarter of the training targets: expected 2 and 1 times among four."""
+    drawn = Negatives(np.array([2, 1, 1, 0]), 0).draw(torch.tensor([1, 0, 0, 0]), torch.Generator())
+    assert drawn.items.tolist() == [0, 1]
+    assert drawn.log_weight.exp().tolist() == pytest.approx([3 / 2, 1 / 1])
+
+
+def test_every_item_is_drawn_as_often_as_expected() -> None:
+    """w = drawn / expected, and with many uniform draws that is close to one for items that are no target too."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.tensor([0] * 200 + [1] * 100 + [2] * 100)
+    drawn = Negatives(np.array([2, 1, 1, 0]), 40_000).draw(targets, generator)
+    assert drawn.items.tolist() == [0, 1, 2, 3]
+    assert drawn.log_weight.exp().tolist() == pytest.approx([1.0] * 4, abs=0.05)
+
+
+@pytest.mark.parametrize(("uniform", "popular", "memory"), [(1, 0, 0), (6, 0, 0), (2, 5, 0), (2, 0, 6), (1, 3, 8)])
+def test_sampled_sum_is_the_catalogs_sum_on_average(uniform: int, popular: int, memory: int) -> None:
+    """The point of logQ: sum of w exp(s) over the sample estimates the sum of exp(s) over everything.
+
+    Popular items have the high logits here, so that without a correction the estimate is far off.
+    """
+    counts = np.array([50, 25, 15, 5, 5])
+    sizes = torch.tensor([2.0, 1.5, 0.0, -0.5, 1.0]).exp()
+    negatives = Negatives(counts, uniform, popular=popular, memory=memory)
+    generator = torch.Generator().manual_seed(0)
+    share = torch.from_numpy(counts / counts.sum())
+    estimates, uncorrected = [], []
+    for _ in range(4000):
+        targets = torch.multinomial(share, 4, replacement=True, generator=generator)
+        drawn = negatives.draw(targets, generator)
+        estimates.append(float((drawn.log_weight.exp() * sizes[drawn.items]).sum()))
+        uncorrected.append(float(sizes[drawn.items].sum()))
+        negatives.memory.keep(targets, torch.zeros(len(targets), 1))
+    error = np.std(estimates) / math.sqrt(len(estimates))
+    assert error < 0.01 * sizes.sum().item()
+    assert np.mean(estimates) == pytest.approx(sizes.sum().item(), abs=4 * error)
+    assert abs(np.mean(uncorrected) - sizes.sum().item()) > 10 * error
+
+
+def test_the_memory_forgets_the_oldest_and_finds_the_newest() -> None:
+    memory = Memory(4)
+    memory.keep(torch.tensor([7, 3]), torch.tensor([[1.0], [2.0]]))
+    memory.keep(torch.tensor([3, 5, 3]), torch.tensor([[3.0], [4.0], [5.0]]).requires_grad_())
+    assert memory.items.tolist() == [3, 3, 5, 3]
+    assert memory.vectors[memory.newest(torch.tensor([5, 3]))].tolist() == [[4.0], [5.0]]
+    assert not memory.vectors.requires_grad
+    memory.keep(torch.arange(9), torch.arange(9.0)[:, None])
+    assert memory.items.tolist() == memory.vectors[:, 0].tolist() == [5, 6, 7, 8]
+
+
+def test_a_memory_of_nothing_keeps_nothing() -> None:
+    memory = Memory(0)
+    memory.keep(torch.tensor([7, 3]), torch.tensor([[1.0], [2.0]]))
+    assert len(memory.items) == 0
+
+
+def test_what_only_the_memory_has_comes_with_its_vector() -> None:
+    """Drawn today: 0 once, by the target. Kept: 0 and 2; today's vector of 0 goes before the one that was kept."""
+    negatives = Negatives(np.array([2, 1, 1]), 0, memory=5)
+    negatives.memory.keep(torch.tensor([2, 0]), torch.tensor([[0.2], [0.1]]))
+    drawn = negatives.draw(torch.tensor([0]), torch.Generator())
+    assert drawn.items.tolist() == [0, 2]
+    assert drawn.fresh.tolist() == [True, False]
+    assert drawn.kept.tolist() == [pytest.approx([0.2])]
+    assert drawn.log_weight.exp().tolist() == pytest.approx([2 / 1.5, 1 / 0.75])
+    assert drawn.targets_log_weight.exp().tolist() == pytest.approx([1 / 1.5])
+
+
+def test_popular_ones_are_drawn_by_their_count_to_the_power_of_three_quarters() -> None:
+    counts = np.array([16, 0, 81, 1])
+    generator = torch.Generator().manual_seed(0)
+    popular = Negatives(counts, 1, popular=36_000).sources(torch.tensor([0]), generator)[2]
+    assert np.bincount(popular, minlength=4).tolist() == pytest.approx([8000, 0, 27000, 1000], abs=500)
+
+
+def test_among_lists_against_sets() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        items = np.flatnonzero(rng.random(12) < 0.5)
+        lists = rng.integers(-1, 12, (3, 4))
+        found = among(torch.from_numpy(items), torch.from_numpy(lists)) if len(items) else torch.empty(3, 0)
+        assert found.tolist() == [[item in row for item in items.tolist()] for row in lists.tolist()]
