@@ -19,6 +19,10 @@ from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
+TOGETHER = 128  # people read at once
+NOTHING_KNOWN = "nothing is known of this person: give a history with items of the catalog, or a text"
+
+Reading = tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]  # of B people, and of whom there was something to read
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class UserTower(nn.Module):
         for person in range(len(histories)):
             sequence, text = self.readings(histories.take([person]), memory, sentences[person])
             if sequence is None and text is None:
-                raise InputError("nothing is known of this person: give a history with items of the catalog, or a text")
+                raise InputError(NOTHING_KNOWN)
             if sentences[person] and sequence is not None and text is not None:
                 query = unit(sequence + text)  # what a person asks for counts as much as what they did
             else:
@@ -125,6 +129,49 @@ class UserTower(nn.Module):
         both = self._read_sequence(one, memory, device), self._read_text(self._tokens(one, sentence, memory), device)
         self.train(was_training)
         return both
+
+    @torch.inference_mode()
+    def read_together(self, histories: Histories, memory: Memory) -> tuple[Reading | None, Reading | None]:
+        """What each reader says of B people, many read at once: sequence, text; None for a reader that is off.
+
+        Much faster than one at a time, and the same but for the last bits: for choosing, not for serving.
+        """
+        was_training = self.training
+        self.eval()
+        both = self._sequences(histories, memory), self._texts(histories, memory)
+        self.train(was_training)
+        return both
+
+    def encode_together(self, histories: Histories, memory: Memory) -> np.ndarray:
+        """What `encode` gives but for the last bits, many people read at once.
+
+        Raises:
+            InputError: as `encode` does.
+        """
+        sequence, text = self.read_together(histories, memory)
+        known = torch.stack([mask for _, mask in filter(None, (sequence, text))]).any(0)
+        if not known.all():
+            raise InputError(NOTHING_KNOWN)
+        with torch.inference_mode():
+            return self.fuse(sequence, text).cpu().numpy()
+
+    def _sequences(self, histories: Histories, memory: Memory) -> Reading | None:
+        if self.sequence is None:
+            return None
+        length, found = self.sequence.config.length, _nothing(len(histories), memory)
+        for rows in _of_like_length(np.minimum(histories.lengths, length)):
+            batch = SequenceBatch.of(histories.take(rows), length).to(memory.vectors.device)
+            _fill(found, rows, self.sequence(memory.vectors, batch)[:, -1])
+        return found
+
+    def _texts(self, histories: Histories, memory: Memory) -> Reading | None:
+        if self.text is None or memory.text is None or not self.reads_text:
+            return None
+        tokens, found = memory.text.tokens(histories), _nothing(len(histories), memory)
+        for rows in _of_like_length(np.array([len(ids) for ids in tokens])):
+            ids, mask = self.text.encoder.pad([tokens[row] for row in rows])
+            _fill(found, rows, self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device)))
+        return found
 
     def _tokens(self, one: Histories, sentence: str | None, memory: Memory) -> list[int]:
         if self.text is None or memory.text is None or not self.reads_text:
@@ -148,3 +195,20 @@ class UserTower(nn.Module):
 
 def _everywhere(part: Tensor | None) -> tuple[Tensor, None] | None:
     return None if part is None else (part, None)
+
+
+def _nothing(people: int, memory: Memory) -> Reading:
+    vectors = torch.zeros(people, memory.vectors.shape[1], device=memory.vectors.device)
+    return vectors, torch.zeros(people, dtype=torch.bool, device=vectors.device)
+
+
+def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some d"]) -> None:
+    where = torch.from_numpy(rows).to(vectors.device)
+    reading[0][where], reading[1][where] = vectors, True
+
+
+def _of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
+    """Rows of what is not empty, `TOGETHER` of like length at a time."""
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    return [order[start : start + TOGETHER] for start in range(0, len(order), TOGETHER)]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from indexing.bonus import with_bonus
 from indexing.exact import exact_search
@@ -39,11 +37,8 @@ def choose_gate(model: TwoTower, memory: Memory, validation: Questions) -> tuple
         is one reader only.
     """
     if model.user.sequence is None or model.user.text is None:
-        return model.encode(validation.histories, memory), None
-    readings = [
-        model.user.readings(validation.histories.take([person]), memory) for person in range(len(validation.histories))
-    ]
-    sequence, text = (_stack([pair[n] for pair in readings], memory) for n in (0, 1))
+        return model.user.encode_together(validation.histories, memory), None
+    sequence, text = model.user.read_together(validation.histories, memory)
     model.user.fusion.set_gate("sequence", 1.0)
 
     @torch.inference_mode()
@@ -111,13 +106,6 @@ def choose_words(model: TwoTower, catalog: Catalog, asked: Asked) -> dict[str, A
     best = _best(reached)
     model.user.text.words.fill_(best)
     return {"weight": best, "ndcg@20": _as_json(reached), "sentences": len(asked.rows)}
-
-
-def _stack(readings: Sequence[Tensor | None], memory: Memory) -> tuple[Tensor, Tensor]:
-    """Readings of B people and the mask of those who have one."""
-    nothing = torch.zeros(1, memory.vectors.shape[1], device=memory.vectors.device)
-    mask = torch.tensor([reading is not None for reading in readings], device=memory.vectors.device)
-    return torch.cat([nothing if reading is None else reading for reading in readings]), mask
 
 
 def search(queries: np.ndarray, memory: Memory, questions: Questions, k: int, bonus: np.ndarray | None = None) -> Hits:

@@ -217,7 +217,7 @@ class Run:
 
     def validate(self, questions: Questions) -> dict[str, float]:
         """Recall@20 and NDCG@20 on validation questions, through the index that will serve."""
-        ranker = IndexRanker(self.model, self._index(), self.catalog)
+        ranker = IndexRanker(self.model, self._index(), self.catalog, together=True)
         result = evaluate(ranker, questions, counts=self.counts, ks=(20,), depth=20)
         return {name: round(float(result.metrics[name][0]), 6) for name in ("recall@20", METRIC)}  # type: ignore[index]
 
@@ -260,7 +260,8 @@ class Run:
         """Find the hard negatives anew if it is time; what the first epoch learns from is drawn alone."""
         if self.hard is not None and epoch > 1 and (epoch - 2) % self.config.mine_every == 0:
             started = time.perf_counter()
-            self.hard.mine(IndexRanker(self.model, self._index(), self.catalog), self.past, self.items.unmet)
+            ranker = IndexRanker(self.model, self._index(), self.catalog, together=True)
+            self.hard.mine(ranker, self.past, self.items.unmet)
             self.report.mining_seconds += time.perf_counter() - started
 
     def _step(self, people: np.ndarray) -> dict[str, float]:

@@ -22,6 +22,7 @@ class IndexRanker:
         index: index of the catalog's items, in any order; some may be missing.
         catalog: N items.
         depth: candidates that the rating head re-ranks, at least k; None leaves the order of retrieval.
+        together: read many people at once: much faster, and the same queries but for the last bits.
         log: all that people did up to now, which tells what is popular of late; None: nothing is. People of whom
             nothing at all is known are given the most popular of it, as no tower has anything to read.
 
@@ -36,6 +37,7 @@ class IndexRanker:
         catalog: Catalog,
         *,
         depth: int | None = None,
+        together: bool = False,
         log: Histories | None = None,
     ) -> None:
         self._catalog_rows = catalog.rows(index.ids.array)
@@ -48,6 +50,7 @@ class IndexRanker:
         has_vector = (self._index_rows >= 0)[:, None]
         self._memory = model.memory(catalog, np.where(has_vector, index.vectors[self._index_rows], np.float32(0)))
         self._depth = depth
+        self._encode = model.user.encode_together if together else model.user.encode
         self._bonus = model.standing(log, len(catalog)) if log is not None else None
         self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
 
@@ -70,7 +73,7 @@ class IndexRanker:
         return Hits(rows, scores)
 
     def _nearest(self, histories: Histories, k: int) -> Hits:
-        queries = self._model.encode(histories, self._memory)
+        queries = self._encode(histories, self._memory)
         rows = self._index_rows[histories.items]
         seen = Excluded(histories.people[rows >= 0], rows[rows >= 0])
         bonus = None if self._bonus is None else self._bonus[self._catalog_rows]

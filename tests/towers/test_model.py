@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from towers import user
 from towers.artefact import MANIFEST, sha256_file
 from towers.catalog import Catalog
 from towers.embed import VectorCache
@@ -134,6 +135,21 @@ def test_a_person_alone_is_the_person_in_a_crowd(
         assert np.array_equal(alone[0], together[person])
     assert len(np.unique(together, axis=0)) == len(histories)
     assert np.array_equal(model.encode(histories, memory)[1], together[1]) == (kind == "sequence only")
+
+
+@pytest.mark.parametrize("kind", ["both", "sequence only", "text only"])
+def test_people_read_together_are_those_read_alone(
+    tiny_bert: Path, catalog: Catalog, cache: VectorCache, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the last bits, in batches of two, of which the last is smaller."""
+    monkeypatch.setattr(user, "TOGETHER", 2)
+    model = make(tiny_bert, **OFF[kind])
+    memory = model.memory(catalog, model.embed_items(catalog, cache=cache))
+    known = HISTORIES.take([3, 0, 1]) if kind == "text only" else HISTORIES
+    many = known.take([*range(len(known)), 0, 1, 0])
+    np.testing.assert_allclose(model.user.encode_together(many, memory), model.encode(many, memory), atol=2e-6)
+    with pytest.raises(InputError, match="nothing is known of this person"):
+        model.user.encode_together(Histories.of([[0], []]), memory)
 
 
 def test_a_query_is_the_gated_sum_of_what_the_readers_say(
