@@ -211,7 +211,7 @@ class TwoTower(nn.Module):
         else:
             vectors = self.item.alone(by, contents.vectors[by]) * contents.present[by][:, None]
         self.train(was_training)
-        return vectors.cpu().numpy()
+        return vectors.float().cpu().numpy()
 
     @torch.inference_mode()
     def encode_media(self, media: Mapping[str, Path | bytes]) -> np.ndarray:

@@ -44,6 +44,11 @@ def bf16_is_near(module: nn.Module) -> bool:
     return not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """Half precision as single precision, in which sums and norms are safe; others as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def fast_copy(module: Module, *, bf16: bool) -> Module:
     """A copy for inference; what does not change is shared.
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from towers.errors import InputError
 from towers.fusion import unit
 from towers.history import Histories
+from towers.precision import at_least_single
 
 HALF_HOUR, DAY = 1800.0, 86_400.0
 GAP_FEATURES = 4
@@ -77,6 +78,10 @@ class SequenceBatch:
             torch.from_numpy(mask),
         )
 
+    def take(self, rows: slice) -> SequenceBatch:
+        """Some of the histories, as wide as before."""
+        return SequenceBatch(*(t[rows] for t in (self.items, self.ratings, self.times, self.mask)))
+
     def to(self, device: torch.device) -> SequenceBatch:
         """The same batch on another device."""
         return SequenceBatch(*(t.to(device) for t in (self.items, self.ratings, self.times, self.mask)))
@@ -125,13 +130,13 @@ class SequenceReader(nn.Module):
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25 + self.positions[-steps:]
         if self.rating is not None:
             known = ~batch.ratings.isnan()
-            felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known.float()], -1)
+            felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.positions.dtype)
             hidden = hidden + self.rating(felt)
         hidden = self.dropout(hidden)
         attention = self._attention(batch).to(hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden, attention)
-        return unit(self.out(self.norm(hidden)).float())
+        return unit(at_least_single(self.out(self.norm(hidden))))
 
     def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
         steps = batch.items.shape[1]
@@ -141,7 +146,7 @@ class SequenceReader(nn.Module):
         if self.gap_bias is None:
             bias = torch.zeros((), device=seen.device)
         else:
-            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).float()
+            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).to(self.positions.dtype)
             bias = self.gap_bias(gap_features(gaps)).permute(0, 3, 1, 2)
         return torch.where(seen, bias, torch.finfo(torch.float32).min)
 
@@ -174,4 +179,4 @@ class Block(nn.Module):
 def gap_features(seconds: Float[Tensor, "*b"]) -> Float[Tensor, "*b f"]:
     """What attention sees of a gap: its logarithm (base 2, over 16), that squared, same sitting, same day."""
     size = torch.log2(seconds + 1) / 16
-    return torch.stack([size, size**2, (seconds < HALF_HOUR).float(), (seconds < DAY).float()], -1)
+    return torch.stack([size, size**2, (seconds < HALF_HOUR).to(size), (seconds < DAY).to(size)], -1)

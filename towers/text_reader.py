@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from towers.errors import InputError
 from towers.fusion import unit
 from towers.history_text import HistoryTextConfig
+from towers.precision import at_least_single
 from towers.projection import ContentProjection
 from towers.text import TextEncoder
 from towers.tuning import Tune, add_low_rank
@@ -84,4 +85,4 @@ class TextReader(nn.Module):
         self, hidden: Float[Tensor, "b t c"], mask: Bool[Tensor, "b t"], start: int
     ) -> Float[Tensor, "b d"]:
         """Queries from hidden states after the first `start` layers."""
-        return unit(self.project(self.encoder.upper(hidden, mask, start)).float())
+        return unit(at_least_single(self.project(self.encoder.upper(hidden, mask, start))))

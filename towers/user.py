@@ -153,7 +153,7 @@ class UserTower(nn.Module):
         if not known.all():
             raise InputError(NOTHING_KNOWN)
         with torch.inference_mode():
-            return self.fuse(sequence, text).cpu().numpy()
+            return self.fuse(sequence, text).float().cpu().numpy()
 
     def _sequences(self, histories: Histories, memory: Memory) -> Reading | None:
         if self.sequence is None:
@@ -204,7 +204,7 @@ def _nothing(people: int, memory: Memory) -> Reading:
 
 def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some d"]) -> None:
     where = torch.from_numpy(rows).to(vectors.device)
-    reading[0][where], reading[1][where] = vectors, True
+    reading[0][where], reading[1][where] = vectors.to(reading[0]), True
 
 
 def _of_like_length(lengths: np.ndarray) -> list[np.ndarray]:

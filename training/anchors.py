@@ -22,17 +22,19 @@ class AnchorTexts:
     """Texts read in one step.
 
     Args:
-        content: states after `start` layers, bfloat16 ``(A, T, C)``, or token ids ``(A, T)``.
-        mask: ``(A, T)`` real tokens.
+        content: states after `start` layers, bfloat16 ``(R, T, C)``, or token ids ``(R, T)``, of those that are read.
+        mask: ``(R, T)`` real tokens.
         start: layers already applied; None where `content` are token ids.
         rows, columns: ``(A,)`` where in the step's windows each anchor stands.
+        own: which of the A are read here, R of them; other processes read the others.
     """
 
-    content: Float[Tensor, "a t c"] | Int[Tensor, "a t"]
-    mask: Bool[Tensor, "a t"]
+    content: Float[Tensor, "r t c"] | Int[Tensor, "r t"]
+    mask: Bool[Tensor, "r t"]
     start: int | None
     rows: Int[Tensor, " a"]
     columns: Int[Tensor, " a"]
+    own: slice
 
 
 class Anchors:
@@ -79,8 +81,13 @@ class Anchors:
         self._row_of = np.full(len(histories.items), -1)
         self._row_of[self.events] = np.arange(len(self.events))
 
-    def texts(self, windows: Windows, each: int, rng: np.random.Generator, device: torch.device) -> AnchorTexts | None:
-        """At most `each` anchors of each person that lie in their window; None if there are none."""
+    def texts(
+        self, windows: Windows, each: int, rng: np.random.Generator, device: torch.device, own: slice = slice(None)
+    ) -> AnchorTexts | None:
+        """At most `each` anchors of each person that lie in their window; None if there are none.
+
+        Read are those of `own`, a stretch of the windows' people.
+        """
         found = np.where(windows.inputs.mask.cpu().numpy(), self._row_of[windows.events.cpu().numpy()], -1)
         order = np.where(found >= 0, rng.random(found.shape), np.inf).argsort(axis=1)[:, :each]
         rows = np.repeat(np.arange(len(found)), order.shape[1])
@@ -89,12 +96,17 @@ class Anchors:
         rows, columns = rows[real], columns[real]
         if not len(rows):
             return None
-        content, mask = self._content(found[rows, columns], device)
+        first, end, _ = own.indices(len(found))
+        read = slice(*np.searchsorted(rows, [first, end]).tolist())
+        content, mask = self._content(found[rows, columns][read], device)
         where = torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)
-        return AnchorTexts(content, mask, self._start if self._caching else None, *where)
+        return AnchorTexts(content, mask, self._start if self._caching else None, *where, read)
 
     def _content(self, anchors: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         encoder = self._reader.encoder
+        if not len(anchors):
+            nothing = torch.empty(0, 1, dtype=torch.bool, device=device)
+            return (nothing[..., None].bfloat16() if self._caching else nothing.long()), nothing
         ids, mask = encoder.pad([self._tokens[n] for n in anchors])
         ids, mask = ids.to(device), mask.to(device)
         if not self._caching:

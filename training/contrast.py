@@ -15,6 +15,7 @@ from training.losses import contrastive
 from training.mining import HardNegatives
 from training.negatives import Candidates, Known, among
 from training.parts import in_parts
+from training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Asked:
         people: int64 ``(B,)`` rows of the training histories.
         owner: ``(P,)`` whose query it is, as a row of `people`.
         sample: what stands for the catalog among the negatives; None: all of it.
+        own: which of the P queries this process has; others have the others.
     """
 
     targets: Int[Tensor, " p"]
     people: np.ndarray
     owner: Int[Tensor, " p"]
     sample: Candidates | None
+    own: slice
 
 
 class Contrast:
@@ -42,18 +45,21 @@ class Contrast:
         known: what each person is known to like.
         hard: negatives of each person's own, which stand beside a sample; None for none.
         config: the correction, and how many people are compared at once.
+        ranks: which process this is.
     """
 
-    def __init__(self, items: Items, known: Known, hard: HardNegatives | None, config: TrainConfig) -> None:
-        self._items, self._known, self._hard, self._config = items, known, hard, config
+    def __init__(
+        self, items: Items, known: Known, hard: HardNegatives | None, config: TrainConfig, ranks: Ranks
+    ) -> None:
+        self._items, self._known, self._hard, self._config, self._ranks = items, known, hard, config, ranks
 
     def __call__(
-        self, queries: Float[Tensor, "p d"], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
+        self, queries: Float[Tensor, "own d"], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
-        """The mean loss of P queries.
+        """The mean loss of P queries, as far as this process has them; see `Ranks.mean`.
 
         Args:
-            queries: unit vectors.
+            queries: unit vectors of its own.
             vectors: of the items that they are compared with.
             asked: what they are asked for.
             scale: inverse temperature.
@@ -87,9 +93,9 @@ class Contrast:
                 **more,
             )
 
-        size = self._config.part * -(-len(queries) // len(asked.people))  # rows of as many people as a part has
-        rows = torch.arange(len(queries), device=device)
-        return in_parts(losses, queries, rows, size=size).mean()
+        size = self._config.part * -(-len(asked.targets) // len(asked.people))  # rows of as many people as a part has
+        rows = torch.arange(len(asked.targets), device=device)[asked.own]
+        return self._ranks.mean(in_parts(losses, queries, rows, size=size), len(asked.targets))
 
     def _corrections(self, sample: Candidates | None, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """What is added to the logits of negatives and of positives."""

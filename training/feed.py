@@ -16,6 +16,7 @@ from towers.template import columns_of
 from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
 from training.objective import Sentences, SentenceVectors
+from training.ranks import Ranks
 from training.sampling import Windows, windows
 from training.sentences import SentencePool, SentenceSampler
 
@@ -42,6 +43,7 @@ class Feed:
         model: whose readers and encoder read it.
         catalog, past, recipe: as in `training.trainer.fit`.
         rng: every draw comes from it.
+        ranks: which part of a batch this process reads.
         pooled: whether there are epochs in which the frozen encoder reads the sentences.
         progress: show a bar on standard error while those sentences are embedded.
 
@@ -57,6 +59,7 @@ class Feed:
         recipe: Recipe,
         rng: np.random.Generator,
         *,
+        ranks: Ranks,
         pooled: bool,
         progress: bool,
     ) -> None:
@@ -64,6 +67,7 @@ class Feed:
         if not len(self.people):
             raise InputError("training needs people with at least 2 events before the validation event, none has them")
         self._encoder, self._past, self._rng, self._config = model.encoder, past, rng, recipe.train
+        self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
@@ -93,7 +97,8 @@ class Feed:
         seen = windows(self._past, people, self._length, self._rng).to(device)
         anchors = None
         if reads_text and self.anchors is not None:
-            anchors = self.anchors.texts(seen, self._config.anchors_per_step, self._rng, device)
+            own = self._ranks.share(len(people))
+            anchors = self.anchors.texts(seen, self._config.anchors_per_step, self._rng, device, own)
         return Batch(seen, anchors, self._new_sentences(device) if reads_text else self._pooled_sentences(device))
 
     def _pooled_sentences(self, device: torch.device) -> SentenceVectors | None:

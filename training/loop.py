@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
 from indexing.build import readable
@@ -36,6 +37,7 @@ from training.objective import Objective
 from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.ranker import IndexRanker
+from training.ranks import Ranks, process_state
 from training.sampling import target_counts
 from training.splits import Questions
 from training.state import Place, State
@@ -113,13 +115,18 @@ class Run:
         self.config: TrainConfig = recipe.train
         self.counts = counts
         self.accelerator = _accelerator(out)
+        self.ranks = Ranks.current()
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
-        items = self.items = _items(model, catalog, counts, progress)
+        progress = progress and self.ranks.leads
+        with self.accelerator.main_process_first():  # whose vectors the others then find in the cache
+            items = self.items = _items(model, catalog, counts, progress)
         if validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
         rng = np.random.default_rng(self.config.seed)
-        self.feed = Feed(model, catalog, past, recipe, rng, pooled=self._text_from > 1, progress=progress)
+        pooled = self._text_from > 1
+        with self.accelerator.main_process_first():
+            self.feed = Feed(model, catalog, past, recipe, rng, ranks=self.ranks, pooled=pooled, progress=progress)
         self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
         negatives = _negatives(self.config, target_counts(past, len(catalog)))
         anchor_negatives = _negatives(self.config, self.feed.anchor_targets)
@@ -132,6 +139,7 @@ class Run:
             anchor_negatives=anchor_negatives,
             hard=self.hard,
             config=self.config,
+            ranks=self.ranks,
         )
         self.place = Place()
         optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
@@ -141,7 +149,8 @@ class Run:
         generator = torch.Generator().manual_seed(self.config.seed)
         kept = {name: one.memory for name, one in {"": negatives, "anchors/": anchor_negatives}.items() if one}
         self.state = State(model, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
-        self.step_module, self.optimizer, self.schedule = self.accelerator.prepare(objective, optimizer, schedule)
+        self.step_module, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.schedule = schedule  # accelerate would take a step for each process
         vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
         self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
         self.report, self.started = Report(), time.perf_counter()
@@ -178,7 +187,7 @@ class Run:
             losses = self._epoch(epoch)
             if self.validation is None or (epoch % every and epoch != epochs[-1]):
                 continue
-            metrics = self.validate(self.validation)
+            metrics = self.ranks.agree(self.validate(self.validation) if self.ranks.leads else {})
             seconds = round(time.perf_counter() - self.started, 1)
             self.report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
             self.accelerator.log({**losses, **metrics}, step=epoch)
@@ -205,12 +214,13 @@ class Run:
         if found.values["content_vectors"] != self.content_vectors:
             warnings.warn(OTHER_VECTORS, UserWarning, stacklevel=2)
         done = f"step {self.place.done} of {self.per_epoch}"
-        print(f"going on from epoch {self.place.epoch}, {done} ({self.checkpoints.folder})", file=sys.stderr)
+        if self.ranks.leads:
+            print(f"going on from epoch {self.place.epoch}, {done} ({self.checkpoints.folder})", file=sys.stderr)
         self.show.skip(self.per_epoch * (self.place.epoch - 1) + self.place.done)
 
     def _checkpoint(self) -> None:
         """Write one if it is time."""
-        if self.checkpoints is None or not self.checkpoints.due:
+        if self.checkpoints is None or not self.ranks.leads or not self.checkpoints.due:
             return
         report = {**asdict(self.report), "seconds": time.perf_counter() - self.started}
         self.checkpoints.write(self.state.capture(self._reads, report=report, content_vectors=self.content_vectors))
@@ -250,7 +260,8 @@ class Run:
         self.model.user.reads_text = self._reads
         while place.done < self.per_epoch:
             people = place.order[place.done * self.config.batch_people :][: self.config.batch_people]
-            losses = self._step(people)
+            with self.ranks.together():
+                losses = self._step(people)
             place.stepped(losses, self.per_epoch)
             self.show.stepped(epoch, losses["loss"], len(people))
             self._checkpoint()
@@ -260,36 +271,44 @@ class Run:
         """Find the hard negatives anew if it is time; what the first epoch learns from is drawn alone."""
         if self.hard is not None and epoch > 1 and (epoch - 2) % self.config.mine_every == 0:
             started = time.perf_counter()
-            ranker = IndexRanker(self.model, self._index(), self.catalog, together=True)
-            self.hard.mine(ranker, self.past, self.items.unmet)
+            if self.ranks.leads:
+                ranker = IndexRanker(self.model, self._index(), self.catalog, together=True)
+                self.hard.mine(ranker, self.past, self.items.unmet)
+            self.hard.lists = self.ranks.agree(self.hard.lists)
             self.report.mining_seconds += time.perf_counter() - started
 
     def _step(self, people: np.ndarray) -> dict[str, float]:
         batch = self.feed.batch(people, self._reads, self.accelerator.device)
+        self.ranks.seed(self.config.seed, self.state.schedule.last_epoch)
         losses: dict[str, Tensor] = self.step_module(
             batch.windows, batch.anchors, batch.sentences, self.state.generator
         )
-        self._refuse_no_number("loss", losses["loss"], people)
+        found = self._mean_over_processes(losses)
+        self._refuse_no_number("loss", found["loss"], people)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
-        self._refuse_no_number("gradient", norm, people)
+        self._refuse_no_number("gradient", float(norm), people)
         self.optimizer.step()
         self.schedule.step()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return found
 
-    def _refuse_no_number(self, what: str, value: Tensor, people: np.ndarray) -> None:
+    def _mean_over_processes(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        values = torch.stack([value.detach().double() for value in losses.values()])
+        return dict(zip(losses, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+
+    def _refuse_no_number(self, what: str, value: float, people: np.ndarray) -> None:
         """Stop while the weights are as they were, and keep what the step looked at beside the checkpoints."""
-        if torch.isfinite(value):
+        if math.isfinite(value):
             return
         step, kept = self.state.schedule.last_epoch, ""
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and self.ranks.leads:
             path = self.checkpoints.folder / f"step-{step}.json"
             pasts = [self.catalog.ids.take(self.past.take([person]).items) for person in people]
             with atomic_file(path) as temporary:
                 write_json(temporary, {"step": step, "rows of people": people.tolist(), "their items": pasts})
             kept = f", whose people and items are in {path}"
-        raise TwoTowerError(f"the {what} became {value.item()} at step {step}{kept}: lower train.rate")
+        raise TwoTowerError(f"the {what} became {value} at step {step}{kept}: lower train.rate")
 
     def _rate(self, step: int) -> float:
         return rate_at(step + self.place.skipped, self.per_epoch * self.config.epochs, self.config.warmup)
@@ -302,8 +321,10 @@ class Run:
 
 
 def _accelerator(out: Path | None) -> Accelerator:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = process_state().device
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # before the text reader trains
     accelerator = Accelerator(
+        kwargs_handlers=[unused],
         mixed_precision="bf16" if bf16_is_fast(device) else "no",
         log_with="tensorboard" if out is not None else None,
         project_dir=str(out.parent) if out is not None else None,

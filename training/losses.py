@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from towers.precision import at_least_single
+
 
 def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"]) -> Float[Tensor, " p"]:
     """Cross-entropy of each positive against its own negatives.
@@ -54,8 +56,8 @@ def contrastive(
         own_left_out: those among them that are no negatives.
     """
     sharp = scale * queries
-    positive = _real((sharp * positives).sum(-1))
-    negatives = _real(sharp @ shared.T)
+    positive = at_least_single((sharp * positives).sum(-1))
+    negatives = at_least_single(sharp @ shared.T)
     if log_weight is not None:
         negatives = negatives + log_weight.to(negatives.dtype)
     if positive_log_weight is not None:
@@ -63,11 +65,6 @@ def contrastive(
     negatives = negatives.masked_fill(left_out, -torch.inf)
     if own is not None:
         assert own_left_out is not None
-        more = _real((own @ sharp[:, :, None])[:, :, 0]).masked_fill(own_left_out, -torch.inf)
+        more = at_least_single((own @ sharp[:, :, None])[:, :, 0]).masked_fill(own_left_out, -torch.inf)
         negatives = torch.cat([negatives, more], 1)
     return softmax_loss(positive, negatives)
-
-
-def _real(logits: Tensor) -> Tensor:
-    """In single precision at least: sums of thousands of exponentials need it."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

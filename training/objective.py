@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from towers.model import TwoTower
+from towers.precision import at_least_single
 from towers.sequence_reader import SequenceBatch
 from training.anchors import AnchorTexts
 from training.config import TrainConfig
@@ -18,6 +19,7 @@ from training.losses import contrastive
 from training.mining import HardNegatives
 from training.negatives import Candidates, Known, Negatives
 from training.parts import in_parts
+from training.ranks import Ranks
 from training.sampling import Windows
 
 
@@ -59,6 +61,7 @@ class Objective(nn.Module):
         anchor_negatives: the same for the text reader, whose targets are those of anchors; default: `negatives`.
         hard: negatives of each person's own, or None.
         config: weights of the losses.
+        ranks: which part of a step this process reads; default: all of it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Objective(nn.Module):
         anchor_negatives: Negatives | None = None,
         hard: HardNegatives | None = None,
         config: TrainConfig,
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -78,7 +82,8 @@ class Objective(nn.Module):
         self._negatives = negatives
         self._anchor_negatives = anchor_negatives or negatives
         self._hard = hard
-        self._contrast = Contrast(items, known, hard, config)
+        self._ranks = ranks or Ranks()
+        self._contrast = Contrast(items, known, hard, config, self._ranks)
         self._config = config
 
     def forward(
@@ -88,7 +93,7 @@ class Objective(nn.Module):
         sentences: Sentences | SentenceVectors | None,
         generator: torch.Generator,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Losses by name; ``"loss"`` is their weighted sum.
+        """Losses by name; ``"loss"`` is their weighted sum. Of several processes, the mean of theirs is the step's.
 
         Args:
             windows: pasts of B people.
@@ -101,14 +106,17 @@ class Objective(nn.Module):
         read = self._ask_anchors(windows, anchors, generator) if anchors is not None else None
         alone = self._draw_alone(generator)
         vectors = self._item_vectors(windows, [one for one in (asked, read) if one is not None], sentences, alone)
+        own = self._ranks.share(len(windows.people))
+        if self._ranks.count > 1:
+            self._ranks.part()
         losses: dict[str, Tensor] = {}
         sequence = None
         if asked is not None:
-            sequence = self._read_sequences(vectors, windows.inputs)
-            losses["sequence"] = self._contrast(sequence[windows.inputs.mask], vectors, asked, self.model.scale)
+            sequence = self._read_sequences(vectors, windows.inputs.take(own))
+            losses["sequence"] = self._contrast(sequence[windows.inputs.mask[own]], vectors, asked, self.model.scale)
             _remember(self._negatives, asked, vectors)
         if anchors is not None and read is not None:
-            losses |= self._read_anchors(anchors, read, sequence, vectors)
+            losses |= self._read_anchors(anchors, read, _at(sequence, anchors, own), vectors)
             _remember(self._anchor_negatives, read, vectors)
         total = 0 * vectors.values.sum()  # windows of long pasts may hold no anchor at all
         for value in losses.values():
@@ -126,11 +134,15 @@ class Objective(nn.Module):
         mask = windows.inputs.mask
         owner = torch.arange(len(windows.people), device=mask.device)[:, None].expand_as(mask)[mask]
         targets = windows.targets[mask]
-        return Asked(targets, windows.people, owner, _draw(self._negatives, targets, generator))
+        share = self._ranks.share(len(windows.people))
+        ends = mask.sum(1).cumsum(0).tolist()
+        own = slice(*(ends[row - 1] if row else 0 for row in (share.start, share.stop)))
+        return Asked(targets, windows.people, owner, _draw(self._negatives, targets, generator), own)
 
     def _ask_anchors(self, windows: Windows, anchors: AnchorTexts, generator: torch.Generator) -> Asked:
         targets = windows.targets[anchors.rows, anchors.columns]
-        return Asked(targets, windows.people, anchors.rows, _draw(self._anchor_negatives, targets, generator))
+        sample = _draw(self._anchor_negatives, targets, generator)
+        return Asked(targets, windows.people, anchors.rows, sample, anchors.own)
 
     def _draw_alone(self, generator: torch.Generator) -> dict[str, Int[Tensor, " a"]]:
         """Items to look for by one kind of their content, where there is more than one kind."""
@@ -170,6 +182,8 @@ class Objective(nn.Module):
             return reader(vectors.values, SequenceBatch(items, ratings, times, mask))
 
         places = vectors.place(inputs.items)
+        if not len(places):
+            return vectors.values.new_empty(*places.shape, vectors.values.shape[1])
         return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
 
     def _read_texts(self, anchors: AnchorTexts) -> Float[Tensor, "a d"]:
@@ -181,10 +195,12 @@ class Objective(nn.Module):
                 return reader(content, mask)
             return reader.read_hidden(content.float(), mask, anchors.start)
 
+        if not len(anchors.mask):
+            return self.model.log_scale.new_empty(0, self.model.config.item.dimension)
         return in_parts(read, anchors.content, anchors.mask, size=self._config.part)
 
     def _read_anchors(
-        self, anchors: AnchorTexts, asked: Asked, sequence: Tensor | None, vectors: ItemVectors
+        self, anchors: AnchorTexts, asked: Asked, past: Tensor | None, vectors: ItemVectors
     ) -> dict[str, Tensor]:
         """The text reader alone and, where there are two readers, both fused.
 
@@ -192,11 +208,10 @@ class Objective(nn.Module):
         the space that the sequence reader shapes and moves neither that reader nor the items.
         """
         text, scale = self._read_texts(anchors), self.model.scale
-        if sequence is None:
+        if past is None:
             return {"text": self._contrast(text, vectors, asked, scale)}
         vectors = vectors.detached()
-        past = sequence.detach()[anchors.rows, anchors.columns]
-        fused = self.model.user.fuse((past, None), (text, None))
+        fused = self.model.user.fuse((past.detach(), None), (text, None))
         losses = {"text": text, "fused": fused}
         return {name: self._contrast(queries, vectors, asked, scale) for name, queries in losses.items()}
 
@@ -205,32 +220,44 @@ class Objective(nn.Module):
 
         Before the text reader trains, the item side reads them in its place: the reader begins as a copy of it.
         """
+        own = self._ranks.share(len(sentences.items))
         if isinstance(sentences, SentenceVectors):
-            queries = self.model.item.alone("text", sentences.vectors).float()
+            queries = at_least_single(self.model.item.alone("text", sentences.vectors[own]))
         else:
             assert self.model.user.text is not None
-            queries = self.model.user.text(sentences.ids, sentences.mask)
-        return self._find(queries, sentences.items, vectors)
+            queries = self.model.user.text(sentences.ids[own], sentences.mask[own])
+        return self._find(queries, sentences.items, own, vectors)
 
     def _find_alone(self, alone: dict[str, Tensor], vectors: ItemVectors) -> Tensor:
         """Items by one kind of their content against the catalog, so that a picture or a sound alone is a query."""
         losses = []
         for name, rows in alone.items():
-            queries = self.model.item.alone(name, self._items.contents.vectors[name][rows]).float()
-            losses.append(self._find(queries, rows, vectors))
+            own = self._ranks.share(len(rows))
+            queries = self.model.item.alone(name, self._items.contents.vectors[name][rows[own]])
+            losses.append(self._find(at_least_single(queries), rows, own, vectors))
         return torch.stack(losses).mean()
 
-    def _find(self, queries: Tensor, items: Tensor, vectors: ItemVectors) -> Tensor:
+    def _find(
+        self, queries: Float[Tensor, "own d"], items: Int[Tensor, " a"], own: slice, vectors: ItemVectors
+    ) -> Float[Tensor, ""]:
         """Each query's own item against the whole catalog or, where that is sampled, against the others' items."""
         shared = items.unique() if self._negatives is not None else self._items.rows
-        left_out = shared == items[:, None]
-        return contrastive(
-            queries, vectors.of(items), vectors.of(shared), scale=self.model.scale, left_out=left_out
-        ).mean()
+        left_out = shared == items[own, None]
+        losses = contrastive(
+            queries, vectors.of(items[own]), vectors.of(shared), scale=self.model.scale, left_out=left_out
+        )
+        return self._ranks.mean(losses, len(items))
 
 
 def _draw(negatives: Negatives | None, targets: Tensor, generator: torch.Generator) -> Candidates | None:
     return None if negatives is None else negatives.draw(targets, generator)
+
+
+def _at(sequence: Float[Tensor, "own t d"] | None, anchors: AnchorTexts, own: slice) -> Float[Tensor, "r d"] | None:
+    """What the sequence reader says where the text reader reads."""
+    if sequence is None:
+        return None
+    return sequence[anchors.rows[anchors.own] - own.start, anchors.columns[anchors.own]]
 
 
 def _remember(negatives: Negatives | None, asked: Asked, vectors: ItemVectors) -> None:

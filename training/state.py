@@ -15,8 +15,8 @@ from training.checkpoint import Snapshot
 from training.mining import HardNegatives
 from training.negatives import Memory
 
-WEIGHTS, BEST, MOMENTS, ORDER, RANDOM = "weights/", "best/", "optimizer/", "order", "random/"
-MEMORIES, HARD = "memory/", "hard negatives"
+WEIGHTS, BEST, MOMENTS, MEMORIES = "weights/", "best/", "optimizer/", "memory/"
+ORDER, GENERATOR, HARD = "order", "random negatives", "hard negatives"
 
 
 @dataclass
@@ -74,7 +74,8 @@ class State:
 
     Args:
         model, optimizer, schedule: as they are trained.
-        rng, generator: of order, windows, anchors and sentences; of sampled negatives.
+        rng, generator: of order, windows, anchors and sentences; of sampled negatives. What else is random in a step
+            depends on its number alone.
         place: where the run stands.
         memories: of sampled negatives, by name.
         hard: each person's own negatives.
@@ -105,7 +106,7 @@ class State:
         for name, weight in weights.items():
             tensors |= {f"{MOMENTS}{key}/{name}": value for key, value in self.optimizer.state[weight].items()}
         tensors |= {BEST + name: value for name, value in (self.place.best or {}).items()}
-        tensors |= {ORDER: torch.from_numpy(self.place.order)} | _random_states(self.generator)
+        tensors |= {ORDER: torch.from_numpy(self.place.order), GENERATOR: self.generator.get_state()}
         for name, memory in self.memories.items():
             tensors |= {f"{MEMORIES}{name}items": memory.items, f"{MEMORIES}{name}vectors": memory.vectors}
         if self.hard is not None:
@@ -142,27 +143,11 @@ class State:
         for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):
             group["lr"] = rate
         self.rng.bit_generator.state = values["random"]
-        _set_random_states(_part(tensors, RANDOM), self.generator)
+        self.generator.set_state(tensors[GENERATOR])
         for name, memory in self.memories.items():
             memory.items, memory.vectors = (tensors[f"{MEMORIES}{name}{part}"] for part in ("items", "vectors"))
         if self.hard is not None:
             self.hard.lists = tensors[HARD]
-
-
-def _random_states(generator: torch.Generator) -> dict[str, Tensor]:
-    """The states of torch's random numbers as byte tensors."""
-    states = {"torch": torch.get_rng_state(), "negatives": generator.get_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda/{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
-    return {RANDOM + name: state for name, state in states.items()}
-
-
-def _set_random_states(states: dict[str, Tensor], generator: torch.Generator) -> None:
-    torch.set_rng_state(states["torch"])
-    generator.set_state(states["negatives"])
-    for n in range(torch.cuda.device_count()):
-        if f"cuda/{n}" in states:
-            torch.cuda.set_rng_state(states[f"cuda/{n}"], n)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
 from training.loop import Report, Run
 from training.protocols import last_event
+from training.ranks import Ranks
 from training.ratings import fit_ratings
 from training.splits import Questions, Split
 from training.standing import choose_level, choose_trend
@@ -113,7 +114,7 @@ def fit_catalog(
     _, unread = model.contents(catalog, VectorCache())
     if unread.count:
         warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=3)
-    if out is not None:
+    if out is not None and Ranks.current().leads:
         model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": {"alignment": loss}})
     return model
 
@@ -146,7 +147,7 @@ def fit_split(
         kept, again = checkpoint_folder(out), checkpoint_folder(out) / "refit"
     _, report = fit(catalog, train, validation, recipe, checkpoints=kept, weights=weights, progress=progress)
     model = refit(catalog, split.refit, recipe, report, checkpoints=again, weights=weights, progress=progress)
-    if out is not None:
+    if out is not None and Ranks.current().leads:
         save(model, report, recipe, split.refit, out)
         remove_checkpoints(checkpoint_folder(out) / "refit")
         remove_checkpoints(checkpoint_folder(out))
@@ -207,7 +208,7 @@ def fit(
     if report.rating_error is not None:
         report.reranking = choose_weight(model, memory, validation, queries, past)
     report.seconds += time.perf_counter() - started
-    if out is not None:
+    if out is not None and Ranks.current().leads:
         save(model, report, recipe, past, out)
         remove_checkpoints(checkpoint_folder(out))
     return model, report

@@ -19,6 +19,7 @@ from training.contrast import Asked, Contrast
 from training.items import Items, ItemVectors
 from training.mining import HardNegatives
 from training.negatives import Correction, Known, Negatives
+from training.ranks import Ranks
 
 DIMENSION = 4
 
@@ -74,9 +75,9 @@ class Case:
         hard = HardNegatives(5, self.hard.shape[1]) if negatives is not None and self.hard.shape[1] else None
         if hard is not None:
             hard.lists = self.hard
-        contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part))
+        contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part), Ranks())
         sample = negatives.draw(self.targets, torch.Generator().manual_seed(1)) if negatives is not None else None
-        asked = Asked(self.targets, self.people, self.owner, sample)
+        asked = Asked(self.targets, self.people, self.owner, sample, slice(None))
         loss = contrast(queries, ItemVectors(lambda *_: catalog, items, None), asked, scale)
         loss.backward()
         return [loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
@@ -198,10 +199,10 @@ def _gradient(case: Case, batch: Tensor, correction: Correction, generator: torc
     catalog = case.vectors.clone().requires_grad_()
     items = Items(Contents({}, {}), torch.arange(len(catalog)), case.unmet)
     negatives = Negatives(case.counts, 4)
-    contrast = Contrast(items, Known(case.past, len(catalog)), None, _config(correction, 100))
+    contrast = Contrast(items, Known(case.past, len(catalog)), None, _config(correction, 100), Ranks())
     sample = negatives.draw(batch, generator)
     sample = replace(sample, targets_log_weight=-negatives._expected(case.targets, len(batch)).log())
-    asked = Asked(case.targets, case.people, case.owner, sample)
+    asked = Asked(case.targets, case.people, case.owner, sample, slice(None))
     scale = torch.tensor(case.scale).double()
     contrast(case.queries, ItemVectors(lambda *_: catalog, items, None), asked, scale).backward()
     assert catalog.grad is not None

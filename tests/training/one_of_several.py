@@ -1,0 +1,90 @@
+"""python tests/training/one_of_several.py ENCODER OUT [STEP], or the same under torch.distributed.run.
+
+A training of 20 steps in float64 without dropout; writes losses, the first step's gradients and the weights. With a
+STEP the last process is killed before it, and the next call goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from towers.catalog import Catalog
+from towers.history import Histories
+from towers.text import TextEncoder
+from training import loop
+from training.checkpoint import Checkpoints
+from training.config import Recipe
+from training.loop import Run
+from training.protocols import last_event
+from training.ranks import Ranks
+from training.trainer import new_model
+
+PEOPLE, ITEMS, EPOCHS = 29, 24, 4  # batches of 7, 7, 7, 7 and 1: the last one leaves a process without anybody
+
+
+def main(encoder: Path, out: Path, killed_at: int | None = None) -> None:
+    """Train, and write what there is to compare."""
+    torch.set_num_threads(1)
+    loop.bf16_is_fast = lambda _: False  # type: ignore[assignment]
+    rng = np.random.default_rng(0)
+    words = ["quiet", "night", "motor", "rain", "fast", "piano", "race", "evening"]
+    catalog = Catalog.read(
+        pl.DataFrame({"item_id": range(ITEMS), "title": [" ".join(rng.choice(words, 3)) for _ in range(ITEMS)]})
+    )
+    log = Histories.of([rng.integers(ITEMS, size=rng.integers(3, 9)).tolist() for _ in range(PEOPLE)])
+    past, validation = last_event(log)
+    recipe = Recipe.read(
+        {
+            "text": {"source": str(encoder)},
+            "item": {"dimension": 16, "hidden": 16, "id_dropout": 0.0},
+            "user": {"sequence": {"blocks": 1}, "text": {"tune": "all", "history": {"budget": 48}}},
+            "train": {
+                "epochs": EPOCHS, "text_epochs": 2, "batch_people": 7, "sentences": 5,
+                "evaluate_every": 1, "patience": 9,
+                "uniform_negatives": 6, "popular_negatives": 3, "memory_negatives": 20, "hard_negatives": 3,
+                "mine_every": 1, "rate": 0.01,
+            },
+        }
+    )  # fmt: skip
+    torch.manual_seed(0)
+    counts = np.bincount(past.items, minlength=ITEMS)
+    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text)).double()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    kept = Checkpoints(out.with_suffix(".checkpoint"), {}, 0)
+    run = Run(model, catalog, past, validation, counts, recipe, None, False, checkpoints=kept)
+    ranks = Ranks.current()
+    gradients, step = {}, run.optimizer.step
+
+    def first_gradients() -> None:
+        if run.state.schedule.last_epoch == killed_at and ranks.rank == ranks.count - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if not gradients:
+            gradients.update(
+                {f"gradient/{n}": p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+            )
+        step()
+
+    run.optimizer.step = first_gradients
+    report = run.go()
+    if ranks.leads:
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        save_file(gradients | weights, out.with_suffix(".safetensors"))
+        out.with_suffix(".json").write_text(
+            json.dumps({"processes": ranks.count, "epochs": [{**entry, "seconds": 0} for entry in report.epochs]})
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))

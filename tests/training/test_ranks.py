@@ -1,0 +1,122 @@
+"""Several processes train what one would."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.ranks import Ranks
+
+ROOT = Path(__file__).parents[2]
+WORKER = "tests/training/one_of_several.py"
+SEVERAL = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port")
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 64])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shares_are_everything_once(size: int, count: int) -> None:
+    parts = [list(range(size))[Ranks(rank, count).share(size)] for rank in range(count)]
+    assert [row for part in parts for row in part] == list(range(size))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_mean_of_the_processes_is_the_mean_of_all() -> None:
+    losses = torch.tensor([3.0, 1.0, 8.0, 2.0, 5.0])
+    found = [Ranks(rank, 3).mean(losses[Ranks(rank, 3).share(5)], 5) for rank in range(3)]
+    assert sum(found).item() / 3 == pytest.approx(losses.mean().item())
+
+
+def test_random_numbers_are_shared_until_they_part() -> None:
+    drawn = []
+    for rank in range(2):
+        ranks = Ranks(rank, 2)
+        ranks.seed(7, 3)
+        shared = torch.rand(2).tolist()
+        ranks.part()
+        drawn.append((shared, torch.rand(2).tolist()))
+    ranks.seed(7, 4)
+    assert drawn[0][0] == drawn[1][0] != torch.rand(2).tolist()
+    assert drawn[0][1] != drawn[1][1]
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The same training in one process and in two, and how to run another one."""
+
+    encoder: Path
+    folder: Path
+
+    def run(self, name: str, *more: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+        """Train, or go on."""
+        here = {"PYTHONPATH": str(ROOT), "TWOTOWER_CACHE": str(self.folder), "ACCELERATE_USE_CPU": "true"}
+        here |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        launcher = [*SEVERAL, str(_free_port())] if processes > 1 else []
+        command = [sys.executable, *launcher, WORKER, str(self.encoder), str(self.folder / name), *more]
+        return subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **here}, capture_output=True, text=True, timeout=240
+        )
+
+    def told(self, name: str) -> dict[str, Any]:
+        """Number of processes, losses and metrics."""
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """Gradients of the first step of a call, and the last weights."""
+        return load_file(self.folder / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trainings(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    found = Trainings(tiny_bert, tmp_path_factory.mktemp("ranks"))
+    for name, processes in {"one": 1, "two": 2}.items():
+        done = found.run(name, processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert found.told(name)["processes"] == processes
+    return found
+
+
+def test_two_processes_train_what_one_does(trainings: Trainings) -> None:
+    """Losses, metrics, gradients and, after 20 steps, weights; with every source of negatives and uneven batches."""
+    one, two = (trainings.told(name)["epochs"] for name in ("one", "two"))
+    assert len(one) == len(two) == 3
+    for alone, together in zip(one, two, strict=True):
+        assert alone == pytest.approx(together, abs=2e-5)  # they are rounded to five places
+    one, two = (trainings.tensors(name) for name in ("one", "two"))
+    assert set(one) == set(two)
+    assert sum(name.startswith("gradient/") for name in one) > 20
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-10, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("step", [8, 17])  # before and after the text reader joins
+def test_a_process_that_dies_ends_the_training_which_then_goes_on_to_the_same_weights(
+    trainings: Trainings, step: int
+) -> None:
+    name = f"killed-{step}"
+    done = trainings.run(name, str(step))
+    assert done.returncode != 0
+    assert "another process of this training has ended" in done.stderr
+    assert "goes on from its last checkpoint" in done.stderr
+    done = trainings.run(name)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"going on from epoch {step // 5 + 1}, step " in done.stderr  # the first may have done the step by itself
+    assert trainings.told(name) == trainings.told("two")
+    whole, again = trainings.tensors("two"), trainings.tensors(name)
+    for weight, value in whole.items():
+        assert weight.startswith("gradient/") or torch.equal(value, again[weight]), weight
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

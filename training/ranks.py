@@ -1,0 +1,94 @@
+"""Several processes that train one model: which part of a step is whose.
+
+All processes draw the same batch from the same random numbers. Each reads its share of the people and texts; the items
+that the step looks at each of them computes for itself, which costs little, as their contents are frozen. So the
+targets of all are negatives of all, without any vector sent around, and the mean of the processes' gradients is the
+gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed import DistError
+
+from towers.errors import TwoTowerError
+
+Value = TypeVar("Value")
+
+
+def process_state() -> PartialState:
+    """Accelerate's view of this process, which is made by the first call and joins the others, on CPUs too."""
+    wanted = parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=wanted or not torch.accelerator.is_available())
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One of `count` processes, the one with number `rank`; the first leads."""
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> Ranks:
+        """As ``torchrun`` or ``accelerate launch`` started this process, else the only one."""
+        state = process_state()
+        return cls(state.process_index, state.num_processes)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process validates, shows progress and writes."""
+        return self.rank == 0
+
+    def share(self, size: int) -> slice:
+        """This process's part of so many rows; parts differ by one row at most, and may be empty."""
+        return slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
+
+    def mean(self, losses: Float[Tensor, " p"], total: int) -> Float[Tensor, ""]:
+        """What this process's losses add to the mean of all `total`, where gradients are averaged over processes."""
+        return losses.sum() * (self.count / total)
+
+    def agree(self, value: Value) -> Value:
+        """The leader's value, in every process; any that JSON or a tensor can hold."""
+        if self.count == 1:
+            return value
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what processes do in step.
+
+        Raises:
+            TwoTowerError: another one has ended meanwhile.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not (isinstance(error, DistError) or "gloo" in str(error)):
+                raise
+            raise TwoTowerError(
+                f"another process of this training has ended ({str(error).splitlines()[0]}): "
+                "start it again as before, and it goes on from its last checkpoint"
+            ) from error
+
+    def seed(self, seed: int, step: int) -> None:
+        """The same random numbers in every process for what all of them compute in a step, so that it is the same.
+
+        They depend on nothing but the step, so that a training that goes on after a kill draws them again.
+        """
+        torch.manual_seed(seed * 1_000_003 + step * (self.count + 1))
+
+    def part(self) -> None:
+        """Random numbers of this process's own from here on in the step."""
+        torch.manual_seed(torch.initial_seed() + 1 + self.rank)
