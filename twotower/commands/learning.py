@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from twotower.commands.reading import CatalogFile, Json, ModelFolder, Weights, read_catalog, show, tell, tell_rejected
+from twotower.commands.reading import (
+    CatalogFile,
+    Json,
+    ModelFolder,
+    Weights,
+    leads,
+    read_catalog,
+    show,
+    tell,
+    tell_rejected,
+)
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index of a catalog, or look at one.")
@@ -39,6 +49,7 @@ def train(
 
     Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl. Where a training was
     killed, the same command goes on from its last checkpoint, in OUT.checkpoint (without a log: from the start).
+    On several GPUs or CPUs: torchrun --nproc-per-node 2 -m twotower train ...
     """
     from towers.catalog import Catalog
     from towers.embed import VectorCache
@@ -56,7 +67,8 @@ def train(
         log = log.known(items)
         tell_rejected(interactions, log.rejected)
         rejected += log.rejected
-    rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
+    if leads():
+        rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
     try:
         trained = train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
@@ -65,7 +77,8 @@ def train(
         raise
     unread = trained.contents(items, VectorCache())[1]
     tell_rejected(catalog, unread)
-    (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
+    if leads():
+        (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,8 +57,14 @@ def tell_rejected(path: Path, rejected: Rejected) -> None:
 
 
 def tell(sentence: str) -> None:
-    """A remark for the person at the terminal."""
-    typer.echo(sentence, err=True)
+    """A remark for the person at the terminal; of several processes that train together, the first one speaks."""
+    if leads():
+        typer.echo(sentence, err=True)
+
+
+def leads() -> bool:
+    """Whether this is the first, or the only, of the processes that ``torchrun`` or ``accelerate launch`` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def console() -> Console:
