@@ -1,0 +1,94 @@
+"""PYTHON benchmarks/peers/rectools_sequences.py EVENTS OUT --model esasrec|sasrec --factors N --length N --epochs N
+
+RecTools' SASRec or eSASRec (RecSys 2025: LiGR layers, sampled softmax) on the events of another benchmark, in an
+environment that has rectools[torch] and nothing of this project. The last training event of each person is its
+validation; the epoch with the least validation loss is kept.
+
+EVENTS: CSV with user_id, item_id, position, part (``train``: to learn from; ``asked``: the histories to answer).
+OUT: CSV with user_id, item_id, rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from rectools import Columns
+from rectools.dataset import Dataset
+from rectools.models import SASRecModel
+from rectools.models.nn.transformers.ligr import LiGRLayers
+
+K, PATIENCE = 100, 10
+
+
+def main() -> None:
+    """Train and answer."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    seed_everything(options.seed, workers=True)
+    events = pd.read_csv(options.events, dtype={"user_id": str, "item_id": str}).rename(
+        columns={"user_id": Columns.User, "item_id": Columns.Item}
+    )
+    # RecTools orders by time; a position serves as days.
+    events[Columns.Datetime] = pd.Timestamp("2000-01-01") + pd.to_timedelta(events["position"], unit="D")
+    events[Columns.Weight] = 1.0
+    columns = [Columns.User, Columns.Item, Columns.Weight, Columns.Datetime]
+    train, asked = (events.loc[events["part"] == part, columns] for part in ("train", "asked"))
+    kept = Path(tempfile.mkdtemp())
+    model = _model(options, kept)
+    model.fit(Dataset.construct(train))
+    if best := next(iter(kept.glob("*.ckpt")), None):
+        model.load_weights_from_checkpoint(best)
+    people = asked[Columns.User].unique()
+    found = model.recommend(people, Dataset.construct(asked), k=K, filter_viewed=True, on_unsupported_targets="ignore")
+    table = found.rename(columns={Columns.User: "user_id", Columns.Item: "item_id", Columns.Rank: "rank"})
+    half = options.out.with_suffix(".part")
+    table[["user_id", "item_id", "rank"]].to_csv(half, index=False)
+    half.replace(options.out)
+    shutil.rmtree(kept)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("events", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", choices=["esasrec", "sasrec"], required=True)
+    parser.add_argument("--factors", type=int, default=256)
+    parser.add_argument("--length", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=100, help="at the most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+def _model(options: argparse.Namespace, kept: Path) -> SASRecModel:
+    def trainer() -> Trainer:
+        stop = EarlyStopping(monitor=SASRecModel.val_loss_name, patience=PATIENCE)
+        best = ModelCheckpoint(kept, monitor=SASRecModel.val_loss_name, save_top_k=1)
+        return Trainer(
+            max_epochs=options.epochs, callbacks=[stop, best], accelerator="cpu", logger=False, deterministic=True,
+            enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+
+    more = {"transformer_layers_type": LiGRLayers} if options.model == "esasrec" else {}
+    return SASRecModel(
+        n_blocks=2, n_heads=4, n_factors=options.factors, session_max_len=options.length, dropout_rate=0.2,
+        loss="sampled_softmax", n_negatives=256, lr=1e-3, batch_size=128, get_trainer_func=trainer,
+        get_val_mask_func=last_events, **more,
+    )  # fmt: skip
+
+
+def last_events(interactions: pd.DataFrame) -> pd.Series:
+    """Which events validate: each person's last."""
+    order = interactions[Columns.Datetime].groupby(interactions[Columns.User]).rank(method="first", ascending=False)
+    return order <= 1
+
+
+if __name__ == "__main__":
+    main()
