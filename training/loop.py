@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from training.state import Place, State
 
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.4 s there, 1.4 s at 20,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
+Watch = Callable[[int, Mapping[str, float]], None]  # epoch and metrics of a validation
 OTHER_VECTORS = (
     "the content vectors were computed anew and differ from those before, if only in their last bits: training goes "
     "on, but will not end with the very same weights"
@@ -91,6 +92,7 @@ class Run:
 
     Args: as in `fit`; `counts` are the training events of each item. Without `validation` nothing is chosen, and
         each phase ends at the epoch of `until`. With `checkpoints` it goes on from the newest, and writes more.
+        `watch` is told epoch and metrics of each validation, and may end the training by an exception.
     """
 
     def __init__(
@@ -105,12 +107,13 @@ class Run:
         progress: bool,
         until: Sequence[int] = (),
         checkpoints: Checkpoints | None = None,
+        watch: Watch | None = None,
     ) -> None:
         if validation is not None and not len(validation):
             raise InputError("validation needs a person whose last event is an item that is new to them, none is")
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
         self.past = past
-        self.until, self.checkpoints = until, checkpoints
+        self.until, self.checkpoints, self.watch = until, checkpoints, watch
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
         self.counts = counts
@@ -192,6 +195,8 @@ class Run:
             self.report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
             self.accelerator.log({**losses, **metrics}, step=epoch)
             self.show.validated(metrics[METRIC])
+            if self.watch is not None:
+                self.watch(epoch, metrics)
             if place.validated(metrics[METRIC]):
                 place.best = {name: weight.detach().clone() for name, weight in self.state.weights(self._reads).items()}
             if place.waited >= self.config.patience:

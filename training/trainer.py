@@ -30,7 +30,7 @@ from training.choices import choose_gate, choose_weight, choose_words
 from training.comparison import split_log
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
-from training.loop import Report, Run
+from training.loop import Report, Run, Watch
 from training.protocols import last_event
 from training.ranks import Ranks
 from training.ratings import fit_ratings
@@ -165,6 +165,7 @@ def fit(
     checkpoints: Path | None = None,
     weights: Path | None = None,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> tuple[TwoTower, Report]:
     """Train on `past`, choose by `validation`.
 
@@ -176,6 +177,7 @@ def fit(
         rated: events with ratings that the rating head learns from; default: `past`.
         checkpoints: folder for them, which the caller removes; default: one beside `out`, gone once that is written.
         out, weights, progress: as in `train`.
+        watch: is told epoch and metrics of each validation, and may end the training by an exception.
 
     Returns:
         The model in evaluation mode, and what happened.
@@ -193,7 +195,7 @@ def fit(
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
-    report = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept).go()
+    report = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept, watch=watch).go()
     model.eval()
     report.alignment = alignment
     report.words = choose_words(model, shown, asked)

@@ -1,0 +1,150 @@
+"""A search over recipes: what it chooses, that it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from towers.errors import InputError, TwoTowerError
+from training import search as module
+from training.config import Recipe
+from training.loop import Report
+from training.search import Range, Trial, read_space, search
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+SPACE = {
+    "train.rate": Range(low=1e-4, high=1e-1, log=True),
+    "item.dimension": [16, 32],
+    "train.epochs": Range(low=1, high=9),
+}
+
+
+class Trainings:
+    """Stands for training: validates best at a rate of 0.01, a little better with dimension 32; keeps its recipes."""
+
+    def __init__(self, stop: Callable[[int], BaseException | None] = lambda _: None) -> None:
+        self.recipes: list[Recipe] = []
+        self._stop = stop
+
+    def __call__(self, *_: Any, watch: Callable[[int, dict[str, float]], None], **__: Any) -> tuple[None, Report]:
+        recipe: Recipe = _[3]
+        self.recipes.append(recipe)
+        if error := self._stop(len(self.recipes)):
+            raise error
+        value = 1 - abs(np.log10(recipe.train.rate) + 2) / 3 - (recipe.item.dimension == 16) / 50
+        for epoch in (1, 2):
+            watch(epoch, {"ndcg@20": value * epoch / 2})
+        return None, Report(
+            epochs=[{"epoch": 1, "ndcg@20": value / 2}, {"epoch": 2, "ndcg@20": value}], best_epochs=[2]
+        )
+
+
+@pytest.fixture
+def run(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Search with other trainings than real ones."""
+
+    def go(trainings: Trainings, trials: int, **more: Any) -> Any:
+        monkeypatch.setattr(module, "fit", trainings)
+        given = {"space": SPACE, "recipe": {"user": {"text": False}}, "out": tmp_path / "search", **more}
+        return search(tiny_run.catalog, tiny_run.log, trials=trials, **given)
+
+    return go
+
+
+def test_the_best_recipe_is_written_and_what_mattered(run: Callable[..., Any], tmp_path: Path) -> None:
+    told: list[Trial] = []
+    found = run(Trainings(), 24, tell=told.append)
+    assert [trial.number for trial in told] == list(range(24))
+    assert {trial.state for trial in told} == {"complete", "pruned"}
+    done = [trial for trial in told if trial.state == "complete"]
+    assert found.best == max(done, key=lambda trial: trial.value)
+    assert found.best.value > 0.9
+    assert max(found.importance, key=found.importance.__getitem__) == "train.rate"
+    assert sum(found.importance.values()) == pytest.approx(1, abs=1e-3)
+    written = tomllib.loads((tmp_path / "search/recipe.toml").read_text("utf-8"))
+    assert written == found.recipe
+    assert Recipe.read(written).train.rate == found.best.settings["train.rate"]
+    assert written["user"] == {"text": False}
+    kept = json.loads((tmp_path / "search/trials.json").read_text("utf-8"))
+    assert [trial["value"] for trial in kept["trials"]] == [trial.value for trial in told]
+
+
+def test_a_search_that_was_killed_goes_on_and_does_the_open_trial_again(run: Callable[..., Any]) -> None:
+    killed = Trainings(lambda call: KeyboardInterrupt() if call == 4 else None)
+    with pytest.raises(KeyboardInterrupt):
+        run(killed, 6)
+    again = Trainings()
+    found = run(again, 6)
+    assert again.recipes[0] == killed.recipes[3]
+    assert (
+        sum(trial.state != "fail" for trial in found.trials) + sum(trial.state == "fail" for trial in found.trials) == 6
+    )
+    rates = [trial.settings["train.rate"] for trial in found.trials if trial.state != "fail"]
+    assert len(set(rates)) == len(rates)
+    once_more = Trainings()
+    assert run(once_more, 6).best == found.best
+    assert not once_more.recipes
+
+
+def test_a_training_that_fails_is_counted_with_its_reason(run: Callable[..., Any], tmp_path: Path) -> None:
+    found = run(Trainings(lambda call: TwoTowerError("the loss became nan") if call == 2 else None), 4)
+    assert [(trial.state, trial.error) for trial in found.trials][1] == ("fail", "the loss became nan")
+    with pytest.raises(InputError, match="none of 5 trials ended well"):
+        run(Trainings(lambda _: TwoTowerError("no")), 5, out=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"space": {"train.rat": [1, 2]}}, "unknown key 'train.rat', did you mean 'train.rate'"),
+        ({"space": {"train.rate": Range(low=-1.0, high=1.0)}}, "train.rate: .* greater than 0"),
+        ({"space": {}}, "the space is empty"),
+        ({"trials": 0}, "at least 1 trial, got 0"),
+    ],
+)
+def test_what_no_recipe_could_have_is_refused_at_once(
+    run: Callable[..., Any], more: dict[str, Any], message: str
+) -> None:
+    trainings = Trainings()
+    with pytest.raises(InputError, match=message):
+        run(trainings, **{"trials": 3, **more})
+    assert not trainings.recipes
+
+
+def test_other_data_or_settings_are_refused(run: Callable[..., Any]) -> None:
+    run(Trainings(), 1)
+    with pytest.raises(InputError, match="holds a search with other data or settings: the recipe changed"):
+        run(Trainings(), 2, recipe={"user": {"text": False}, "train": {"clip": 2.0}})
+
+
+def test_a_space_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text('"train.rate" = {low = 1e-4, high = 1e-2, log = true}\n"item.dimension" = [32, 64]\n')
+    assert read_space(path) == {"train.rate": Range(low=1e-4, high=1e-2, log=True), "item.dimension": [32, 64]}
+    for text, message in {
+        '"train.rate" = {low = 2, high = 1}': "train.rate must be a range .* low must be below high",
+        '"train.rate" = [1]': "train.rate must be a range",
+        '"train.rate" = ': "cannot be read",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_space(path)
+
+
+def test_real_trainings(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them, judged by the metric that training itself reports."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    recipe = tomllib.loads(tiny_run.recipe.read_text("utf-8"))
+    recipe["user"]["text"] = False
+    space = {"train.rate": [1e-5, 1e-2]}
+    found = search(tiny_run.catalog, tiny_run.log, out=tmp_path / "search", recipe=recipe, space=space, trials=2)
+    assert len(found.trials) == 2
+    assert all(0 < trial.value < 1 for trial in found.trials)
+    assert found.recipe["train"]["rate"] == found.best.settings["train.rate"]
