@@ -90,11 +90,13 @@ class Found:
         trials: all of them.
         importance: of each setting, what share of the differences between trials is its (PED-ANOVA); empty where there
             are too few trials to tell.
+        space: what was searched.
     """
 
     recipe: dict[str, Any]
     trials: list[Trial]
     importance: dict[str, float]
+    space: Space
 
     @property
     def best(self) -> Trial:
@@ -178,7 +180,7 @@ def search(
         study.optimize(
             objective, n_trials=left, catch=(TwoTowerError,), callbacks=[lambda _, trial: tell(_trial(trial))]
         )
-    return _found(library, study, shared, out)
+    return _found(library, study, shared, space, out)
 
 
 def best_value(report: Report) -> float:
@@ -304,7 +306,7 @@ def _with(shared: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
-def _found(optuna: Any, study: Any, shared: dict[str, Any], out: Path) -> Found:
+def _found(optuna: Any, study: Any, shared: dict[str, Any], space: Space, out: Path) -> Found:
     """Read the study, and write what it found."""
     import tomli_w
 
@@ -313,7 +315,7 @@ def _found(optuna: Any, study: Any, shared: dict[str, Any], out: Path) -> Found:
     if not done:
         raise InputError(f"none of {len(trials)} trials ended well; {out / STUDY} has them all")
     best = max(done, key=lambda trial: trial.value or 0.0)
-    found = Found(_with(shared, best.settings), trials, _importance(optuna, study, len(done)))
+    found = Found(_with(shared, best.settings), trials, _importance(optuna, study, len(done)), space)
     with atomic_file(out / "recipe.toml") as temporary:
         temporary.write_text(tomli_w.dumps(found.recipe), "utf-8")
     with atomic_file(out / "trials.json") as temporary:
