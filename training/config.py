@@ -14,6 +14,7 @@ from towers.errors import InputError
 from towers.interactions import Positive
 from towers.model import ModelConfig
 from training.negatives import Correction
+from training.trackers import Tracker
 
 
 class OptimizerConfig(BaseModel):
@@ -87,6 +88,9 @@ class TrainConfig(OptimizerConfig):
     checkpoint_seconds: float = Field(default=60, ge=0)
     """Least seconds between two checkpoints, which is about what a kill costs; more where writing one is slow, so that
     it takes at most a fiftieth of the time; 0: one after every step."""
+    trackers: list[Tracker] = ["tensorboard"]
+    """Where losses, the norm of the gradient and metrics of each validation go, beside the model's own manifest:
+    "tensorboard", "wandb" (Weights & Biases), "mlflow"."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
 

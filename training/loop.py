@@ -41,6 +41,7 @@ from training.ranks import Ranks, process_state
 from training.sampling import target_counts
 from training.splits import Questions
 from training.state import Place, State
+from training.trackers import PROJECT, flat, trackers
 
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.4 s there, 1.4 s at 20,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
@@ -117,7 +118,7 @@ class Run:
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
         self.counts = counts
-        self.accelerator = _accelerator(out)
+        self.accelerator = _accelerator(recipe, out)
         self.ranks = Ranks.current()
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
@@ -296,7 +297,7 @@ class Run:
         self._refuse_no_number("gradient", float(norm), people)
         self.optimizer.step()
         self.schedule.step()
-        return found
+        return {**found, "gradient": float(norm)}
 
     def _mean_over_processes(self, losses: dict[str, Tensor]) -> dict[str, float]:
         values = torch.stack([value.detach().double() for value in losses.values()])
@@ -325,18 +326,16 @@ class Run:
         return rate_at(step + self.place.skipped - before, total - before, self.config.warmup)
 
 
-def _accelerator(out: Path | None) -> Accelerator:
-    device = process_state().device
+def _accelerator(recipe: Recipe, out: Path | None) -> Accelerator:
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # before the text reader trains
     accelerator = Accelerator(
         kwargs_handlers=[unused],
-        mixed_precision="bf16" if bf16_is_fast(device) else "no",
-        log_with="tensorboard" if out is not None else None,
-        project_dir=str(out.parent) if out is not None else None,
+        mixed_precision="bf16" if bf16_is_fast(process_state().device) else "no",
+        log_with=trackers(recipe.train.trackers, out) if out is not None else None,
     )
     if out is not None:
         try:
-            accelerator.init_trackers("tensorboard")
+            accelerator.init_trackers(PROJECT, config=flat(recipe.model_dump(mode="json")))
         except OSError as error:
             raise ArtefactError(f"cannot write curves beside {out}: {error.strerror or error}") from error
     return accelerator

@@ -1,0 +1,87 @@
+"""Curves arrive where the recipe sends them, with the figures that the report has."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from towers.artefact import read_manifest
+from towers.errors import MissingExtraError
+from towers.model import KIND
+from training import trackers
+from training.config import Recipe
+from training.trackers import flat
+from training.trainer import train
+
+
+def train_with(tiny_run: Any, folder: Path, names: list[str]) -> list[dict[str, Any]]:
+    """The epochs of the report of a training whose curves go to these trackers."""
+    recipe = tomllib.loads(tiny_run.recipe.read_text("utf-8"))
+    recipe["user"]["text"] = False
+    recipe["train"]["trackers"] = names
+    train(tiny_run.catalog, tiny_run.log, recipe=recipe, out=folder / "first", progress=False)
+    return read_manifest(folder / "first", KIND)["training"]["epochs"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+
+
+def test_tensorboard_has_losses_gradient_and_metrics(tiny_run: Any, tmp_path: Path) -> None:
+    epochs = train_with(tiny_run, tmp_path, ["tensorboard"])
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("loss", "sequence", "gradient", "ndcg@20"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(entry["epoch"], pytest.approx(entry[name], rel=1e-5)) for entry in epochs]
+    assert epochs[0]["gradient"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+def test_mlflow(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(tmp_path)
+    epochs = train_with(tiny_run, tmp_path, ["mlflow"])
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("twotower")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "first"
+    assert run.data.params["train.trackers"] == "['mlflow']"
+    for name, metric in {"loss": "loss", "ndcg at 20": "ndcg@20"}.items():
+        values = client.get_metric_history(run.info.run_id, name)
+        assert [(one.step, one.value) for one in values] == [
+            (entry["epoch"], pytest.approx(entry[metric])) for entry in epochs
+        ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::ResourceWarning")
+def test_weights_and_biases_offline(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train_with(tiny_run, tmp_path, ["wandb"])
+    (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    content = written.read_bytes()
+    assert b"ndcg@20" in content
+    assert b"train.rate" in content
+
+
+def test_a_tracker_whose_library_is_absent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="the tracker wandb needs its library: pip install wandb"):
+        trackers.trackers(["wandb"], tmp_path)
+
+
+def test_a_recipe_flat() -> None:
+    values = flat(Recipe.read({"train": {"rate": 0.5}}).model_dump(mode="json"))
+    assert values["train.rate"] == 0.5
+    assert values["user.sequence.blocks"] == 2
+    assert values["image"] == "None"
+    assert values["train.trackers"] == "['tensorboard']"
