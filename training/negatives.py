@@ -126,16 +126,14 @@ class Known:
     """
 
     def __init__(self, histories: Histories, count: int) -> None:
-        self._count = count
-        self._offsets = histories.offsets
-        self._items = torch.from_numpy(histories.items)
+        self._count, self._histories = count, histories
         self._keys = torch.from_numpy(np.unique(histories.people * count + histories.items))
 
     def of_catalog(self, people: np.ndarray) -> Bool[Tensor, "b n"]:
         """bool ``(B, N)`` over the whole catalog."""
+        past = self._histories.take(people)
         known = torch.zeros(len(people), self._count, dtype=torch.bool)
-        for row, person in enumerate(people):
-            known[row, self._items[self._offsets[person] : self._offsets[person + 1]]] = True
+        known[torch.from_numpy(past.people), torch.from_numpy(past.items)] = True
         return known
 
     def of(self, people: np.ndarray, candidates: Int[Tensor, " m"]) -> Bool[Tensor, "b m"]:
