@@ -62,6 +62,8 @@ class TrainConfig(OptimizerConfig):
     kind: a picture or a sound is then a query."""
     alone_weight: float = Field(default=0.2, ge=0)
     """Weight of the loss of these beside the contrastive loss of the readers."""
+    views_weight: float = Field(default=0.0, ge=0)
+    """Weight of the loss by which two views of a past (cropped, thinned out, reordered) read alike; 0: none."""
     softmax: Literal["auto", "full", "sampled"] = "auto"
     """Negatives: the whole catalog, a sample of it, or by its size and by whether anything below is asked for that only
     a sample has."""

@@ -12,6 +12,7 @@ from towers.model import TwoTower
 from towers.precision import at_least_single
 from towers.sequence_reader import SequenceBatch
 from training.anchors import AnchorTexts
+from training.augment import augmented, views_loss
 from training.config import TrainConfig
 from training.contrast import Asked, Contrast
 from training.items import Items, ItemVectors
@@ -107,9 +108,11 @@ class Objective(nn.Module):
         alone = self._draw_alone(generator)
         vectors = self._item_vectors(windows, [one for one in (asked, read) if one is not None], sentences, alone)
         own = self._ranks.share(len(windows.people))
+        losses: dict[str, Tensor] = {}
+        if self._config.views_weight and reads_sequence:
+            losses["views"] = self._compare_views(vectors, windows.inputs, generator)
         if self._ranks.count > 1:
             self._ranks.part()
-        losses: dict[str, Tensor] = {}
         sequence = None
         if asked is not None:
             sequence = self._read_sequences(vectors, windows.inputs.take(own))
@@ -119,8 +122,8 @@ class Objective(nn.Module):
             losses |= self._read_anchors(anchors, read, _at(sequence, anchors, own), vectors)
             _remember(self._anchor_negatives, read, vectors)
         total = 0 * vectors.values.sum()  # windows of long pasts may hold no anchor at all
-        for value in losses.values():
-            total = total + value
+        for name, value in losses.items():
+            total = total + (self._config.views_weight if name == "views" else 1.0) * value
         if sentences is not None:
             losses["sentence"] = self._read_sentences(sentences, vectors)
             total = total + self._config.sentence_weight * losses["sentence"]
@@ -185,6 +188,13 @@ class Objective(nn.Module):
         if not len(places):
             return vectors.values.new_empty(*places.shape, vectors.values.shape[1])
         return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
+
+    def _compare_views(
+        self, vectors: ItemVectors, inputs: SequenceBatch, generator: torch.Generator
+    ) -> Float[Tensor, ""]:
+        """Two views of each past should read alike; every process reads all of them, as each is compared with all."""
+        first, second = (self._read_sequences(vectors, augmented(inputs, generator))[:, -1] for _ in range(2))
+        return views_loss(first, second, self.model.scale)
 
     def _read_texts(self, anchors: AnchorTexts) -> Float[Tensor, "a d"]:
         reader = self.model.user.text

@@ -52,7 +52,7 @@ def main(encoder: Path, out: Path, killed_at: int | None = None) -> None:
                 "epochs": EPOCHS, "text_epochs": 2, "batch_people": 7, "sentences": 5,
                 "evaluate_every": 1, "patience": 9,
                 "uniform_negatives": 6, "popular_negatives": 3, "memory_negatives": 20, "hard_negatives": 3,
-                "mine_every": 1, "rate": 0.01,
+                "mine_every": 1, "rate": 0.01, "views_weight": 0.1,
             },
         }
     )  # fmt: skip

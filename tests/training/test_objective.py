@@ -18,6 +18,7 @@ from towers.ids import IdList
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.anchors import Anchors
+from training.augment import augmented, views_loss
 from training.config import TrainConfig
 from training.items import Items, ItemVectors
 from training.negatives import Known, Negatives
@@ -118,6 +119,20 @@ def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
     full, sampled = (Step(tiny_bert, sampled).losses() for sampled in (False, True))
     for name in ("sequence", "text", "fused"):
         assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.02)
+
+
+def test_two_views_of_each_past_read_alike(tiny_bert: Path) -> None:
+    """The loss of their last queries, with its weight in the sum."""
+    step = Step(tiny_bert, text=False)
+    step.objective._config = TrainConfig(views_weight=0.5)
+    losses = step.losses()
+    generator = torch.Generator().manual_seed(0)
+    assert step.model.user.sequence is not None
+    first, second = (
+        step.model.user.sequence(step.vectors, augmented(step.windows.inputs, generator))[:, -1] for _ in range(2)
+    )
+    assert losses["views"].item() == pytest.approx(views_loss(first, second, step.model.scale).item(), rel=1e-5)
+    assert losses["loss"].item() == pytest.approx((losses["sequence"] + 0.5 * losses["views"]).item(), rel=1e-5)
 
 
 def step_that_reads(tiny_bert: Path, whole: bool) -> tuple[list[list[int]], float, dict[str, Tensor]]:
