@@ -50,7 +50,7 @@ class IndexRanker:
         has_vector = (self._index_rows >= 0)[:, None]
         self._memory = model.memory(catalog, np.where(has_vector, index.vectors[self._index_rows], np.float32(0)))
         self._depth = depth
-        self._encode = model.user.encode_together if together else model.user.encode
+        self._together = together
         self._bonus = model.standing(log, len(catalog)) if log is not None else None
         self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
 
@@ -73,7 +73,8 @@ class IndexRanker:
         return Hits(rows, scores)
 
     def _nearest(self, histories: Histories, k: int) -> Hits:
-        queries = self._encode(histories, self._memory)
+        encode = self._model.user.encode_together if self._together else self._model.encode
+        queries = encode(histories, self._memory)
         rows = self._index_rows[histories.items]
         seen = Excluded(histories.people[rows >= 0], rows[rows >= 0])
         bonus = None if self._bonus is None else self._bonus[self._catalog_rows]
