@@ -22,6 +22,14 @@ PARTS = {
         "What each part earns: MovieLens-100K, one part switched off at a time",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "movies-leave-one-out": (
+        "Films, leave-one-out: what descriptions, posters and trailers add to ids and titles",
+        ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
+    ),
+    "movies-cold-items": (
+        "Films, a tenth of them new: what descriptions, posters and trailers add",
+        ("recall@20", "recall@20/cold", "ndcg@20", "coverage@20"),
+    ),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
 STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
