@@ -97,6 +97,11 @@ class TrainConfig(OptimizerConfig):
     """Fixes initial weights, order, windows, dropout."""
 
     @property
+    def weights(self) -> dict[str, float]:
+        """Of losses whose weight is not 1, by name."""
+        return {"sentence": self.sentence_weight, "alone": self.alone_weight, "views": self.views_weight}
+
+    @property
     def wants_sample(self) -> bool:
         """Whether anything is asked for that the full softmax, which has every item once, has no use for."""
         sampled = self.popular_negatives, self.memory_negatives, self.hard_negatives, self.correction != "refined"

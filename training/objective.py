@@ -121,15 +121,13 @@ class Objective(nn.Module):
         if anchors is not None and read is not None:
             losses |= self._read_anchors(anchors, read, _at(sequence, anchors, own), vectors)
             _remember(self._anchor_negatives, read, vectors)
-        total = 0 * vectors.values.sum()  # windows of long pasts may hold no anchor at all
-        for name, value in losses.items():
-            total = total + (self._config.views_weight if name == "views" else 1.0) * value
         if sentences is not None:
             losses["sentence"] = self._read_sentences(sentences, vectors)
-            total = total + self._config.sentence_weight * losses["sentence"]
         if alone:
             losses["alone"] = self._find_alone(alone, vectors)
-            total = total + self._config.alone_weight * losses["alone"]
+        total = 0 * vectors.values.sum()  # windows of long pasts may hold no anchor at all
+        for name, value in losses.items():
+            total = total + self._config.weights.get(name, 1.0) * value
         return {"loss": total, **losses}
 
     def _ask(self, windows: Windows, generator: torch.Generator) -> Asked:
