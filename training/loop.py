@@ -307,14 +307,23 @@ class Run:
         """Stop while the weights are as they were, and keep what the step looked at beside the checkpoints."""
         if math.isfinite(value):
             return
-        step, kept = self.state.schedule.last_epoch, ""
-        if self.checkpoints is not None and self.ranks.leads:
-            path = self.checkpoints.folder / f"step-{step}.json"
-            pasts = [self.catalog.ids.take(self.past.take([person]).items) for person in people]
+        step = self.state.schedule.last_epoch
+        raise TwoTowerError(
+            f"the {what} became {value} at step {step}{self._keep_step(step, people)}: lower train.rate"
+        )
+
+    def _keep_step(self, step: int, people: np.ndarray) -> str:
+        """Write down what a step looked at; words that say where."""
+        if self.checkpoints is None or not self.ranks.leads:
+            return ""
+        path = self.checkpoints.folder / f"step-{step}.json"
+        pasts = [self.catalog.ids.take(self.past.take([person]).items) for person in people]
+        try:
             with atomic_file(path) as temporary:
                 write_json(temporary, {"step": step, "rows of people": people.tolist(), "their items": pasts})
-            kept = f", whose people and items are in {path}"
-        raise TwoTowerError(f"the {what} became {value} at step {step}{kept}: lower train.rate")
+        except (OSError, ArtefactError) as error:  # a full disk must not hide why training stopped
+            return f", whose people and items could not be written down ({error})"
+        return f", whose people and items are in {path}"
 
     def _rate(self, step: int) -> float:
         return rate_at(step + self.place.skipped, self.per_epoch * self.config.epochs, self.config.warmup)

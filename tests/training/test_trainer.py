@@ -20,6 +20,7 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.text import TextEncoder
+from training import loop
 from training.checkpoint import checkpoint_folder
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
@@ -279,6 +280,21 @@ def test_a_gradient_that_is_no_number_stops_it_too(
     past = leave_one_out(world.log.histories(world.catalog)[1]).train
     ids = world.catalog.ids
     assert kept["their items"] == [ids.take(past.take([person]).items) for person in calls[2]]
+
+
+def test_a_full_disk_does_not_hide_why_training_stopped(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "atomic_file", full)
+    monkeypatch.setattr(Run, "_mean_over_processes", lambda *_: {"loss": float("nan")})
+    message = (
+        r"the loss became nan at step 0, whose .* could not be written down \(.*No space left.*\): lower train\.rate"
+    )
+    with pytest.raises(TwoTowerError, match=message):
+        trained(world, world.recipe({"text": False}, epochs=1), tmp_path / "model")
 
 
 def test_people_of_one_event_neither_train_nor_are_asked(world: World, tmp_path: Path) -> None:
