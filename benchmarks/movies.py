@@ -192,7 +192,7 @@ def ask_model(catalog: Catalog, split: Split, protocol: str, method: str, recipe
     if split.cold is not None:
         among = f"{protocol}-among-{split.cold.sum()}"
         results[method, among] = _as_result(cold_and_warm(model, catalog, split, split.cold), split)
-    chosen = {name: getattr(report, name) for name in ("best_epochs", "trend", "level", "epochs")}
+    chosen = {name: getattr(report, name) for name in ("best_epochs", "trend", "new_weights", "level", "epochs")}
     assert isinstance(model.item.fusion, MaskedFusion)
     gates = {name: round(model.item.fusion.gate(name).item(), 4) for name in model.item.fusion.gates}
     notes = {**chosen, "gates": gates, "seconds": round(report.seconds, 1), "recipe": recipe.model_dump(mode="json")}

@@ -53,7 +53,12 @@ class ItemTower(nn.Module):
         contents: length C of the vectors of each kind of content.
         normalise: what is done to them first; default: the mean is removed.
         ids: number of items that have an id vector.
+
+    The buffer `new_weights` says how much each kind of content counts for items without a vector of their own, beside
+    the gates, which are learned from known items; it is chosen on validation data.
     """
+
+    new_weights: Tensor
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class ItemTower(nn.Module):
                 for name, size in contents.items()
             }
         )
+        self.register_buffer("new_weights", torch.ones(len(contents)))
         self.id = nn.Embedding(ids, config.dimension) if ids else None
         if self.id is not None:
             nn.init.normal_(self.id.weight, std=0.1)
@@ -108,7 +114,10 @@ class ItemTower(nn.Module):
             if self.config.id_dropout:
                 kept = torch.rand(has_id.shape, device=has_id.device) >= self.config.id_dropout
                 has_id = has_id & (kept | ~has_content)
-        parts = {name: (self.project(name)(contents.vectors[name]), mask) for name, mask in present.items()}
+        parts = {
+            name: (self.project(name)(contents.vectors[name]) * self._weight(name, id_rows), mask)
+            for name, mask in present.items()
+        }
         if self.id is not None:
             parts["id"] = (self.id(id_rows.clamp(min=0)), has_id)
         return self.fusion(parts)
@@ -116,6 +125,11 @@ class ItemTower(nn.Module):
     def alone(self, name: str, vectors: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
         """Unit vectors of items of which only one kind of content is known."""
         return unit(self.project(name)(vectors))
+
+    def _weight(self, name: str, id_rows: Int[Tensor, " n"]) -> Float[Tensor, "n 1"]:
+        """How much a kind of content counts beside what is learned of it."""
+        weight = self.new_weights[list(self.contents).index(name)]
+        return torch.where(id_rows >= 0, torch.ones_like(weight), weight)[:, None]
 
     def _drop_contents(self, present: dict[str, Tensor], has_content: Tensor) -> dict[str, Tensor]:
         """Where each kind of content stays for this step; an item that would lose all keeps all."""

@@ -64,6 +64,8 @@ class Report:
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
         alignment: the last loss of aligning kinds of content, where encoders were tuned before the towers.
+        new_weights: how much each kind of content counts for items without a vector of their own, and what was tried;
+            None where validation cannot tell.
         level: how high items stand that nobody has met, and what was tried; None where validation cannot tell.
         words: how much a sentence's words count beside its query, and what was tried; None where it is the default.
         rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
@@ -77,6 +79,7 @@ class Report:
     alignment: float | None = None
     fusion: dict[str, Any] | None = None
     trend: dict[str, Any] | None = None
+    new_weights: dict[str, Any] | None = None
     level: dict[str, Any] | None = None
     words: dict[str, Any] | None = None
     rating_error: float | None = None

@@ -1,12 +1,15 @@
-"""How items stand before anybody asks, chosen on validation data: popularity of late, and the level of new items."""
+"""How items stand before anybody asks, chosen on validation data: popularity of late, and what new items need."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from indexing.hits import Hits
+from towers.contents import Contents
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.user import Memory
@@ -18,6 +21,7 @@ from training.splits import Questions
 TREND_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 HALF_LIVES = (3.0, 7.0, 14.0, 30.0)  # days
 LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5, 2.0, 3.0)
+NEW_WEIGHTS = (1.0, 0.6, 0.3, 0.1, 0.05, 2.0)
 ENOUGH = 100  # people who went on to a new item, for validation to tell what its level should be
 
 
@@ -47,6 +51,48 @@ def choose_trend(
     model.trend_half_life.fill_(half_life)
     tried = {f"{weight:g} in {half_life:g} days": round(value, 6) for (weight, half_life), value in reached.items()}
     return {"weight": weight, "half_life_days": half_life, "ndcg@20": tried}
+
+
+def choose_new_weights(
+    model: TwoTower, contents: Contents, id_rows: Tensor, validation: Questions, queries: np.ndarray, past: Histories
+) -> dict[str, Any] | None:
+    """How much each kind of content counts for items that nobody has met; it is set in the model.
+
+    Gates are learned from known items, for which a kind may be worth what it is not worth for new ones, such as where
+    it tells single items apart. One kind after the other, from the second on, gets the weight with which new items are
+    found best among themselves; the first stays as it is, since only proportions matter.
+
+    Args:
+        model: with id vectors, or nothing is chosen: all its items are read alike.
+        contents, id_rows: of the N items.
+        validation, queries, past: as in `choose_trend`.
+
+    Returns:
+        The weights, and recall@20 among new items for those tried; None where there is but one kind, or fewer than
+        `ENOUGH` people went on to a new item.
+    """
+    new = np.flatnonzero(np.bincount(past.items, minlength=len(id_rows)) == 0)
+    asked = validation.targets.keep(np.isin(validation.targets.items, new))
+    if model.item.id is None or len(contents.vectors) < 2 or (asked.lengths > 0).sum() < ENOUGH:
+        return None
+    some, rows = contents.take(torch.from_numpy(new)), id_rows[torch.from_numpy(new)]
+    met = validation.histories.keep(np.isin(validation.histories.items, new))
+
+    def found() -> float:
+        cosines = queries @ model.item_vectors(some, rows).T
+        cosines[met.people, np.searchsorted(new, met.items)] = -np.inf
+        places = Hits.top(cosines, 20).rows
+        return float(np.nanmean(recall(matches(np.where(places < 0, -1, new[places]), asked), asked.lengths, 20)))
+
+    names, weights, tried = list(model.item.contents), model.item.new_weights, {}
+    for place, name in list(enumerate(names))[1:]:
+        reached = {}
+        for weight in NEW_WEIGHTS:
+            weights[place] = weight
+            reached[weight] = found()
+            tried[f"{name} {weight:g}"] = round(reached[weight], 6)
+        weights[place] = max(reached, key=lambda weight: reached[weight])
+    return {"weights": dict(zip(names, weights.tolist(), strict=True)), "recall@20": tried}
 
 
 def choose_level(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 
 from towers.artefact import MANIFEST, read_manifest, refuse_unwritable
@@ -35,7 +36,7 @@ from training.protocols import last_event
 from training.ranks import Ranks
 from training.ratings import fit_ratings
 from training.splits import Questions, Split
-from training.standing import choose_level, choose_trend
+from training.standing import choose_level, choose_new_weights, choose_trend
 from training.usage import usage
 
 
@@ -203,6 +204,9 @@ def fit(
     queries, report.fusion = choose_gate(model, memory, validation)
     report.trend = choose_trend(model, memory, validation, queries, past)
     contents, _ = model.contents(catalog, VectorCache())
+    report.new_weights = choose_new_weights(model, contents, model.id_rows(catalog), validation, queries, past)
+    if report.new_weights is not None:
+        memory = model.memory(catalog, model.embed_items(catalog))
     report.level = choose_level(
         model, memory, validation, queries, past, content=contents.frozen(), margin=recipe.train.new_items
     )
@@ -284,6 +288,8 @@ def refit(
     if chosen.trend is not None:
         model.trend_weight.fill_(chosen.trend["weight"])
         model.trend_half_life.fill_(chosen.trend["half_life_days"])
+    if chosen.new_weights is not None:
+        model.item.new_weights.copy_(torch.tensor(list(chosen.new_weights["weights"].values())))
     if chosen.level is not None:
         model.level.fill_(chosen.level["level"])
         model.trend_weight.fill_(chosen.level["weight"])

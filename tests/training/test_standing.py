@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from towers.catalog import Catalog
+from towers.contents import Contents
+from towers.fusion import MaskedFusion
 from towers.history import Histories
 from towers.ids import IdList
 from towers.model import ModelConfig, TwoTower
@@ -17,7 +19,7 @@ from towers.text import TextConfig, TextEncoder
 from towers.trend import DAY
 from towers.user import Memory
 from training.splits import Questions
-from training.standing import ENOUGH, LEVELS, choose_level, choose_trend
+from training.standing import ENOUGH, LEVELS, NEW_WEIGHTS, choose_level, choose_new_weights, choose_trend
 
 ITEMS, PEOPLE = 24, 30
 
@@ -64,6 +66,56 @@ def test_without_times_there_is_no_trend(model: TwoTower, memory: Memory) -> Non
     questions = Questions(np.arange(2), histories, Histories.of([[1], [0]]))
     assert choose_trend(model, memory, questions, model.encode(histories, memory), histories) is None
     assert model.standing(histories, ITEMS) is None
+
+
+@pytest.mark.parametrize(("asks_by", "expected"), [("text", {0.3, 0.1, 0.05}), ("audio", {max(NEW_WEIGHTS)})])
+def test_new_items_are_read_by_the_kind_that_finds_them(
+    tiny_bert: Path, own_cache: Path, asks_by: str, expected: set[float]
+) -> None:
+    """Half of 80 items are new; people ask by one kind of their content alone, and known items stay as they were."""
+    torch.manual_seed(0)
+    shape = {
+        "user": {"text": False},
+        "item": {"dimension": 8, "hidden": 8},
+        "audio": {"source": "vectors", "length": 5},
+    }
+    encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
+    model = TwoTower(
+        config=ModelConfig.model_validate(shape), encoder=encoder, ids=IdList(range(40)), template="{title}"
+    ).eval()
+    assert isinstance(model.item.fusion, MaskedFusion)
+    model.item.fusion.set_gate(asks_by, 0.2)  # known items have little use for it
+    vectors = {"text": torch.randn(80, encoder.dimension), "audio": torch.randn(80, 5)}
+    contents = Contents(vectors, {name: torch.ones(80, dtype=torch.bool) for name in vectors})
+    id_rows = torch.cat([torch.arange(40), torch.full((40,), -1)])
+    targets = 40 + np.arange(2 * ENOUGH) % 40
+    with torch.inference_mode():
+        queries = model.item.alone(asks_by, vectors[asks_by][targets]).numpy()
+    past = Histories(np.arange(2 * ENOUGH + 1), np.arange(2 * ENOUGH) % 40)
+    before = model.item_vectors(contents, id_rows)
+    questions = Questions(np.arange(2 * ENOUGH), past, Histories(np.arange(2 * ENOUGH + 1), targets))
+    report = choose_new_weights(model, contents, id_rows, questions, queries, past)
+    assert report is not None
+    weight = round(report["weights"]["audio"], 6)
+    assert weight in expected
+    assert report["weights"] == {"text": 1.0, "audio": pytest.approx(weight)}
+    assert model.item.new_weights.tolist() == [1.0, pytest.approx(weight)]
+    assert report["recall@20"][f"audio {weight:g}"] == max(report["recall@20"].values())
+    after = model.item_vectors(contents, id_rows)
+    np.testing.assert_array_equal(after[:40], before[:40])
+    assert (np.abs(after[40:] - before[40:]).max(axis=1) > 0.01).all()
+    places = np.argsort(-(queries @ after[40:].T), axis=1)[:, :20]
+    found = np.mean([target in row for target, row in zip(targets - 40, places, strict=True)])
+    assert report["recall@20"][f"audio {weight:g}"] == pytest.approx(found)
+
+
+def test_few_new_items_or_one_kind_leave_the_weights_alone(model: TwoTower, memory: Memory) -> None:
+    past = Histories.of([[0], [1]])
+    questions = Questions(np.arange(2), past, Histories.of([[5], [6]]))
+    contents = Contents({"text": torch.randn(ITEMS, 32)}, {"text": torch.ones(ITEMS, dtype=torch.bool)})
+    queries = model.encode(past, memory)
+    assert choose_new_weights(model, contents, torch.arange(ITEMS), questions, queries, past) is None
+    assert model.item.new_weights.tolist() == [1.0]
 
 
 class NewItems:
