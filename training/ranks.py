@@ -8,10 +8,11 @@ gradient of the whole batch.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -23,6 +24,8 @@ from torch.distributed import DistError
 from towers.errors import TwoTowerError
 
 Value = TypeVar("Value")
+ENDED = "another process of this training has ended"
+AGAIN = "start it again as before, and it goes on from its last checkpoint"
 
 
 def process_state() -> PartialState:
@@ -72,15 +75,18 @@ class Ranks:
         Raises:
             TwoTowerError: another one has ended meanwhile.
         """
+        if self.count == 1:
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, _told_to_end)  # by the launcher, which may be quicker than the network
         try:
             yield
         except RuntimeError as error:
-            if self.count == 1 or not (isinstance(error, DistError) or "gloo" in str(error)):
+            if not isinstance(error, DistError) and "gloo" not in str(error):
                 raise
-            raise TwoTowerError(
-                f"another process of this training has ended ({str(error).splitlines()[0]}): "
-                "start it again as before, and it goes on from its last checkpoint"
-            ) from error
+            raise TwoTowerError(f"{ENDED} ({str(error).splitlines()[0]}): {AGAIN}") from error
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def seed(self, seed: int, step: int) -> None:
         """The same random numbers in every process for what all of them compute in a step, so that it is the same.
@@ -92,3 +98,7 @@ class Ranks:
     def part(self) -> None:
         """Random numbers of this process's own from here on in the step."""
         torch.manual_seed(torch.initial_seed() + 1 + self.rank)
+
+
+def _told_to_end(*_: Any) -> NoReturn:
+    raise TwoTowerError(f"this process was told to end, as is usual where {ENDED}: {AGAIN}")

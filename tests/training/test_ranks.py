@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from towers.errors import TwoTowerError
 from training.ranks import Ranks
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +50,26 @@ def test_random_numbers_are_shared_until_they_part() -> None:
     ranks.seed(7, 4)
     assert drawn[0][0] == drawn[1][0] != torch.rand(2).tolist()
     assert drawn[0][1] != drawn[1][1]
+
+
+def test_a_launcher_that_is_quicker_than_the_network_ends_it_with_the_same_word() -> None:
+    def step() -> None:
+        with Ranks(0, 2).together():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TwoTowerError, match="another process of this training has ended: start it again"):
+        step()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("message", ["[gloo/transport] Connection closed by peer", "shapes do not fit"])
+def test_errors_of_the_network_are_told_and_others_are_not_hidden(message: str) -> None:
+    expected = TwoTowerError if "gloo" in message else RuntimeError
+    with pytest.raises(expected, match=message.split("] ")[-1]) as found, Ranks(1, 2).together():
+        raise RuntimeError(message)
+    assert isinstance(found.value, TwoTowerError) == ("gloo" in message)
 
 
 @dataclass(frozen=True)
