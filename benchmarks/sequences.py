@@ -173,7 +173,7 @@ def read_split(task: Task, data_dir: Path) -> tuple[Catalog, IdList, Split]:
 
 def ask_ours(job: Job, catalog: Catalog, split: Split, counts: np.ndarray) -> Outcome:
     """Train, or go on, or take what was trained, and ask."""
-    recipe = Recipe.read({**job.task.recipes[job.method]})
+    recipe = Recipe.read(job.task.recipes[job.method])
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": job.seed})})
     if not (job.folder / "manifest.json").exists():
         fit_split(catalog, split, recipe, out=job.folder, progress=False)

@@ -163,7 +163,7 @@ def identity(
     """All that decides how a training ends, for comparison: JSON values.
 
     Args:
-        recipe: settings; how often checkpoints are written decides nothing and is left out.
+        recipe: settings; how often checkpoints are written and where curves go decide nothing and are left out.
         catalog, past, rated: data as in `training.trainer.fit`.
         chosen: questions to choose epochs by, or the epochs.
         encoder: the text encoder that training begins with.
@@ -171,7 +171,7 @@ def identity(
     asked = digest(chosen.people, chosen.histories, chosen.targets) if isinstance(chosen, Questions) else None
     return {
         "checkpoint": FORMAT,
-        "recipe": recipe.model_dump(mode="json", exclude={"train": {"checkpoint_seconds"}}),
+        "recipe": recipe.model_dump(mode="json", exclude={"train": {"checkpoint_seconds", "trackers"}}),
         "the catalog": catalog.fingerprint,
         "the training events": digest(past),
         "the validation questions": asked,

@@ -281,6 +281,7 @@ def test_every_column_of_the_data_counts() -> None:
 def test_how_often_decides_nothing_and_everything_else_does() -> None:
     mine = identity_of()
     assert identity_of(recipe=Recipe.read({"train": {"checkpoint_seconds": 5}})) == mine
+    assert identity_of(recipe=Recipe.read({"train": {"trackers": ["mlflow"]}})) == mine
     for other in (
         {"train": {"seed": 1}},
         {"index": "HNSW32"},
