@@ -101,8 +101,7 @@ class Found:
     @property
     def best(self) -> Trial:
         """The trial that validated best."""
-        done = [trial for trial in self.trials if trial.state == "complete"]
-        return max(done, key=lambda trial: trial.value or 0.0)
+        return _best(self.trials)
 
 
 def read_space(path: Path) -> Space:
@@ -314,13 +313,16 @@ def _found(optuna: Any, study: Any, shared: dict[str, Any], space: Space, out: P
     done = [trial for trial in trials if trial.state == "complete"]
     if not done:
         raise InputError(f"none of {len(trials)} trials ended well; {out / STUDY} has them all")
-    best = max(done, key=lambda trial: trial.value or 0.0)
-    found = Found(_with(shared, best.settings), trials, _importance(optuna, study, len(done)), space)
+    found = Found(_with(shared, _best(trials).settings), trials, _importance(optuna, study, len(done)), space)
     with atomic_file(out / "recipe.toml") as temporary:
         temporary.write_text(tomli_w.dumps(found.recipe), "utf-8")
     with atomic_file(out / "trials.json") as temporary:
         write_json(temporary, {"trials": [vars(trial) for trial in trials], "importance": found.importance})
     return found
+
+
+def _best(trials: list[Trial]) -> Trial:
+    return max((trial for trial in trials if trial.state == "complete"), key=lambda trial: trial.value or 0.0)
 
 
 def _importance(optuna: Any, study: Any, done: int) -> dict[str, float]:
