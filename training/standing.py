@@ -22,6 +22,7 @@ TREND_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 HALF_LIVES = (3.0, 7.0, 14.0, 30.0)  # days
 LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.5, 2.0, 3.0)
 NEW_WEIGHTS = (1.0, 0.6, 0.3, 0.1, 0.05, 2.0)
+PRICE = 1 / 3  # the largest share of NDCG@20 that finding new items may cost
 ENOUGH = 100  # people who went on to a new item, for validation to tell what its level should be
 
 
@@ -109,7 +110,8 @@ def choose_level(
 
     No NDCG asks for new items: the old ones are the safer bet, and popularity of late lifts them further. So the choice
     is the best NDCG@20 among those under which new items are found `margin` times as often as nearest neighbours by
-    content find them, or, where none does, the one that finds most. The price is in the answer.
+    content find them, or, where none does, the one that finds most; no choice may cost more than `PRICE` of the best
+    NDCG@20. The price is in the answer.
 
     Args:
         model, memory, validation, queries, past: as in `choose_trend`.
@@ -137,10 +139,7 @@ def choose_level(
             model.level.fill_(level)
             hits = search(queries, memory, validation, DEPTH, model.standing(past, len(content)))
             reached[level, weight] = found(hits), mean_ndcg(hits, validation)
-    enough = {pair: ndcg for pair, (new, ndcg) in reached.items() if new >= margin * by_content}
-    level, weight = (
-        max(enough, key=lambda pair: enough[pair]) if enough else max(reached, key=lambda pair: reached[pair])
-    )
+    level, weight = _best_level(reached, margin * by_content)
     model.level.fill_(level)
     model.trend_weight.fill_(weight)
     return {
@@ -150,6 +149,16 @@ def choose_level(
         "recall@20/cold": {_name(*pair): round(new, 6) for pair, (new, _) in reached.items()},
         "ndcg@20": {_name(*pair): round(ndcg, 6) for pair, (_, ndcg) in reached.items()},
     }
+
+
+def _best_level(reached: dict[tuple[float, float], tuple[float, float]], wanted: float) -> tuple[float, float]:
+    """The pair of the best NDCG among those that find new items as often as `wanted`, or else that finds most."""
+    dearest = (1 - PRICE) * max(ndcg for _, ndcg in reached.values())
+    affordable = {pair: found for pair, found in reached.items() if found[1] >= dearest}
+    enough = {pair: ndcg for pair, (new, ndcg) in affordable.items() if new >= wanted}
+    if enough:
+        return max(enough, key=lambda pair: enough[pair])
+    return max(affordable, key=lambda pair: affordable[pair])
 
 
 def _name(level: float, weight: float) -> str:

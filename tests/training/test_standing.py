@@ -19,7 +19,7 @@ from towers.text import TextConfig, TextEncoder
 from towers.trend import DAY
 from towers.user import Memory
 from training.splits import Questions
-from training.standing import ENOUGH, LEVELS, NEW_WEIGHTS, choose_level, choose_new_weights, choose_trend
+from training.standing import ENOUGH, LEVELS, NEW_WEIGHTS, _best_level, choose_level, choose_new_weights, choose_trend
 
 ITEMS, PEOPLE = 24, 30
 
@@ -165,6 +165,17 @@ def test_where_no_level_is_enough_it_is_the_one_that_finds_most(model: TwoTower)
     report = NewItems().choose(model, 3.0)
     assert report is not None
     assert report["level"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [(0.1, (0.5, 0.0)), (0.2, (1.0, 0.5)), (0.3, (1.0, 0.5))],
+    ids=["the cheapest that is enough", "what is enough costs too much", "nothing is enough"],
+)
+def test_new_items_never_cost_more_than_a_third(wanted: float, chosen: tuple[float, float]) -> None:
+    """By level and trend: recall of new items, NDCG of all; 0.2 is the least NDCG that is allowed beside 0.3."""
+    reached = {(0.0, 0.0): (0.0, 0.3), (0.5, 0.0): (0.1, 0.25), (1.0, 0.5): (0.15, 0.2), (3.0, 0.0): (0.25, 0.19)}
+    assert _best_level(reached, wanted) == chosen
 
 
 @pytest.mark.parametrize(("people", "margin"), [(2 * ENOUGH - 2, 1.0), (2 * ENOUGH, 0.0)])
