@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,16 @@ class SequenceBatch:
         """Some of the histories, as wide as before."""
         return SequenceBatch(*(t[rows] for t in (self.items, self.ratings, self.times, self.mask)))
 
+    def by_width(self) -> Iterator[tuple[Int[Tensor, " r"], SequenceBatch]]:
+        """Rows of like length and, for each kind, these without most of their padding: widths are powers of two."""
+        steps = self.mask.shape[1]
+        lengths = torch.where(self.mask.any(1), steps - self.mask.int().argmax(1), 1)
+        widths = (2 ** lengths.log2().ceil().long()).clamp(max=steps)
+        for width in widths.unique().tolist():
+            rows = (widths == width).nonzero()[:, 0]
+            parts = (self.items, self.ratings, self.times, self.mask)
+            yield rows, SequenceBatch(*(part[rows, steps - width :] for part in parts))
+
     def to(self, device: torch.device) -> SequenceBatch:
         """The same batch on another device."""
         return SequenceBatch(*(t.to(device) for t in (self.items, self.ratings, self.times, self.mask)))
@@ -120,12 +131,20 @@ class SequenceReader(nn.Module):
             nn.init.zeros_(self.gap_bias.weight)
 
     def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
-        """Queries of unit norm at every position.
+        """Queries of unit norm at every position; what stands in the padding means nothing.
+
+        Short histories are read apart from long ones, since most of a batch may be padding.
 
         Args:
             vectors: item vectors by catalog row.
             batch: B histories, T at most ``config.length``.
         """
+        queries = at_least_single(self.positions).new_zeros(*batch.items.shape, vectors.shape[1])
+        for rows, part in batch.by_width():
+            queries[rows, -part.items.shape[1] :] = self._read(vectors, part)
+        return queries
+
+    def _read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25 + self.positions[-steps:]
         if self.rating is not None:

@@ -46,6 +46,15 @@ def test_against_plain_loops(off: dict[str, bool]) -> None:
             torch.testing.assert_close(outputs[person, 5 - size :].double(), expected, rtol=0, atol=2e-5)
 
 
+def test_by_width_holds_every_past_once_with_less_than_half_of_it_padding() -> None:
+    batch = SequenceBatch.of(HISTORIES, 6)
+    parts = {tuple(rows.tolist()): part for rows, part in batch.by_width()}
+    assert {rows: part.items.shape[1] for rows, part in parts.items()} == {(2, 3): 1, (1,): 2, (0,): 5}
+    for rows, part in parts.items():
+        for row, items, mask in zip(rows, part.items, part.mask, strict=True):
+            assert items[mask].tolist() == HISTORIES.items[HISTORIES.offsets[row] : HISTORIES.offsets[row + 1]].tolist()
+
+
 def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories) -> Tensor:
     """One event, one head, one earlier event at a time; no padding, no mask."""
     size, heads, width = len(one.items), reader.config.heads, 8 // reader.config.heads
