@@ -38,6 +38,7 @@ from training.trainer import fit_split
 GIVEN = "given"
 BASELINES = ("most-popular", "item-knn", "ease")
 PEER = ROOT / "benchmarks" / "peers" / "rectools_sequences.py"
+REFITTED = {False: "not refitted", True: "then refitted with them"}
 SHOWN = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20")
 COMPARED = ("recall@10", "ndcg@10", "recall@20/tail")
 
@@ -53,6 +54,7 @@ class Task:
         recipes: settings of each of our rows; the one named `OURS` is compared with the others.
         peers: settings of each row of RecTools (``benchmarks/peers``).
         published: recall@10 and ndcg@10 of papers that used these files, by name and source.
+        refits: whether models are refitted with the validation events before they are tested.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Task:
     recipes: Mapping[str, dict[str, Any]]
     peers: Mapping[str, dict[str, Any]]
     published: Mapping[str, tuple[float, float]]
+    refits: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,9 @@ def run(task: Task, doc: str | None) -> tuple[Record, bool]:
     }
     record.rows = [result.row(method=method, split=GIVEN, seed=seed) for (method, seed), result in found.items()]
     record.notes = {
-        "protocol": "split as the file says, last event of each person is the test; trained on the training events "
-        "alone, asked with the validation event in the history; full ranking through the index, seen items excluded; "
-        "95 % intervals by bootstrap over people; everything chosen on validation data",
+        "protocol": f"split as the file says; chosen on the validation events and {REFITTED[task.refits]}, asked with "
+        "them in the history; full ranking through the index, seen items excluded; 95 % intervals by bootstrap over "
+        "people",
         "published": {name: {"recall@10": r, "ndcg@10": n} for name, (r, n) in task.published.items()},
         "differences": list(_differences(found)),
         "jobs": {job.name: outcome.notes for job, outcome in zip(jobs, outcomes, strict=True)},
@@ -165,10 +168,10 @@ def run_job(job: Job) -> Outcome:
 
 
 def read_split(task: Task, data_dir: Path) -> tuple[Catalog, IdList, Split]:
-    """Items, people and questions; nothing is refitted, as is usual on these files."""
+    """Items, people and questions."""
     catalog, log = task.read(data_dir)
     users, split = split_log(GIVEN, log.known(catalog), catalog, Positive())
-    return catalog, users, replace(split, refit=split.train)
+    return catalog, users, split if task.refits else replace(split, refit=split.train)
 
 
 def ask_ours(job: Job, catalog: Catalog, split: Split, counts: np.ndarray) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -54,6 +54,14 @@ class UserConfig(BaseModel):
     @classmethod
     def _false_is_off(cls, value: Any) -> Any:
         return None if value is False else {} if value is True else value
+
+    @model_validator(mode="after")
+    def _sets_have_no_text(self) -> UserConfig:
+        if self.sequence is not None and not self.sequence.ordered and self.text is not None:
+            raise ValueError(
+                "sequence.ordered is false, and history text tells a past in its order: turn text off, or ordered on"
+            )
+        return self
 
 
 class ModelConfig(BaseModel):

@@ -40,6 +40,9 @@ class SequenceConfig(BaseModel):
     """Whether the reader sees how much each item was liked."""
     gaps: bool = True
     """Whether attention sees how much time lies between two events."""
+    ordered: bool = True
+    """Whether the order of events means something. Without it a past is a set: learned from in a new order each time,
+    with neither places nor gaps, and asked with in one order, so that the same set has the same answer."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ class SequenceBatch:
         """Some of the histories, as wide as before."""
         return SequenceBatch(*(t[rows] for t in (self.items, self.ratings, self.times, self.mask)))
 
+    def sorted(self) -> SequenceBatch:
+        """Each history in the order of its catalog rows, so that equal sets are equal."""
+        order = self.items.masked_fill(~self.mask, -1).argsort(dim=1, stable=True)
+        return SequenceBatch(*(part.gather(1, order) for part in (self.items, self.ratings, self.times, self.mask)))
+
     def by_width(self) -> Iterator[tuple[Int[Tensor, " r"], SequenceBatch]]:
         """Rows of like length and, for each kind, these without most of their padding: widths are powers of two."""
         steps = self.mask.shape[1]
@@ -117,9 +125,9 @@ class SequenceReader(nn.Module):
         if dimension % config.heads:
             raise InputError(f"user.sequence.heads is {config.heads}, which does not divide item.dimension {dimension}")
         self.config = config
-        self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
+        self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02) if config.ordered else None
         self.rating = nn.Linear(2, dimension) if config.ratings else None
-        self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps else None
+        self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps and config.ordered else None
         self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dimension)
         self.out = nn.Linear(dimension, dimension)
@@ -139,17 +147,21 @@ class SequenceReader(nn.Module):
             vectors: item vectors by catalog row.
             batch: B histories, T at most ``config.length``.
         """
-        queries = at_least_single(self.positions).new_zeros(*batch.items.shape, vectors.shape[1])
+        if not self.config.ordered and not self.training:
+            batch = batch.sorted()
+        queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, vectors.shape[1])
         for rows, part in batch.by_width():
             queries[rows, -part.items.shape[1] :] = self._read(vectors, part)
         return queries
 
     def _read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
         steps = batch.items.shape[1]
-        hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25 + self.positions[-steps:]
+        hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
+        if self.positions is not None:
+            hidden = hidden + self.positions[-steps:]
         if self.rating is not None:
             known = ~batch.ratings.isnan()
-            felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.positions.dtype)
+            felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.out.weight.dtype)
             hidden = hidden + self.rating(felt)
         hidden = self.dropout(hidden)
         attention = self._attention(batch).to(hidden.dtype)
@@ -165,7 +177,7 @@ class SequenceReader(nn.Module):
         if self.gap_bias is None:
             bias = torch.zeros((), device=seen.device)
         else:
-            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).to(self.positions.dtype)
+            gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).to(self.out.weight.dtype)
             bias = self.gap_bias(gap_features(gaps)).permute(0, 3, 1, 2)
         return torch.where(seen, bias, torch.finfo(torch.float32).min)
 

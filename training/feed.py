@@ -17,7 +17,7 @@ from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
 from training.objective import Sentences, SentenceVectors
 from training.ranks import Ranks
-from training.sampling import Windows, windows
+from training.sampling import Windows, set_windows, windows
 from training.sentences import SentencePool, SentenceSampler
 
 SENTENCES_EACH = 8  # of an item, in the pool that the frozen encoder reads
@@ -69,6 +69,7 @@ class Feed:
         self._encoder, self._past, self._rng, self._config = model.encoder, past, rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
+        self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
@@ -94,7 +95,7 @@ class Feed:
 
     def batch(self, people: np.ndarray, reads_text: bool, device: torch.device) -> Batch:
         """What a step learns from int64 ``(B,)`` `people`, on `device`."""
-        seen = windows(self._past, people, self._length, self._rng).to(device)
+        seen = self._windows(self._past, people, self._length, self._rng).to(device)
         anchors = None
         if reads_text and self.anchors is not None:
             own = self._ranks.share(len(people))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,18 @@ def windows(histories: Histories, people: np.ndarray, length: int, rng: np.rando
     events = torch.where(inputs.mask, events, 0)
     targets = torch.where(inputs.mask, torch.from_numpy(histories.items)[events + 1], 0)
     return Windows(people, inputs, targets, events)
+
+
+def set_windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:
+    """A window of at most ``length + 1`` events of each person, drawn at random and in random order.
+
+    Each event then asks for one that might as well have been the next: a reader learns from sets of every size. The
+    positions that `Windows.events` speaks of are those in this order, which no other has.
+    """
+    past = histories.take(people)
+    order = np.lexsort((rng.random(len(past.items)), past.people))
+    shuffled = Histories(past.offsets, past.items[order], ratings=past.ratings[order])
+    return replace(windows(shuffled, np.arange(len(people)), length, rng), people=people)
 
 
 def batches(people: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

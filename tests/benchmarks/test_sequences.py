@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import amazon_beauty, ml_1m, sequences
+from benchmarks import amazon_beauty, ml_1m, ml_1m_sets, sequences
 from benchmarks.sequences import Job, Task, ask_peer, read_split, run_job
 from towers.catalog import Catalog
 from towers.errors import InputError
@@ -102,3 +102,14 @@ def test_the_published_files(data_dir: Path) -> None:
     catalog, _, split = read_split(ml_1m.TASK, data_dir)
     assert (len(catalog), len(split.test), len(split.log.items)) == (3_416, 6_040, 999_601)
     assert len(split.validation) == 6_030
+
+
+def test_a_tenth_of_what_trains_validates_and_is_refitted_with(data_dir: Path) -> None:
+    _, _, split = read_split(ml_1m_sets.TASK, data_dir)
+    assert len(split.refit.items) == 801_218
+    assert len(split.test.targets.items) == 197_321
+    tenth = np.floor(split.refit.lengths * 0.1)
+    np.testing.assert_array_equal(split.validation.targets.lengths, tenth[split.validation.people])
+    assert len(split.train.items) == 801_218 - tenth.sum()
+    places = split.refit.items[split.refit.offsets[:-1]]  # the file's order tells nothing of what was drawn
+    assert 0.05 < np.isin(places, split.validation.targets.items).mean()

@@ -89,6 +89,12 @@ def test_values_as_they_are() -> None:
     assert Recipe.read(None) == Recipe()
 
 
+def test_sets_have_no_history_text() -> None:
+    with pytest.raises(InputError, match="history text tells a past in its order"):
+        Recipe.read({"user": {"sequence": {"ordered": False}}})
+    assert not Recipe.read({"user": {"sequence": {"ordered": False}, "text": False}}).user.sequence.ordered
+
+
 def models(kind: type[BaseModel]) -> set[type[BaseModel]]:
     """A recipe's model and all inside it."""
     found = {kind}

@@ -10,7 +10,7 @@ import pytest
 
 from towers.history import Histories
 from training.loop import target_counts
-from training.sampling import batches, draw_anchors, windows
+from training.sampling import batches, draw_anchors, set_windows, windows
 
 LENGTHS = (7, 0, 1, 2, 12, 3)
 
@@ -54,6 +54,35 @@ def test_a_long_past_gives_its_newest_window_half_of_the_time(histories: Histori
     assert found[0] == pytest.approx(4000 * 9 / 16, abs=5 * math.sqrt(4000 * 9 * 7) / 16)
     for back in range(1, 8):
         assert found[back] == pytest.approx(250, abs=5 * math.sqrt(250))
+
+
+def test_a_set_is_shown_whole_where_it_fits_and_each_order_is_as_likely(histories: Histories) -> None:
+    """Of three events each is the target of each other one a sixth of the time, and rated as it was."""
+    people = np.array([5, 2] * 3000)
+    seen = set_windows(histories, people, 4, np.random.default_rng(3))
+    assert seen.people is people
+    assert seen.inputs.mask.sum(1).tolist() == [2, 0] * 3000
+    start = histories.offsets[5]
+    items, ratings = histories.items[start:].tolist(), histories.ratings[start:].tolist()
+    assert len(set(items)) == 3
+    orders = Counter()
+    for read, felt, target in zip(seen.inputs.items[::2], seen.inputs.ratings[::2], seen.targets[::2], strict=True):
+        assert [ratings[items.index(item)] for item in read[-2:].tolist()] == felt[-2:].tolist()
+        assert target[-2] == read[-1]
+        orders[tuple(read[-2:].tolist()), int(target[-1])] += 1
+    assert all(sorted((*pair, last)) == sorted(items) for pair, last in orders)
+    assert len(orders) == 6
+    assert all(count == pytest.approx(500, abs=5 * math.sqrt(500 * 5 / 6)) for count in orders.values())
+
+
+def test_a_large_set_gives_a_part_of_it_at_random(histories: Histories) -> None:
+    seen = set_windows(histories, np.full(4000, 4), 4, np.random.default_rng(4))
+    start, end = histories.offsets[4:6]
+    expected = Counter(histories.items[start:end].tolist())
+    found = Counter(seen.inputs.items.flatten().tolist())
+    assert set(found) == set(expected)
+    for item, often in expected.items():
+        assert found[item] / 16_000 == pytest.approx(often / 12, abs=0.015)
 
 
 def test_anchors_have_successors_and_include_the_last_that_has_one(histories: Histories) -> None:
