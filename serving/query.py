@@ -145,9 +145,8 @@ class QueryTower:
             if not parts:
                 raise InputError(NOTHING_KNOWN)
             alike = sentence and len(parts) == 2  # what a person asks for counts as much as what they did
-            queries[person] = _unit(
-                sum((1.0 if alike else self.config.gates[name]) * part for name, part in parts.items())
-            )
+            weighted = [part if alike else self.config.gates[name] * part for name, part in parts.items()]
+            queries[person] = _unit(np.sum(weighted, axis=0))
         return queries
 
     def _readings(self, one: Histories, items: Items, sentence: str | None) -> Iterator[tuple[str, np.ndarray]]:

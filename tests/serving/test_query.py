@@ -148,8 +148,8 @@ def test_damage_is_refused(exported: Path, tiny_run: Any, tmp_path: Path) -> Non
     graph.write_bytes(content)
     with pytest.raises(ArtefactError, match=r"sequence.onnx has changed"):
         QueryTower.load(tmp_path / "query")
-    with pytest.raises(ArtefactError, match="'twotower/index', expected a 'twotower/query'|is not a twotower/query"):
-        QueryTower.load(tiny_run.index_folder)
+    with pytest.raises(ArtefactError, match="is a 'twotower/model', expected a 'twotower/query'"):
+        QueryTower.load(tiny_run.model_folder)
     with pytest.raises(ArtefactError, match="is not a whole twotower/query"):
         export_query(tiny_run.model, tiny_run.model_folder)
 

@@ -108,7 +108,7 @@ class Encoder(nn.Module, ABC):
             digest = hashlib.sha256(reading.encode())
             for name, value in state.items():
                 digest.update(name.encode())
-                digest.update(_flat(value).cpu().view(torch.uint8).numpy())
+                digest.update(_flat(value).cpu().view(torch.uint8).numpy().data)
             self._fingerprint = facts, digest.hexdigest()
         return self._fingerprint[1]
 
