@@ -42,6 +42,7 @@ RECIPE = {"item": {"template": TEMPLATE}, "train": {"epochs": 12, "evaluate_ever
 TORCH, METHODS = "torch float32", ("torch float32", "onnx float32", "onnx int8")
 PERSON, SEQUENCE, SENTENCE = "person", "sequence alone", "sentence"
 WARM_UP, SENTENCES = 20, 500
+PAUSE = 0.005  # seconds before each person, as requests come
 
 Ask = Callable[[Histories, Sequence[str | None]], np.ndarray]  # one person and a sentence or none to the query
 
@@ -130,6 +131,7 @@ def measure(
     queries: dict[str, list[np.ndarray]] = {method: [] for method in asks}
     for person in people:
         one = histories.take([person])
+        time.sleep(PAUSE)
         for method, ask in asks.items():
             started = time.perf_counter()
             query = ask(one, [texts[person]])
