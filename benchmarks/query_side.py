@@ -74,7 +74,9 @@ def main() -> None:
         name: {way: judge(index, catalog, split.test, q, counts) for way, q in queries[name].items()}
         for name in (PERSON, SEQUENCE)
     }
-    record.rows = [row for name in seconds for row in rows(name, seconds[name], queries[name], results.get(name))]
+    record.rows = [
+        row for name in seconds for row in rows(name, seconds[name], queries[name], index, results.get(name))
+    ]
     record.notes = {
         "protocol": f"one person at a time, {THREADS} thread, the three in turns; the {len(people)} people of the "
         f"leave-one-out test, by all that is known of them and by their items alone, and {len(sentences)} titles with "
@@ -153,17 +155,21 @@ def rows(
     name: str,
     seconds: Mapping[str, np.ndarray],
     queries: Mapping[str, np.ndarray],
+    index: ItemIndex,
     results: Mapping[str, Result] | None,
 ) -> list[dict[str, Any]]:
-    """One for each method."""
+    """One for each method; ``same@20`` is the share of torch's 20 nearest items that are among its own."""
     found = []
+    nearest = {method: index.search(query, 20).rows for method, query in queries.items()}
     for method, spent in seconds.items():
         cosines = (queries[method] * queries[TORCH]).sum(1)
+        same = [np.isin(*both).mean() for both in zip(nearest[TORCH], nearest[method], strict=True)]
         metrics: dict[str, Any] = {
             "p50 ms": round(1e3 * float(np.quantile(spent, 0.5)), 3),
             "p99 ms": round(1e3 * float(np.quantile(spent, 0.99)), 3),
             "cosine": plain(bootstrap(cosines)),
             "least cosine": round(float(cosines.min()), 6),
+            "same@20": plain(bootstrap(np.array(same))),
         }
         if results is not None:
             metrics |= results[method].row(method=method, split=name, seed=0)["metrics"]
@@ -190,11 +196,12 @@ def differences(results: Mapping[str, Mapping[str, Result]]) -> list[dict[str, A
 
 def _show(record: Record) -> None:
     screen = Console(stderr=True, width=140)
-    table = Table("asked", "method", "p50 ms", "p99 ms", "cosine", "least cosine", "recall@20")
+    table = Table("asked", "method", "p50 ms", "p99 ms", "cosine", "least cosine", "same@20", "recall@20")
     for row in record.rows:
         metrics = row["metrics"]
         recall = metrics.get("recall@20", [np.nan])
-        shown = [metrics["p50 ms"], metrics["p99 ms"], metrics["cosine"][0], metrics["least cosine"], recall[0]]
+        shown = [metrics["p50 ms"], metrics["p99 ms"], metrics["cosine"][0], metrics["least cosine"]]
+        shown += [metrics["same@20"][0], recall[0]]
         table.add_row(row["split"], row["method"], *(f"{value:.5g}" for value in shown))
     screen.print(table)
     for entry in record.notes["differences"]:

@@ -120,7 +120,8 @@ def _flat(value: Tensor) -> Tensor:
 def _trace(value: Tensor) -> tuple[int, int, int]:
     """What tells changed weights: how often torch wrote into them, their length in bytes, the sum of their bits."""
     bits = _flat(value).view(torch.uint8)
-    words = bits.view(torch.int64) if len(bits) % 8 == 0 and bits.data_ptr() % 8 == 0 else bits
+    whole = len(bits) % 8 == 0 and bits.storage_offset() % 8 == 0
+    words = bits.view(torch.int64) if whole else bits
     return 0 if value.is_inference() else value._version, len(bits), int(words.sum())
 
 
