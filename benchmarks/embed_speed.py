@@ -38,7 +38,7 @@ from towers.precision import bf16_is_fast
 from towers.text import TextConfig, TextEncoder
 from towers.weights import resolve
 
-TURNS = 3
+TURNS = 5
 COUNTS = {"text": 1536, "image": 192, "audio": 80}
 WARM_UP = 32  # contents, before the first turn
 TWICE = 0.1  # assumed share of contents that are there already, as with the variants of a product

@@ -12,6 +12,7 @@ import pyarrow as pa
 from towers.errors import InputError
 
 NO_RATING = np.float32(np.nan)
+NOTHING_KNOWN = "nothing is known of this person: give a history with items of the catalog, or a text"
 
 
 @dataclass(frozen=True)

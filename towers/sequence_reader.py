@@ -171,9 +171,9 @@ class SequenceReader(nn.Module):
 
     def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
         steps = batch.items.shape[1]
-        past = torch.ones(steps, steps, dtype=torch.bool, device=batch.items.device).tril()
-        seen = batch.mask[:, None, None, :] & past
-        seen = seen | torch.eye(steps, dtype=torch.bool, device=seen.device)  # padding reads itself, never nothing
+        place = torch.arange(steps, device=batch.items.device)
+        past, itself = place <= place[:, None], place == place[:, None]
+        seen = (batch.mask[:, None, None, :] & past) | itself  # padding reads itself, never nothing
         if self.gap_bias is None:
             bias = torch.zeros((), device=seen.device)
         else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from towers.errors import InputError
 from towers.fusion import MaskedFusion, unit
-from towers.history import Histories
+from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
 from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
@@ -20,7 +20,6 @@ from towers.text_reader import TextReader, TextReaderConfig
 
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
 TOGETHER = 128  # people read at once
-NOTHING_KNOWN = "nothing is known of this person: give a history with items of the catalog, or a text"
 
 Reading = tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]  # of B people, and of whom there was something to read
 

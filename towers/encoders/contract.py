@@ -26,6 +26,7 @@ class Encoder(nn.Module, ABC):
     """
 
     modality: ClassVar[Modality]
+    _fingerprint: tuple[Any, str] | None = None  # the last one, after what it is of
 
     @classmethod
     @abstractmethod
@@ -95,12 +96,33 @@ class Encoder(nn.Module, ABC):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that fixes a content's vector: `reading` and the weights."""
-        digest = hashlib.sha256(self.reading.encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 of all that fixes a content's vector: `reading` and the weights.
+
+        It is computed once for the same weights. Whether they are the same is seen from the weights themselves, by a
+        sum that is as quick as reading them, since there are writes that torch does not count (through `.data` or
+        numpy).
+        """
+        reading, state = self.reading, dict(sorted(self.state_dict().items()))
+        facts = reading, tuple((name, *_trace(value)) for name, value in state.items())
+        if self._fingerprint is None or self._fingerprint[0] != facts:
+            digest = hashlib.sha256(reading.encode())
+            for name, value in state.items():
+                digest.update(name.encode())
+                digest.update(_flat(value).cpu().view(torch.uint8).numpy().data)
+            self._fingerprint = facts, digest.hexdigest()
+        return self._fingerprint[1]
+
+
+def _flat(value: Tensor) -> Tensor:
+    return value.detach().contiguous().reshape(-1)
+
+
+def _trace(value: Tensor) -> tuple[int, int, int]:
+    """What tells changed weights: how often torch wrote into them, their length in bytes, the sum of their bits."""
+    bits = _flat(value).view(torch.uint8)
+    whole = len(bits) % 8 == 0 and bits.storage_offset() % 8 == 0
+    words = bits.view(torch.int64) if whole else bits
+    return 0 if value.is_inference() else value._version, len(bits), int(words.sum())
 
 
 # Modality, the name in `source` (before a colon or whole), and the class. To add an encoder, write one file that

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 
 from towers.encoders.contract import Encoder, Modality
 from towers.encoders.tensor_bundle import read_checkpoint
 from towers.encoders.windows import frames, joined, mean_over_windows, windows
+from towers.precision import at_least_single
 from towers.sounds import sound_blocks
 from towers.weights import fetch
 
@@ -24,11 +26,11 @@ RATE = 16_000
 FFT, HOP = 512, 256  # samples
 BANDS = 96  # Slaney's mel bands, 0 to 8000 Hz
 PATCH = 187  # frames in a window, 3 s
-CHUNK = 4  # windows at once on a CPU, about 100 MB
+CHUNK = 2  # windows at once on a CPU, about 60 MB; buffers above 32 MB the system would take back after each use
 EPSILON = 1e-3  # TensorFlow's batch normalisation
 
 TIMBRE, RHYTHM, MIDDLE, DIMENSION = 204, 51, 64, 200  # channels
-TALL = (38, 67)  # bands that a timbral filter spans, of 7 frames each
+SHORT, TALL = 7, (38, 67)  # frames and bands that a timbral filter spans
 LONG = (128, 64, 32)  # frames that a temporal filter spans
 FRONT = len(TALL) * TIMBRE + len(LONG) * RHYTHM
 ALL = FRONT + 3 * MIDDLE
@@ -46,8 +48,8 @@ class MusicNN(Encoder):
     def __init__(self) -> None:
         super().__init__()
         self.entry = Affine(1)
-        self.timbre = nn.ModuleList([Filters(TIMBRE, (7, tall)) for tall in TALL])
-        self.rhythm = nn.ModuleList([Filters(RHYTHM, (long, 1)) for long in LONG])
+        self.timbre = nn.ModuleList([Timbre(tall) for tall in TALL])
+        self.rhythm = nn.ModuleList([Rhythm(long) for long in LONG])
         self.middle = nn.ModuleList([Residual(FRONT), Residual(MIDDLE), Residual(MIDDLE)])
         self.pooled = Affine(2 * ALL)
         self.dense = nn.Linear(2 * ALL, DIMENSION)
@@ -61,7 +63,7 @@ class MusicNN(Encoder):
         # The checkpoint numbers its layers in the order of the published graph, which is that of the modules here.
         modules = list(encoder.modules())
         with torch.no_grad():
-            for number, layer in enumerate(module for module in modules if isinstance(module, nn.Conv1d | nn.Conv2d)):
+            for number, layer in enumerate(module.filters for module in modules if isinstance(module, FILTERS)):
                 _copy_filters(layer, stored, _numbered("conv2d", number))
             for number, norm in enumerate(module for module in modules if isinstance(module, Affine)):
                 _copy_norm(norm, stored, _numbered("batch_normalization", number))
@@ -125,19 +127,38 @@ class Affine(nn.Module):
         return torch.addcmul(self.shift.view(shape), hidden, self.scale.view(shape))
 
 
-class Filters(nn.Module):
-    """Filters over a spectrogram and their greatest answer over the bands; padded in time only."""
+class Timbre(nn.Module):
+    """Filters over 7 frames and many bands, and their greatest answer over the bands; padded in time only.
 
-    def __init__(self, channels: int, kernel: tuple[int, int]) -> None:
+    They are one matrix, which hardware multiplies faster than it convolves a single channel.
+    """
+
+    def __init__(self, tall: int) -> None:
         super().__init__()
-        time = kernel[0] - 1
-        self.border = nn.ZeroPad2d((0, 0, time // 2, time - time // 2))
-        self.filters = nn.Conv2d(1, channels, kernel)
-        self.norm = Affine(channels)
+        self.tall = tall
+        self.filters = nn.Linear(SHORT * tall, TIMBRE)
+        self.norm = Affine(TIMBRE)
 
     def forward(self, image: Float[Tensor, "n 1 frames bands"]) -> Float[Tensor, "n channels frames"]:
         """Answers over time."""
-        return self.norm(self.filters(self.border(image)).relu()).amax(-1)
+        seen = F.pad(image[:, 0], (0, 0, *_border(SHORT))).unfold(1, SHORT, 1).unfold(2, self.tall, 1)
+        answers = self.filters(seen.flatten(-2))  # (n, frames, bands, channels)
+        return _greatest(answers.amin(2).mT, answers.amax(2).mT, self.norm)
+
+
+class Rhythm(nn.Module):
+    """Filters over many frames of one band, and their greatest answer over the bands; padded in time only."""
+
+    def __init__(self, long: int) -> None:
+        super().__init__()
+        self.long = long
+        self.filters = nn.Conv2d(1, RHYTHM, (long, 1))
+        self.norm = Affine(RHYTHM)
+
+    def forward(self, image: Float[Tensor, "n 1 frames bands"]) -> Float[Tensor, "n channels frames"]:
+        """Answers over time."""
+        answers = at_least_single(self.filters(F.pad(image, (0, 0, *_border(self.long)))))  # extremes are found faster
+        return _greatest(answers.amin(-1), answers.amax(-1), self.norm)
 
 
 class Residual(nn.Module):
@@ -153,6 +174,23 @@ class Residual(nn.Module):
         return self.norm(self.filters(hidden).relu())
 
 
+FILTERS = Timbre | Rhythm | Residual
+
+
+def _border(frames: int) -> tuple[int, int]:
+    """Frames before and after, so that there are as many answers as frames."""
+    return (frames - 1) // 2, frames // 2
+
+
+def _greatest(least: Tensor, most: Tensor, norm: Affine) -> Float[Tensor, "n channels frames"]:
+    """The greatest ``norm(answer.relu())`` over the bands, out of the least and the greatest answer.
+
+    It rises with the answers where the scale is positive and falls where it is negative, so the others cannot be it.
+    """
+    extreme = torch.where(norm.scale[:, None] < 0, least, most)
+    return norm(extreme.to(norm.scale.dtype).relu())
+
+
 def log_mel(samples: Float[Tensor, " samples"]) -> Float[Tensor, "frames 96"]:
     """Logarithm of the mel spectrogram that musicnn reads, at 16 kHz; frames start at multiples of 256 samples."""
     with torch.autocast("cpu", enabled=False):
@@ -163,10 +201,11 @@ def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
 
 
-def _copy_filters(layer: nn.Conv1d | nn.Conv2d, stored: dict[str, np.ndarray], name: str) -> None:
+def _copy_filters(layer: nn.Module, stored: dict[str, np.ndarray], name: str) -> None:
     """TensorFlow orders a kernel (time, bands, in, out); in one dimension, its bands are the channels."""
-    kernel = torch.from_numpy(stored[f"{name}/kernel"].copy())
-    layer.weight.copy_(kernel.permute(3, 2, 0, 1) if layer.weight.ndim == 4 else kernel[:, :, 0].permute(2, 1, 0))
+    kernel, weight = torch.from_numpy(stored[f"{name}/kernel"].copy()), layer.get_parameter("weight")
+    ordered = kernel[:, :, 0].permute(2, 1, 0) if weight.ndim == 3 else kernel.permute(3, 2, 0, 1)
+    weight.copy_(ordered.reshape(weight.shape))
     layer.get_parameter("bias").copy_(torch.from_numpy(stored[f"{name}/bias"].copy()))
 
 

@@ -1,7 +1,8 @@
-"""`twotower train` and `twotower index`: from data to a model and an index."""
+"""`twotower train`, `twotower index` and `twotower export`: from data to a model, an index and a small query side."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,13 @@ from twotower.commands.reading import (
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index of a catalog, or look at one.")
 app.add_typer(index, name="index")
+
+
+class Precision(StrEnum):
+    """In which a query tower is exported."""
+
+    int8 = "int8"
+    float32 = "float32"
 
 
 @app.command()
@@ -114,3 +122,17 @@ def info(folder: Annotated[Path, typer.Argument(help="Folder of an index.")], js
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), escape(f"{value:,}" if isinstance(value, int) else str(value)))
     show(table, facts, json)
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(help="Folder for the exported query tower.")],
+    precision: Annotated[Precision, typer.Option(help="Of its weights.")] = Precision.int8,
+) -> None:
+    """Export the reader of people to ONNX, for `serving.query`, which needs no torch (twotower[onnx])."""
+    from serving.export import export_query
+    from towers.model import TwoTower
+
+    export_query(TwoTower.load(model), out, precision=precision.value)
+    tell(f"the query tower is in {out}")
