@@ -279,7 +279,7 @@ class Run:
             place.stepped(losses, self.per_epoch)
             self.show.stepped(epoch, losses["loss"], len(people))
             self._checkpoint()
-        figures = {**place.sums, **place.norms, **self.objective.weighting.figures()}
+        figures = {**place.sums, **place.norms, **self.objective.weighting.figures(place.sums)}
         return {name: round(value, 5) for name, value in figures.items()}
 
     def _mine(self, epoch: int) -> None:

@@ -26,7 +26,7 @@ class FixedWeights(nn.Module):
             total = total + self._weights.get(name, 1.0) * loss
         return total
 
-    def figures(self) -> dict[str, float]:
+    def figures(self, names: Collection[str]) -> dict[str, float]:
         """Nothing that changes."""
         return {}
 
@@ -54,9 +54,10 @@ class UncertaintyWeights(nn.Module):
             total = total + self._factors[name] * (-log_variance).exp() * loss + log_variance / 2
         return total
 
-    def figures(self) -> dict[str, float]:
-        """What each loss counts now, under ``weight/NAME``."""
+    def figures(self, names: Collection[str]) -> dict[str, float]:
+        """What the losses of these names count now, under ``weight/NAME``."""
         return {
             f"weight/{name}": self._factors[name] * float((-value.detach()).exp())
             for name, value in self.log_variances.items()
+            if name in names
         }
