@@ -168,7 +168,7 @@ class Recipe(ModelConfig):
     """How the towers are trained."""
     align: AlignConfig = AlignConfig()
     """How kinds of content are aligned, where they are."""
-    index: str = "auto"
+    index: str = Field(default="auto", min_length=1)
     """FAISS factory string of the index, or "auto"."""
 
     @classmethod
