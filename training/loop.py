@@ -300,7 +300,7 @@ class Run:
         )
         found = self._mean_over_processes(losses)
         self._refuse_no_number("loss", found, batch.windows)
-        if self.place.done == self.per_epoch - 1 and self.place.epoch in self.validated:
+        if self.place.done == 0 and self.place.epoch in self.validated:  # a whole batch, as the last may not be
             mean = partial(self.accelerator.reduce, reduction="mean") if self.ranks.count > 1 else None
             self.place.norms = gradient_norms(losses, self.objective, mean)
         self.optimizer.zero_grad()

@@ -56,6 +56,8 @@ class Objective(nn.Module):
         self.weighting = (
             FixedWeights(config.weights) if config.weighting == "fixed" else UncertaintyWeights(self._tasks, SQUARED)
         )
+        for own in (self.heads, self.weighting):
+            own.to(model.log_scale.dtype)
 
     def forward(
         self,

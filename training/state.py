@@ -28,7 +28,7 @@ class Place:
         order: int64 ``(P,)`` people in the order of this epoch.
         done: steps of this epoch that are done.
         sums: parts of this epoch's mean losses, by name.
-        norms: of the gradients of its last step, one for each loss, where a validation follows.
+        norms: of the gradients of its first step, one for each loss, where a validation follows.
         best: the weights that validated best in this phase, None before the first validation.
         best_epoch: when that was.
         best_value: what they reached.
