@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from training.objective import Objective
 from training.sampling import windows
 from training.step import Sentences
 from training.step import Step as TrainingStep
+from training.tasks import Rating
 
 TITLES = ["quiet piano", "fast engine", "night race", "evening rain", "motor", "violin"]
 HISTORIES = Histories.of([[0, 2, 1, 3], [4, 5], [1, 1, 5, 0, 2]])
@@ -198,6 +200,21 @@ def test_windows_of_a_long_past_without_any_anchor(tiny_bert: Path) -> None:
 def test_one_reader_alone(tiny_bert: Path) -> None:
     assert set(Step(tiny_bert, text=False).losses()) == {"loss", "sequence"}
     assert set(Step(tiny_bert, sequence=False).losses()) == {"loss", "text", "sentence"}
+
+
+def test_without_a_sequence_reader_ratings_and_clicks_are_learned_at_the_anchors(tiny_bert: Path) -> None:
+    step = Step(tiny_bert, sequence=False, train={"rating_weight": 1.0, "click_weight": 1.0})
+    rated = torch.rand(step.windows.targets.shape, generator=torch.Generator().manual_seed(1))
+    step.windows = replace(step.windows, ratings=rated)
+    losses, anchors, head = step.losses(), step.anchors, step.objective.heads["rating"]
+    assert set(losses) == {"loss", "text", "sentence", "rating", "click"}
+    assert anchors is not None
+    assert isinstance(head, Rating)
+    assert step.model.user.text is not None
+    queries = step.model.user.text.read_hidden(anchors.content.float(), anchors.mask, anchors.start)
+    predicted = head.predict(queries, step.vectors[step.windows.targets[anchors.rows, anchors.columns]])
+    expected = (predicted - rated[anchors.rows, anchors.columns]).square().mean()
+    assert losses["rating"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("sampled", [False, True])
