@@ -98,6 +98,14 @@ def _find(
     return step.ranks.mean(losses, len(items))
 
 
+def nearest(queries: Float[Tensor, "p ..."], items: Float[Tensor, "p d"]) -> Float[Tensor, "p d"]:
+    """Each query or, of several of one person ``(P, K, D)``, the one that lies nearest to the item."""
+    if queries.ndim == 2:
+        return queries
+    best = torch.einsum("pkd,pd->pk", queries, items).argmax(1)
+    return queries[torch.arange(len(best), device=best.device), best]
+
+
 class Rating(nn.Module):
     """What the next item will be rated, in [0, 1], by squared error.
 
@@ -115,8 +123,9 @@ class Rating(nn.Module):
         self.of_query = nn.Linear(dimension, 1)
         self.of_item = nn.Linear(dimension, 1, bias=False)
 
-    def predict(self, queries: Float[Tensor, "p d"], items: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
+    def predict(self, queries: Float[Tensor, "p ..."], items: Float[Tensor, "p d"]) -> Float[Tensor, " p"]:
         """Ratings in [0, 1] of P pairs."""
+        queries = nearest(queries, items)
         product = (self.product * queries * items).sum(-1)
         return at_least_single(product + self.of_query(queries)[:, 0] + self.of_item(items)[:, 0]).sigmoid()
 
@@ -164,7 +173,7 @@ class Click(nn.Module):
         return step.ranks.mean(losses, len(drawn) + int((~left_out).sum()))
 
     def _logits(self, model: TwoTower, queries: Tensor, items: Tensor) -> Float[Tensor, " own"]:
-        return at_least_single(model.scale * (queries * items).sum(-1) + self.bias)
+        return at_least_single(model.scale * (nearest(queries, items) * items).sum(-1) + self.bias)
 
 
 TASKS: dict[str, Task | type[nn.Module]] = {

@@ -28,7 +28,7 @@ from training.protocols import last_event
 from training.ranks import Ranks
 from training.sampling import Windows, windows
 from training.step import Step
-from training.tasks import TASKS, Click, Rating
+from training.tasks import TASKS, Click, Rating, nearest
 from training.trainer import fit
 
 COUNT, DIMENSION = 7, 8
@@ -263,6 +263,13 @@ def test_all_the_same_rating_is_learned(tiny_bert: Path, catalog: Catalog, value
     entry = trained(tiny_bert, catalog, same, rating_weight=1.0, weighting="uncertainty", rate=0.1, epochs=20)
     assert entry["rating"] < 0.02
     assert np.isfinite(list(entry.values())).all()
+
+
+def test_of_several_queries_the_nearest_is_asked() -> None:
+    queries = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [1.0, 0.0]]])
+    items = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    assert nearest(queries, items).equal(torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
+    assert nearest(items, items) is items
 
 
 def test_the_click_task_takes_any_length() -> None:
