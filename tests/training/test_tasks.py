@@ -74,7 +74,7 @@ def everything(objective: Objective) -> tuple[Tensor, Tensor]:
     model = objective.model
     vectors = model.item(objective._ground.items.contents, objective._ground.items.id_rows)
     assert model.user.sequence is not None
-    return model.user.sequence(vectors, ALL.inputs), vectors
+    return model.user.sequence(vectors, ALL.inputs).detach(), vectors.detach()
 
 
 def test_windows_know_what_the_next_item_was_rated() -> None:
@@ -94,7 +94,6 @@ def test_rating_by_hand(tiny_bert: Path, sampled: bool) -> None:
     found = losses_of(objective)
     queries, vectors = everything(objective)
     errors: list[float] = []
-    queries, vectors = queries.detach(), vectors.detach()
     for row, column in ((0, 0), (0, 2), (0, 3), (1, 2), (1, 3)):
         query, item = queries[row, column], vectors[ALL.targets[row, column]]
         logit = sum(float(w * q * v) for w, q, v in zip(head.product.detach(), query, item, strict=True))
