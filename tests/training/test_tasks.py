@@ -189,7 +189,8 @@ def test_who_knows_every_item_has_none_that_they_did_not_take(tiny_bert: Path) -
     found = losses_of(objective)["click"].item()  # 0, 1 and 2 are known to both
     queries, vectors = everything(objective)
     cosines = (queries[ALL.inputs.mask] * vectors[ALL.targets[ALL.inputs.mask]]).sum(-1)
-    assert found == pytest.approx(nn.functional.softplus(-objective.model.scale.detach() * cosines).mean().item(), rel=1e-9)
+    logits = objective.model.scale.detach() * cosines
+    assert found == pytest.approx(nn.functional.softplus(-logits).mean().item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["sentence", "alone", "views", "rating", "click", "contrastive"])
