@@ -64,6 +64,15 @@ class TrainConfig(OptimizerConfig):
     """Weight of the loss of these beside the contrastive loss of the readers."""
     views_weight: float = Field(default=0.0, ge=0)
     """Weight of the loss by which two views of a past (cropped, thinned out, reordered) read alike; 0: none."""
+    contrastive_weight: float = Field(default=1.0, ge=0)
+    """Weight of the readers' contrastive losses: finding the next item among others; 0: none."""
+    rating_weight: float = Field(default=0.0, ge=0)
+    """Weight of telling the next item's rating, in [0, 1], by squared error; 0: none."""
+    click_weight: float = Field(default=0.0, ge=0)
+    """Weight of telling the next item from one drawn at random, by cross-entropy; 0: none."""
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """How losses are added up: with these weights, or by how uncertain each task is, which is learned
+    (arXiv 1705.07115); the weights then only say, by being 0, which losses there are not."""
     softmax: Literal["auto", "full", "sampled"] = "auto"
     """Negatives: the whole catalog, a sample of it, or by its size and by whether anything below is asked for that only
     a sample has."""
@@ -98,8 +107,9 @@ class TrainConfig(OptimizerConfig):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Of losses whose weight is not 1, by name."""
-        return {"sentence": self.sentence_weight, "alone": self.alone_weight, "views": self.views_weight}
+        """Of losses, by name."""
+        others = {name: getattr(self, f"{name}_weight") for name in ("sentence", "alone", "views", "rating", "click")}
+        return {**dict.fromkeys(("sequence", "text", "fused"), self.contrastive_weight), **others}
 
     @property
     def wants_sample(self) -> bool:
@@ -114,6 +124,23 @@ class TrainConfig(OptimizerConfig):
                 "softmax is 'full', which has every item as a negative once and needs no correction: leave out "
                 "popular_negatives, memory_negatives, hard_negatives and correction, or set softmax to 'sampled'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> TrainConfig:
+        if not (self.contrastive_weight or self.rating_weight or self.click_weight):
+            raise ValueError(
+                "contrastive_weight, rating_weight and click_weight are all 0, so that nothing would bring people and "
+                "items together: set one of them above 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_longer_than_the_run(self) -> TrainConfig:
+        for name in ("text_epochs", "evaluate_every", "mine_every"):
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if value > max(self.epochs, default):  # what ships is cut to a short run
+                raise ValueError(f"{name} is {value}, but the run has {self.epochs} epochs: lower it, or raise epochs")
         return self
 
 
@@ -141,7 +168,7 @@ class Recipe(ModelConfig):
     """How the towers are trained."""
     align: AlignConfig = AlignConfig()
     """How kinds of content are aligned, where they are."""
-    index: str = "auto"
+    index: str = Field(default="auto", min_length=1)
     """FAISS factory string of the index, or "auto"."""
 
     @classmethod

@@ -15,10 +15,10 @@ from towers.model import TwoTower
 from towers.template import columns_of
 from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
-from training.objective import Sentences, SentenceVectors
 from training.ranks import Ranks
 from training.sampling import Windows, set_windows, windows
 from training.sentences import SentencePool, SentenceSampler
+from training.step import Sentences, SentenceVectors
 
 SENTENCES_EACH = 8  # of an item, in the pool that the frozen encoder reads
 MOST_EVENTS = 100  # in a window, where no sequence reader says how many

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ from torch import Tensor
 
 from indexing.build import readable
 from indexing.index import ItemIndex
-from towers.artefact import atomic_file, write_json
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.errors import ArtefactError, InputError, TwoTowerError
+from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.precision import bf16_is_fast
 from training.checkpoint import Checkpoints, Snapshot, digest
 from training.config import Recipe, TrainConfig
 from training.evaluate import evaluate
+from training.failed_step import refuse_no_number
 from training.feed import Feed
+from training.gradients import gradient_norms
 from training.items import Items
 from training.mining import HardNegatives
 from training.negatives import Known, Negatives
@@ -38,7 +40,7 @@ from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.ranker import IndexRanker
 from training.ranks import Ranks, process_state
-from training.sampling import target_counts
+from training.sampling import Windows, target_counts
 from training.splits import Questions
 from training.state import Place, State
 from training.trackers import PROJECT, flat, trackers
@@ -115,6 +117,8 @@ class Run:
     ) -> None:
         if validation is not None and not len(validation):
             raise InputError("validation needs a person whose last event is an item that is new to them, none is")
+        if recipe.train.rating_weight and np.isnan(past.ratings).all():
+            raise InputError("train.rating_weight is above 0, but no training event has a rating: set it to 0")
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
         self.past = past
         self.until, self.checkpoints, self.watch = until, checkpoints, watch
@@ -148,14 +152,14 @@ class Run:
             config=self.config,
             ranks=self.ranks,
         )
-        self.place = Place()
-        optimizer = torch.optim.AdamW(parameter_groups(model, self.config), betas=(0.9, 0.98))
+        self.objective, self.place = objective, Place()
+        optimizer = torch.optim.AdamW(parameter_groups(objective, self.config), betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
         )
         generator = torch.Generator().manual_seed(self.config.seed)
         kept = {name: one.memory for name, one in {"": negatives, "anchors/": anchor_negatives}.items() if one}
-        self.state = State(model, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
+        self.state = State(objective, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
         self.step_module, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.schedule = schedule  # accelerate would take a step for each process
         vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
@@ -190,9 +194,10 @@ class Run:
             epochs = range(epochs.start, self.until[len(self.report.best_epochs)] + 1)
         if place.epoch < epochs.start:
             place.begin_phase(epochs[-1])
+        self.validated = [] if self.validation is None else [n for n in epochs if n % every == 0 or n == epochs[-1]]
         for epoch in range(max(place.epoch, epochs.start), epochs.stop):
             losses = self._epoch(epoch)
-            if self.validation is None or (epoch % every and epoch != epochs[-1]):
+            if self.validation is None or epoch not in self.validated:
                 continue
             metrics = self.ranks.agree(self.validate(self.validation) if self.ranks.leads else {})
             seconds = round(time.perf_counter() - self.started, 1)
@@ -207,7 +212,7 @@ class Run:
                 break
         self.report.best_epochs.append(place.best_epoch)
         if place.best is not None:
-            self.model.load_state_dict(place.best, strict=False)
+            self.objective.load_state_dict(place.best, strict=False)
 
     def _join(self) -> None:
         """The text reader begins as a copy of the item side; the schedule skips what an early stop left out."""
@@ -274,7 +279,8 @@ class Run:
             place.stepped(losses, self.per_epoch)
             self.show.stepped(epoch, losses["loss"], len(people))
             self._checkpoint()
-        return {name: round(value, 5) for name, value in place.sums.items()}
+        figures = {**place.sums, **place.norms, **self.objective.weighting.figures(place.sums)}
+        return {name: round(value, 5) for name, value in figures.items()}
 
     def _mine(self, epoch: int) -> None:
         """Find the hard negatives anew if it is time; what the first epoch learns from is drawn alone."""
@@ -293,11 +299,14 @@ class Run:
             batch.windows, batch.anchors, batch.sentences, self.state.generator
         )
         found = self._mean_over_processes(losses)
-        self._refuse_no_number("loss", found["loss"], people)
+        self._refuse_no_number("loss", found, batch.windows)
+        if self.place.done == 0 and self.place.epoch in self.validated:  # a whole batch, as the last may not be
+            mean = partial(self.accelerator.reduce, reduction="mean") if self.ranks.count > 1 else None
+            self.place.norms = gradient_norms(losses, self.objective, mean)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
         norm = self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
-        self._refuse_no_number("gradient", float(norm), people)
+        self._refuse_no_number("gradient", {**found, "gradient": float(norm)}, batch.windows)
         self.optimizer.step()
         self.schedule.step()
         return {**found, "gradient": float(norm)}
@@ -306,27 +315,11 @@ class Run:
         values = torch.stack([value.detach().double() for value in losses.values()])
         return dict(zip(losses, self.accelerator.reduce(values, "mean").tolist(), strict=True))
 
-    def _refuse_no_number(self, what: str, value: float, people: np.ndarray) -> None:
+    def _refuse_no_number(self, name: str, values: Mapping[str, float], windows: Windows) -> None:
         """Stop while the weights are as they were, and keep what the step looked at beside the checkpoints."""
-        if math.isfinite(value):
-            return
+        folder = self.checkpoints.folder if self.checkpoints is not None and self.ranks.leads else None
         step = self.state.schedule.last_epoch
-        raise TwoTowerError(
-            f"the {what} became {value} at step {step}{self._keep_step(step, people)}: lower train.rate"
-        )
-
-    def _keep_step(self, step: int, people: np.ndarray) -> str:
-        """Write down what a step looked at; words that say where."""
-        if self.checkpoints is None or not self.ranks.leads:
-            return ""
-        path = self.checkpoints.folder / f"step-{step}.json"
-        pasts = [self.catalog.ids.take(self.past.take([person]).items) for person in people]
-        try:
-            with atomic_file(path) as temporary:
-                write_json(temporary, {"step": step, "rows of people": people.tolist(), "their items": pasts})
-        except (OSError, ArtefactError) as error:  # a full disk must not hide why training stopped
-            return f", whose people and items could not be written down ({error})"
-        return f", whose people and items are in {path}"
+        refuse_no_number(name, values, step, windows, self.past, self.catalog.ids, folder)
 
     def _rate(self, step: int) -> float:
         return rate_at(step + self.place.skipped, self.per_epoch * self.config.epochs, self.config.warmup)

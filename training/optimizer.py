@@ -11,6 +11,8 @@ from torch import nn
 from training.config import OptimizerConfig
 
 PRETRAINED = re.compile(r"(^|\.)(encoder|media)\.")  # where encoders stand in a model
+TEXT_READER = re.compile(r"(^|\.)user\.text\.")
+FITTED = re.compile(r"(^|model\.)rating\.")  # the rating head, which has a training of its own
 
 
 def rate_at(step: int, total: int, warmup: float) -> float:
@@ -25,9 +27,9 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     """Groups by: part of the text reader or not, pretrained or new, decayed (matrices) or not (biases, norms)."""
     groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not name.startswith("rating."):
+        if parameter.requires_grad and not FITTED.search(name):
             pretrained = bool(PRETRAINED.search(name)) and "lora_" not in name
-            key = (name.startswith("user.text."), pretrained, parameter.ndim >= 2)
+            key = (bool(TEXT_READER.search(name)), pretrained, parameter.ndim >= 2)
             groups.setdefault(key, []).append(parameter)
     return [
         {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from towers.history import Histories
@@ -22,17 +22,20 @@ class Windows:
         people: int64 ``(B,)`` rows of the training histories.
         inputs: events but the last, left-padded ``(B, T)``.
         targets: int64 ``(B, T)`` the next item after each event.
+        ratings: float32 ``(B, T)`` what those were rated, in [0, 1], NaN where there is no rating.
         events: int64 ``(B, T)`` position of each input event in the flat arrays of the histories.
     """
 
     people: np.ndarray
     inputs: SequenceBatch
     targets: Int[Tensor, "b t"]
+    ratings: Float[Tensor, "b t"]
     events: Int[Tensor, "b t"]
 
     def to(self, device: torch.device) -> Windows:
         """The same windows on another device."""
-        return Windows(self.people, self.inputs.to(device), self.targets.to(device), self.events.to(device))
+        rest = (tensor.to(device) for tensor in (self.targets, self.ratings, self.events))
+        return Windows(self.people, self.inputs.to(device), *rest)
 
 
 def windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:
@@ -52,7 +55,8 @@ def windows(histories: Histories, people: np.ndarray, length: int, rng: np.rando
     events = torch.from_numpy((ends - 1)[:, None] - width + np.arange(width))
     events = torch.where(inputs.mask, events, 0)
     targets = torch.where(inputs.mask, torch.from_numpy(histories.items)[events + 1], 0)
-    return Windows(people, inputs, targets, events)
+    ratings = torch.where(inputs.mask, torch.from_numpy(histories.ratings)[events + 1], torch.nan)
+    return Windows(people, inputs, targets, ratings, events)
 
 
 def set_windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:

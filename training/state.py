@@ -28,6 +28,7 @@ class Place:
         order: int64 ``(P,)`` people in the order of this epoch.
         done: steps of this epoch that are done.
         sums: parts of this epoch's mean losses, by name.
+        norms: of the gradients of its first step, one for each loss, where a validation follows.
         best: the weights that validated best in this phase, None before the first validation.
         best_epoch: when that was.
         best_value: what they reached.
@@ -39,6 +40,7 @@ class Place:
     order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     done: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
     best_value: float = -1.0
@@ -51,7 +53,7 @@ class Place:
 
     def begin_epoch(self, epoch: int, order: np.ndarray) -> None:
         """Nobody has trained in it yet."""
-        self.epoch, self.order, self.done, self.sums = epoch, order, 0, {}
+        self.epoch, self.order, self.done, self.sums, self.norms = epoch, order, 0, {}, {}
 
     def validated(self, value: float) -> bool:
         """Whether the current weights are the best of the phase."""
@@ -73,7 +75,7 @@ class State:
     """The parts of a run that change while it trains.
 
     Args:
-        model, optimizer, schedule: as they are trained.
+        model, optimizer, schedule: as they are trained, the model with what its losses have of weights.
         rng, generator: of order, windows, anchors and sentences; of sampled negatives. What else is random in a step
             depends on its number alone.
         place: where the run stands.

@@ -29,6 +29,21 @@ from training.config import Recipe
             {"train": {"softmax": "full", "hard_negatives": 4}},
             "train: Value error, softmax is 'full', which has every item as a negative once and needs no correction",
         ),
+        (
+            {"train": {"contrastive_weight": 0}},
+            "contrastive_weight, rating_weight and click_weight are all 0, so that nothing would bring people and "
+            "items together: set one of them above 0",
+        ),
+        ({"train": {"rating_weight": -1}}, "train.rating_weight: Input should be greater than or equal to 0, got -1"),
+        ({"train": {"weighting": "even"}}, "train.weighting: Input should be 'fixed' or 'uncertainty', got 'even'"),
+        (
+            {"train": {"epochs": 8, "text_epochs": 9}},
+            "text_epochs is 9, but the run has 8 epochs: lower it, or raise epochs",
+        ),
+        ({"train": {"epochs": 8, "evaluate_every": 20}}, "evaluate_every is 20, but the run has 8 epochs"),
+        ({"train": {"epochs": 8, "mine_every": 9}}, "mine_every is 9, but the run has 8 epochs"),
+        ({"train": {"warmup": 1.5}}, "train.warmup: Input should be less than or equal to 1, got 1.5"),
+        ({"index": "", "train": {"hard_negatives": 4}}, "index: String should have at least 1 character, got ''"),
         ({"train": {"softmax": "half"}}, "train.softmax: Input should be 'auto', 'full' or 'sampled', got 'half'"),
         ({"data": {"min_rating": 5}}, "min_rating must lie in [0, 1]"),
         ({"user": {"sequence": 3}}, "user.sequence"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from training.augment import augmented, views_loss
 from training.config import TrainConfig
 from training.items import Items, ItemVectors
 from training.negatives import Known, Negatives
-from training.objective import Objective, Sentences
+from training.objective import Objective
 from training.sampling import windows
+from training.step import Sentences
+from training.step import Step as TrainingStep
+from training.tasks import Rating
 
 TITLES = ["quiet piano", "fast engine", "night race", "evening rain", "motor", "violin"]
 HISTORIES = Histories.of([[0, 2, 1, 3], [4, 5], [1, 1, 5, 0, 2]])
@@ -33,7 +37,15 @@ COUNT = len(TITLES)
 class Step:
     """A model, and the windows, anchors and sentences of one step."""
 
-    def __init__(self, tiny_bert: Path, sampled: bool = False, unmet: tuple[int, ...] = (), **user: Any) -> None:
+    def __init__(
+        self,
+        tiny_bert: Path,
+        sampled: bool = False,
+        unmet: tuple[int, ...] = (),
+        train: dict[str, Any] | None = None,
+        draws: int = 4000,
+        **user: Any,
+    ) -> None:
         torch.manual_seed(0)
         encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
         config = ModelConfig.model_validate({"item": {"dimension": 8, "hidden": 8}, "user": user})
@@ -48,8 +60,8 @@ class Step:
             model=self.model,
             items=self.items,
             known=Known(HISTORIES, COUNT),
-            negatives=Negatives(counts, 4000) if sampled else None,
-            config=TrainConfig(sentence_weight=0.5),
+            negatives=Negatives(counts, draws) if sampled else None,
+            config=TrainConfig(**{"sentence_weight": 0.5, **(train or {})}),
         )
         self.objective.eval()
         self.windows = windows(HISTORIES, np.array([2, 0]), 5, np.random.default_rng(0))
@@ -123,8 +135,7 @@ def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
 
 def test_two_views_of_each_past_read_alike(tiny_bert: Path) -> None:
     """The loss of their last queries, with its weight in the sum."""
-    step = Step(tiny_bert, text=False)
-    step.objective._config = TrainConfig(views_weight=0.5)
+    step = Step(tiny_bert, text=False, train={"views_weight": 0.5})
     losses = step.losses()
     generator = torch.Generator().manual_seed(0)
     assert step.model.user.sequence is not None
@@ -135,25 +146,27 @@ def test_two_views_of_each_past_read_alike(tiny_bert: Path) -> None:
     assert losses["loss"].item() == pytest.approx((losses["sequence"] + 0.5 * losses["views"]).item(), rel=1e-5)
 
 
-def step_that_reads(tiny_bert: Path, whole: bool) -> tuple[list[list[int]], float, dict[str, Tensor]]:
+def step_that_reads(
+    tiny_bert: Path, patch: pytest.MonkeyPatch, whole: bool
+) -> tuple[list[list[int]], float, dict[str, Tensor]]:
     """Rows of items that are read, loss and gradients of a step with one uniform negative."""
-    step = Step(tiny_bert, sampled=True, text=False)
-    assert step.objective._negatives is not None
-    step.objective._negatives._uniform = 1
+    step = Step(tiny_bert, sampled=True, text=False, draws=1)
     forward, read = step.model.item.forward, []
     step.model.item.forward = lambda contents, rows: read.append(rows.tolist()) or forward(contents, rows)
     if whole:
-        step.objective._item_vectors = lambda *_: ItemVectors(step.model.item, step.items, None)
+        patch.setattr(TrainingStep, "_item_vectors", lambda _: ItemVectors(step.model.item, step.items, None))
     loss = step.losses()["loss"]
     loss.backward()
     gradients = {name: weight.grad for name, weight in step.model.named_parameters() if weight.grad is not None}
     return read, loss.item(), gradients
 
 
-def test_a_step_reads_the_items_that_it_looks_at_and_no_others(tiny_bert: Path) -> None:
+def test_a_step_reads_the_items_that_it_looks_at_and_no_others(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its loss and gradients are those of a step that reads the whole catalog."""
-    read, loss, gradients = step_that_reads(tiny_bert, whole=False)
-    everything, whole_loss, whole_gradients = step_that_reads(tiny_bert, whole=True)
+    read, loss, gradients = step_that_reads(tiny_bert, monkeypatch, whole=False)
+    everything, whole_loss, whole_gradients = step_that_reads(tiny_bert, monkeypatch, whole=True)
     assert read == [[0, 1, 2, 3, 5]]  # 4 is in nobody's window here, and was not drawn
     assert everything == [list(range(COUNT))]
     assert loss == pytest.approx(whole_loss, rel=1e-6)
@@ -189,13 +202,27 @@ def test_one_reader_alone(tiny_bert: Path) -> None:
     assert set(Step(tiny_bert, sequence=False).losses()) == {"loss", "text", "sentence"}
 
 
+def test_without_a_sequence_reader_ratings_and_clicks_are_learned_at_the_anchors(tiny_bert: Path) -> None:
+    step = Step(tiny_bert, sequence=False, train={"rating_weight": 1.0, "click_weight": 1.0})
+    rated = torch.rand(step.windows.targets.shape, generator=torch.Generator().manual_seed(1))
+    step.windows = replace(step.windows, ratings=rated)
+    losses, anchors, head = step.losses(), step.anchors, step.objective.heads["rating"]
+    assert set(losses) == {"loss", "text", "sentence", "rating", "click"}
+    assert anchors is not None
+    assert isinstance(head, Rating)
+    assert step.model.user.text is not None
+    queries = step.model.user.text.read_hidden(anchors.content.float(), anchors.mask, anchors.start)
+    predicted = head.predict(queries, step.vectors[step.windows.targets[anchors.rows, anchors.columns]])
+    expected = (predicted - rated[anchors.rows, anchors.columns]).square().mean()
+    assert losses["rating"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("sampled", [False, True])
 def test_in_parts_the_gradients_are_the_same(tiny_bert: Path, sampled: bool) -> None:
     """Each person and each text alone, against all at once."""
     found = []
     for part in (1, 100):
-        step = Step(tiny_bert, sampled=sampled)
-        step.objective._config = TrainConfig(sentence_weight=0.5, part=part)
+        step = Step(tiny_bert, sampled=sampled, train={"part": part})
         step.losses()["loss"].backward()
         found.append({name: weight.grad for name, weight in step.model.named_parameters() if weight.grad is not None})
     parts, whole = found

@@ -110,11 +110,28 @@ def trainings(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 def test_two_processes_train_what_one_does(trainings: Trainings) -> None:
     """Losses, metrics, gradients and, after 20 steps, weights; with every source of negatives and uneven batches."""
-    one, two = (trainings.told(name)["epochs"] for name in ("one", "two"))
-    assert len(one) == len(two) == 3
+    same(trainings, "one", "two", epochs=3)
+
+
+def test_and_so_they_do_for_several_objectives(trainings: Trainings) -> None:
+    """Ratings and clicks beside the contrast, with learned weights; each process has other numbers of them."""
+    for name, processes in {"one-joint": 1, "two-joint": 2}.items():
+        done = trainings.run(name, "joint", processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+    same(trainings, "one-joint", "two-joint", epochs=4)
+    last = trainings.told("two-joint")["epochs"][-1]
+    for name in ("sequence", "views", "rating", "click"):
+        assert last[f"gradient/{name}"] > 0
+        assert last[f"weight/{name}"] not in (0.5, 1.0)
+
+
+def same(trainings: Trainings, name: str, other: str, *, epochs: int) -> None:
+    """Whether two trainings had the same losses, metrics, gradients and weights."""
+    one, two = (trainings.told(training)["epochs"] for training in (name, other))
+    assert len(one) == len(two) == epochs
     for alone, together in zip(one, two, strict=True):
         assert alone == pytest.approx(together, abs=2e-5)  # they are rounded to five places
-    one, two = (trainings.tensors(name) for name in ("one", "two"))
+    one, two = (trainings.tensors(training) for training in (name, other))
     assert set(one) == set(two)
     assert sum(name.startswith("gradient/") for name in one) > 20
     for name, value in one.items():

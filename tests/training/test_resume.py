@@ -270,8 +270,8 @@ def test_weights_of_another_shape_are_refused(small: Small) -> None:
     other = Checkpoints(path.parent, read_json(path / checkpoint.IDENTITY), 0)
     found = other.newest()
     assert found is not None
-    for change, there in ({}, "absent"), ({"weights/log_scale": torch.zeros(2).half()}, r"float16 \(2,\)"):
-        tensors = {name: value for name, value in found.tensors.items() if name != "weights/log_scale"}
+    for change, there in ({}, "absent"), ({"weights/model.log_scale": torch.zeros(2).half()}, r"float16 \(2,\)"):
+        tensors = {name: value for name, value in found.tensors.items() if name != "weights/model.log_scale"}
         other.write(Snapshot(found.values, {**tensors, **change}))
         with pytest.raises(ArtefactError, match=rf"log_scale is {there} there and float32 \(\) here; .* another out"):
             small.train("shape")

@@ -35,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tensorboard_has_losses_gradient_and_metrics(tiny_run: Any, tmp_path: Path) -> None:
     epochs = train_with(tiny_run, tmp_path, ["tensorboard"])
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    for name in ("loss", "sequence", "gradient", "ndcg@20"):
+    for name in ("loss", "sequence", "gradient", "gradient/sequence", "ndcg@20"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(entry["epoch"], pytest.approx(entry[name], rel=1e-5)) for entry in epochs]
     assert epochs[0]["gradient"] > 0

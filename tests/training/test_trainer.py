@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from indexing.index import ItemIndex
 from towers.artefact import MANIFEST, read_json
@@ -20,7 +21,7 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.text import TextEncoder
-from training import loop
+from training import failed_step
 from training.checkpoint import checkpoint_folder
 from training.config import Recipe
 from training.evaluate import evaluate, ranked_rows
@@ -33,6 +34,7 @@ from training.popularity import MostPopular
 from training.protocols import leave_one_out
 from training.ranker import IndexRanker
 from training.splits import Questions
+from training.tasks import Click
 from training.trainer import fit, new_model, refit, train, without_targets
 
 GROUPS, SIZE, PEOPLE, STEPS = ("piano", "violin", "engine", "motor", "rain"), 8, 80, 6
@@ -49,12 +51,14 @@ class World:
     def recipe(self, user: dict[str, Any] | None = None, **settings: Any) -> Recipe:
         quick = {"epochs": 16, "text_epochs": 16, "evaluate_every": 8, "batch_people": 16, "sentences": 16}
         rates = {"rate": 1e-2, "rate_pretrained": 3e-3}
+        train = {**quick, **rates, **settings}
+        train |= {name: min(train[name], train["epochs"]) for name in ("text_epochs", "evaluate_every")}
         return Recipe.read(
             {
                 "text": {"source": str(self.tiny_bert)},
                 "item": {"dimension": 16, "hidden": 32},
                 "user": user or {"sequence": SEQUENCE, "text": TEXT},
-                "train": {**quick, **rates, **settings},
+                "train": train,
             }
         )
 
@@ -280,6 +284,32 @@ def test_a_gradient_that_is_no_number_stops_it_too(
     past = leave_one_out(world.log.histories(world.catalog)[1]).train
     ids = world.catalog.ids
     assert kept["their items"] == [ids.take(past.take([person]).items) for person in calls[2]]
+    tensors = load_file(checkpoint_folder(tmp_path / "model") / "step-2.safetensors")
+    for row, person in enumerate(calls[2]):
+        mask, items = tensors["mask"][row], past.take([person]).items
+        assert tensors["items"][row, mask].tolist() == items[:-1].tolist()
+        assert tensors["targets"][row, mask].tolist() == items[1:].tolist()
+
+
+def test_what_went_wrong_once_is_no_harm(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss that is no number is named; started again, training ends with the weights of one that never stopped."""
+    recipe = world.recipe({"text": False}, epochs=3, click_weight=1.0, weighting="uncertainty", checkpoint_seconds=0)
+    whole, _, _ = trained(world, recipe, tmp_path / "whole")
+    forward, calls = Click.forward, []
+
+    def once(self: Click, *arguments: Any) -> torch.Tensor | None:
+        calls.append(self)
+        loss = forward(self, *arguments)
+        return loss if loss is None or len(calls) != 9 else loss * torch.nan
+
+    monkeypatch.setattr(Click, "forward", once)
+    said = r"the loss became nan at step 8 \(sequence \d.*, click nan\), whose .*step-8.json and .*: lower train\.rate"
+    with pytest.raises(TwoTowerError, match=said + "; the checkpoints before it are good, the same training goes on"):
+        trained(world, recipe, tmp_path / "model")
+    again, _, _ = trained(world, recipe, tmp_path / "model")
+    assert len(calls) == 9 + 3 * 5 - 8
+    assert again.fingerprint == whole.fingerprint
+    assert (checkpoint_folder(tmp_path / "model") / "step-8.safetensors").exists()
 
 
 def test_a_full_disk_does_not_hide_why_training_stopped(
@@ -288,7 +318,7 @@ def test_a_full_disk_does_not_hide_why_training_stopped(
     def full(_: Path) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop, "atomic_file", full)
+    monkeypatch.setattr(failed_step, "atomic_file", full)
     monkeypatch.setattr(Run, "_mean_over_processes", lambda *_: {"loss": float("nan")})
     message = (
         r"the loss became nan at step 0, whose .* could not be written down \(.*No space left.*\): lower train\.rate"

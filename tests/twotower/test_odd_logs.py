@@ -224,6 +224,21 @@ def test_one_rating_everywhere_is_told_of_and_is_no_scale(world: World) -> None:
     assert {one["rating"] for one in found} == {3.0}
 
 
+@pytest.mark.parametrize("name", ["one person", "one rating"])
+def test_several_objectives_learn_what_there_is(world: World, name: str) -> None:
+    more = 'rating_weight = 1, click_weight = 1, weighting = "uncertainty", epochs = 2'
+    settings = world.recipe.read_text("utf-8").replace("epochs = 2", more, 1)
+    world.recipe = world.folder / "recipe.toml"
+    world.recipe.write_text(settings, "utf-8")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", "all ratings are 3", UserWarning)
+        assert world.train(world.write(name)).code == 0
+    training = read_manifest(world.model, KIND)["training"]
+    assert all(np.isfinite(value) for entry in training["epochs"] for value in entry.values())
+    assert training["epochs"][-1]["rating"] < 0.25
+    assert np.isfinite(TwoTower.load(world.model).embed_items(world.run.catalog)).all()
+
+
 def test_a_range_that_the_recipe_names_is_held_against_one_rating(world: World) -> None:
     settings = {"rating": {"range": (1, 5)}}
     log = Interactions.read(log_of("one rating"))
