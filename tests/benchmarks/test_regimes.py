@@ -14,21 +14,17 @@ from benchmarks.regimes import Cost, Outcome, summary
 from training.comparison import split_log
 from training.config import Recipe
 from training.evaluate import Result
-from training.loop import Run
 from training.metrics import Interval
-from training.trainer import fit_split
 
 
 @pytest.mark.parametrize(("tune", "layers"), [(0, []), (1, [1]), ("all", [0, 1])])
-def test_an_epoch_is_watched(tiny_run: Any, monkeypatch: pytest.MonkeyPatch, tune: Any, layers: list[int]) -> None:
-    costs: list[Cost] = []
-    monkeypatch.setattr(Run, "_epoch", regimes.watched(Run._epoch, costs))
+def test_an_epoch_is_watched(tiny_run: Any, tune: Any, layers: list[int]) -> None:
     recipe = Recipe.read(tiny_run.recipe)
     reader = recipe.user.text.model_copy(update={"tune": tune})
     user = recipe.user.model_copy(update={"text": reader, "sequence": None})
     recipe = recipe.model_copy(update={"user": user})
     _, split = split_log("leave-one-out", tiny_run.log.known(tiny_run.catalog), tiny_run.catalog, recipe.data)
-    model, _ = fit_split(tiny_run.catalog, split, recipe, progress=False)
+    model, costs = regimes.trained(tiny_run.catalog, split.train, recipe)
     assert len(costs) == 2
     assert model.user.text is not None
     parts = [model.user.text.encoder.layers[n] for n in layers]
