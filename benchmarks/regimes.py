@@ -87,8 +87,9 @@ def main() -> None:
         record.rows.append({**row, "metrics": {**row["metrics"], **summary(outcome.costs)}})
     record.notes = {
         "protocol": f"text reader alone, {options.epochs} epochs without early stopping, all else as shipped; "
-        "the outputs of frozen layers are kept, up to a gigabyte, which is part of the memory; the first epoch computes "
-        "most of them, an epoch's seconds are the median of the others; 95 % intervals by bootstrap over people",
+        "the outputs of frozen layers are kept, up to a gigabyte, which is part of the memory; the first epoch "
+        "computes most of them, an epoch's seconds are the median of the others; 95 % intervals by bootstrap over "
+        "people",
         "differences": _differences({name: outcome.result for name, outcome in outcomes.items()}),
         "jobs": {name: outcome.notes for name, outcome in outcomes.items()},
     }

@@ -10,6 +10,7 @@ ranks the whole catalog for everybody's validation film.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 import tempfile
 import time
@@ -128,6 +129,8 @@ class Turns:
 def main() -> None:
     """Run the benchmark."""
     options = _options()
+    if any(importlib.util.find_spec(name) is None for name in ("sentence_transformers", "datasets")):
+        raise SystemExit("training-speed needs what it is held against: pip install sentence-transformers datasets")
     record = Record("training-speed")
     names = [name for name in WAYS if name in (USUAL, *(options.only or WAYS))]
     seconds, results = _in_turns(names)
