@@ -58,11 +58,14 @@ def test_ways_that_compute_the_same_end_the_same(tiny_bert: Path, data: Data, mo
 
 
 def test_what_was_seen_is_not_ranked(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_speed, "DEPTH", 4)
-    films = np.eye(5, dtype=np.float32)
-    people = np.array([[9.0, 2.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 9.0, 0.5]])
-    result = ranked(people, films, data)
-    assert result.per_person["ndcg@20"].tolist() == [1.0, pytest.approx(1 / np.log2(3))]
+    """The first has seen film 0 and is asked for 1, the other has seen 3 and is asked for 4, which stands second."""
+    monkeypatch.setattr(training_speed, "DEPTH", 20)
+    people = np.zeros((2, 21))
+    people[0, :3] = [9, 2, 1]
+    people[1, 2:5] = [1, 9, 0.5]
+    found = ranked(people, np.eye(21), data._replace(counts=np.arange(21)))
+    assert found.per_person["ndcg@20"].tolist() == [1.0, pytest.approx(1 / np.log2(3))]
+    assert found.per_person["recall@20"].tolist() == [1.0, 1.0]
 
 
 def result(value: float) -> Result:
