@@ -2,9 +2,9 @@
 
 How fast is the text encoder fine-tuned, beside sentence-transformers? Pairs of the titles that a person of
 MovieLens-100K has seen and the film after them; each film against those of the batch. Encoder, pairs, loss, batch,
-optimizer and schedule are the same. Each way is a process of its own with one thread; they train an epoch each, in
-turns, and are timed by the processor time that they take, which other work on the machine does not add to. Then each
-ranks the whole catalog for everybody's validation film.
+optimizer and schedule are the same. Each way is a process of its own with one thread; those of one precision and as
+many trained layers train an epoch each, in turns, and are timed by the processor time that they take, which other work
+on the machine does not add to. Then each ranks the whole catalog for everybody's validation film.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def main() -> None:
         raise SystemExit("training-speed needs what it is held against: pip install sentence-transformers datasets")
     record = Record("training-speed")
     names = [name for name in WAYS if name in (USUAL, *(options.only or WAYS))]
-    seconds, results = _in_turns(names)
+    seconds, results = _measure(names)
     record.rows = rows(seconds, results)
     record.notes = {
         "protocol": f"{PAIRS} pairs, {EPOCHS} epochs in turns, batches of {BATCH}; processor seconds of one thread; "
@@ -154,24 +154,31 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _in_turns(names: list[str]) -> tuple[dict[str, list[float]], dict[str, Result]]:
-    """Seconds of each epoch of each way, and how well it ranks in the end."""
+def _measure(names: list[str]) -> tuple[dict[str, list[float]], dict[str, Result]]:
+    """Seconds of each epoch of each way, and how well it ranks in the end; ways of one kind at once, for memory."""
+    kinds = [[name for name in names if other in (name, WAYS[name].beside)] for other in WAYS if WAYS[other].theirs]
+    seconds: dict[str, list[float]] = {}
+    results: dict[str, Result] = {}
+    for kind in kinds:
+        _in_turns(kind, seconds, results)
+    return seconds, results
+
+
+def _in_turns(names: list[str], seconds: dict[str, list[float]], results: dict[str, Result]) -> None:
     context, lines, screen = get_context("spawn"), {}, Console(stderr=True)
     for name in names:
         lines[name], other = context.Pipe()
         context.Process(target=work, args=(WAYS[name], other), daemon=True).start()
         other.close()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+        seconds[name] = []
     for epoch in range(EPOCHS):
         for name, line in lines.items():
             line.send("go")
             seconds[name].append(round(line.recv(), 3))
             screen.print(f"epoch {epoch + 1}  {name:45} {seconds[name][-1]:7.2f} s")
-    results = {}
     for name, line in lines.items():
         line.send("go")
         results[name] = line.recv()
-    return seconds, results
 
 
 def work(way: Way, line: Connection) -> None:
