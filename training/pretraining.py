@@ -210,7 +210,7 @@ def _tokens(encoder: TextEncoder, texts: Sequence[str], ordinary: Tensor) -> lis
 
 def _of_like_length(lengths: list[int], size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """All rows, `size` of like length at a time, in random order; which are together changes with each call."""
-    order = np.lexsort((rng.random(len(lengths)), lengths))
+    order = np.lexsort((rng.random(len(lengths)), np.array(lengths)))
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     for place in rng.permutation(len(batches)):
         yield batches[place]
