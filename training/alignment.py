@@ -28,7 +28,7 @@ from towers.precision import autocast_for
 from towers.projection import ContentProjection
 from towers.tuning import Tune, let_train
 from training.config import AlignConfig
-from training.optimizer import parameter_groups, rate_at
+from training.optimizer import Descent
 
 USE = "use"  # the kind that is no content: how people use an item
 
@@ -190,11 +190,8 @@ def _tune(model: TwoTower, name: str) -> Tune:
 
 def _train(aligner: Aligner, config: AlignConfig, items: int, progress: bool) -> float:
     """AdamW over batches of items in random order; the mean loss of the last epoch."""
-    groups = parameter_groups(aligner, config)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     starts = range(0, items, config.items)
-    total = config.epochs * len(starts)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, total, config.warmup))
+    descent = Descent(aligner, config, config.epochs * len(starts))
     losses = torch.zeros(len(starts))
     screen = Console(stderr=True)
     aligner.train()
@@ -204,11 +201,7 @@ def _train(aligner: Aligner, config: AlignConfig, items: int, progress: bool) ->
             loss = aligner(order[start : start + config.items])
             if not torch.isfinite(loss):
                 raise TwoTowerError(f"the loss of aligning became {loss.item()} in epoch {epoch}: lower align.rate")
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(aligner.parameters(), config.clip)
-            optimizer.step()
-            schedule.step()
+            descent.step(loss)
             losses[number] = loss.detach()
     aligner.eval()
     aligner.zero_grad()  # or what is left of them would count in later clipping

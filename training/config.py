@@ -159,6 +159,23 @@ class AlignConfig(OptimizerConfig):
     """AdamW's decay, not on biases and norms."""
 
 
+class PretrainConfig(OptimizerConfig):
+    """How the text encoder goes on with masked-language pre-training on the catalog's texts, before all else."""
+
+    epochs: int = Field(default=0, ge=0)
+    """Passes over the distinct texts of the catalog's items; 0: none."""
+    texts: int = Field(default=64, ge=1)
+    """Texts in a step."""
+    mask: float = Field(default=0.15, gt=0, lt=1)
+    """Share of a text's tokens that are to be guessed, at least one."""
+    rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate of the head that guesses."""
+    rate_pretrained: float = Field(default=2e-5, gt=0)
+    """Highest learning rate of the encoder."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decay, not on biases and norms."""
+
+
 class Recipe(ModelConfig):
     """All that a training run is told."""
 
@@ -166,6 +183,8 @@ class Recipe(ModelConfig):
     """Which events are positives."""
     train: TrainConfig = TrainConfig()
     """How the towers are trained."""
+    pretrain: PretrainConfig = PretrainConfig()
+    """How the text encoder is pre-trained on the catalog's texts, where it is."""
     align: AlignConfig = AlignConfig()
     """How kinds of content are aligned, where they are."""
     index: str = Field(default="auto", min_length=1)

@@ -65,6 +65,7 @@ class Report:
         mining_seconds: how many of them went into finding hard negatives.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
+        pretraining: the mean loss of each epoch of pre-training the text encoder on the catalog's texts.
         alignment: the last loss of aligning kinds of content, where encoders were tuned before the towers.
         new_weights: how much each kind of content counts for items without a vector of their own, and what was tried;
             None where validation cannot tell.
@@ -78,6 +79,7 @@ class Report:
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
     mining_seconds: float = 0.0
+    pretraining: list[float] = field(default_factory=list)
     alignment: float | None = None
     fusion: dict[str, Any] | None = None
     trend: dict[str, Any] | None = None

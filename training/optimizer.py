@@ -6,7 +6,8 @@ import math
 import re
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from training.config import OptimizerConfig
 
@@ -40,3 +41,28 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         }
         for (reads_text, pretrained, decayed), parameters in groups.items()
     ]
+
+
+class Descent:
+    """AdamW over so many steps, for what is trained before the towers.
+
+    Args:
+        module: what is trained.
+        config: rates, decay, clipping.
+        total: number of steps.
+    """
+
+    def __init__(self, module: nn.Module, config: OptimizerConfig, total: int) -> None:
+        self._module, self._clip = module, config.clip
+        self._optimizer = torch.optim.AdamW(parameter_groups(module, config), betas=(0.9, 0.98))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: rate_at(step, total, config.warmup)
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """One step down the gradient of a loss."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
+        self._optimizer.step()
+        self._schedule.step()

@@ -32,6 +32,7 @@ from training.comparison import split_log
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
 from training.loop import Report, Run, Watch
+from training.pretraining import pretrain
 from training.protocols import last_event
 from training.ranks import Ranks
 from training.ratings import fit_ratings
@@ -110,13 +111,15 @@ def fit_catalog(
     recipe = recipe.model_copy(update={"user": user})
     encoder = TextEncoder.load(recipe.text, weights=weights)
     model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder, weights)
+    pretraining = pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     loss = align(model, catalog, recipe.align, progress=progress)
     model.eval()
     _, unread = model.contents(catalog, VectorCache())
     if unread.count:
         warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=3)
     if out is not None and Ranks.current().leads:
-        model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": {"alignment": loss}})
+        training = {"pretraining": pretraining, "alignment": loss}
+        model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": training})
     return model
 
 
@@ -191,14 +194,18 @@ def fit(
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, encoder, weights)
     shown, asked = _hold_out(catalog, model, recipe)
-    alignment = _tune_encoders(model, shown, past, recipe, progress)
     rated = past if rated is None else rated
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
-    report = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept, watch=watch).go()
+    pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
+    alignment = _tune_encoders(model, shown, past, recipe, progress)
+    run = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept, watch=watch)
+    if pretraining:
+        run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
+    report = run.go()
     model.eval()
-    report.alignment = alignment
+    report.pretraining, report.alignment = pretraining, alignment
     report.words = choose_words(model, shown, asked)
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
@@ -276,10 +283,11 @@ def refit(
     counts = np.bincount(past.items, minlength=len(catalog))
     encoder = TextEncoder.load(recipe.text, weights=weights)
     model = new_model(catalog, counts, recipe, encoder, weights)
-    _tune_encoders(model, catalog, past, recipe, progress)
     rated = past if rated is None else rated
     epochs = chosen.best_epochs
     kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
+    pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)
+    _tune_encoders(model, catalog, past, recipe, progress)
     Run(model, catalog, past, None, counts, recipe, None, progress, until=epochs, checkpoints=kept).go()
     model.eval()
     if chosen.fusion is not None:

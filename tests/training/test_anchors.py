@@ -96,11 +96,11 @@ def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) 
         torch.testing.assert_close(
             reader.read_hidden(again.content.float(), again.mask, 1), expected, rtol=0, atol=4 * BF16
         )
-    assert cached._filled.all()
-    assert len(cached._kept) == cached._ends[-1]
-    assert 0 < half._filled.sum() < len(half.events)
-    assert not uncached._filled.any()
-    assert not len(uncached._kept)
+    assert cached.states._filled.all()
+    assert len(cached.states._kept) == cached.states._ends[-1]
+    assert 0 < half.states._filled.sum() < len(half.events)
+    assert not uncached.states._filled.any()
+    assert not len(uncached.states._kept)
 
 
 @pytest.mark.parametrize("budget", [0, 3_000, 10**6])
