@@ -96,22 +96,27 @@ class SequenceReader(nn.Module):
     Args:
         config: sizes.
         dimension: length D of item vectors and of the result.
+        interests: how many queries K there are of a person; each has a last layer of its own.
+
+    Attributes:
+        shape: of the query after an event: ``(D,)``, or ``(K, D)`` where there are several.
 
     Raises:
         InputError: the heads do not divide the dimension.
     """
 
-    def __init__(self, *, config: SequenceConfig, dimension: int) -> None:
+    def __init__(self, *, config: SequenceConfig, dimension: int, interests: int = 1) -> None:
         super().__init__()
         if dimension % config.heads:
             raise InputError(f"user.sequence.heads is {config.heads}, which does not divide item.dimension {dimension}")
         self.config = config
+        self.shape = (dimension,) if interests == 1 else (interests, dimension)
         self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
         self.rating = nn.Linear(2, dimension) if config.ratings else None
         self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps else None
         self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dimension)
-        self.out = nn.Linear(dimension, dimension)
+        self.out = nn.Linear(dimension, interests * dimension)
         self.dropout = nn.Dropout(config.input_dropout)
         if self.rating is not None:
             nn.init.normal_(self.rating.weight, std=0.02)
@@ -119,8 +124,8 @@ class SequenceReader(nn.Module):
         if self.gap_bias is not None:
             nn.init.zeros_(self.gap_bias.weight)
 
-    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
-        """Queries of unit norm at every position.
+    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t *q"]:
+        """Queries of unit norm at every position, each of `shape`.
 
         Args:
             vectors: item vectors by catalog row.
@@ -136,7 +141,7 @@ class SequenceReader(nn.Module):
         attention = self._attention(batch).to(hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden, attention)
-        return unit(at_least_single(self.out(self.norm(hidden))))
+        return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
 
     def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
         steps = batch.items.shape[1]

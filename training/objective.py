@@ -175,7 +175,7 @@ class Objective(nn.Module):
             wanted.append(self._hard.of(windows.people).to(windows.targets.device).clamp(min=0))
         return ItemVectors(self.model.item, self._items, wanted)
 
-    def _read_sequences(self, vectors: ItemVectors, inputs: SequenceBatch) -> Float[Tensor, "b t d"]:
+    def _read_sequences(self, vectors: ItemVectors, inputs: SequenceBatch) -> Float[Tensor, "b t *q"]:
         reader = self.model.user.sequence
         assert reader is not None
 
@@ -184,7 +184,7 @@ class Objective(nn.Module):
 
         places = vectors.place(inputs.items)
         if not len(places):
-            return vectors.values.new_empty(*places.shape, vectors.values.shape[1])
+            return vectors.values.new_empty(*places.shape, *reader.shape)
         return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self._config.part)
 
     def _compare_views(
@@ -192,7 +192,8 @@ class Objective(nn.Module):
     ) -> Float[Tensor, ""]:
         """Two views of each past should read alike; every process reads all of them, as each is compared with all."""
         first, second = (self._read_sequences(vectors, augmented(inputs, generator))[:, -1] for _ in range(2))
-        return views_loss(first, second, self.model.scale)
+        interests = self.model.config.user.interests  # two pasts are as alike as the mean of theirs, one by one
+        return views_loss(first.flatten(1), second.flatten(1), self.model.scale / interests)
 
     def _read_texts(self, anchors: AnchorTexts) -> Float[Tensor, "a d"]:
         reader = self.model.user.text
@@ -261,7 +262,7 @@ def _draw(negatives: Negatives | None, targets: Tensor, generator: torch.Generat
     return None if negatives is None else negatives.draw(targets, generator)
 
 
-def _at(sequence: Float[Tensor, "own t d"] | None, anchors: AnchorTexts, own: slice) -> Float[Tensor, "r d"] | None:
+def _at(sequence: Float[Tensor, "own t *q"] | None, anchors: AnchorTexts, own: slice) -> Float[Tensor, "r *q"] | None:
     """What the sequence reader says where the text reader reads."""
     if sequence is None:
         return None
