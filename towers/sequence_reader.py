@@ -124,7 +124,7 @@ class SequenceReader(nn.Module):
         if self.gap_bias is not None:
             nn.init.zeros_(self.gap_bias.weight)
 
-    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t *q"]:
+    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
         """Queries of unit norm at every position, each of `shape`.
 
         Args:

@@ -22,8 +22,8 @@ TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
 TOGETHER = 128  # people read at once
 NOTHING_KNOWN = "nothing is known of this person: give a history with items of the catalog, or a text"
 
-# Of B people, and of whom there was something to read. The q of a person are (D,), or (K, D) for K interests.
-Reading = tuple[Float[Tensor, "b *q"], Bool[Tensor, " b"]]
+# Of B people, each (D,), or (K, D) for K interests, and of whom there was something to read.
+Reading = tuple[Float[Tensor, "b ..."], Bool[Tensor, " b"]]
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ class UserTower(nn.Module):
         super().__init__()
         if sequence is None and text is None:
             raise InputError("a user tower needs a reader: turn on [user.sequence], [user.text] or both")
-        self.sequence = (
-            SequenceReader(config=sequence, dimension=dimension, interests=interests) if sequence else None
-        )
+        self.sequence = SequenceReader(config=sequence, dimension=dimension, interests=interests) if sequence else None
         self.text = TextReader(config=text, encoder=encoder, hidden=hidden, dimension=dimension) if text else None
         self.fusion = MaskedFusion({"sequence": 1.0, "text": TEXT_GATE})
         self.shape = (dimension,) if self.sequence is None else self.sequence.shape
@@ -137,7 +135,8 @@ class UserTower(nn.Module):
             if sequence is None and text is None:
                 raise InputError(NOTHING_KNOWN)
             if sentences[person] and sequence is not None and text is not None:
-                query = unit(sequence + self._beside_each(text))  # what a person asks for counts as much as what they did
+                # What a person asks for counts as much as what they did.
+                query = unit(sequence + self._beside_each(text))
             else:
                 query = self.fuse(_everywhere(sequence), _everywhere(text))
             queries[person] = query[0].cpu().numpy()
@@ -146,7 +145,7 @@ class UserTower(nn.Module):
     @torch.inference_mode()
     def readings(
         self, one: Histories, memory: Memory, sentence: str | None = None
-    ) -> tuple[Float[Tensor, "1 *q"] | None, Float[Tensor, "1 d"] | None]:
+    ) -> tuple[Float[Tensor, "1 ..."] | None, Float[Tensor, "1 d"] | None]:
         """What each reader says of one person, None where it has nothing to read: sequence, text."""
         was_training = self.training
         self.eval()
@@ -227,7 +226,7 @@ def _nothing(people: int, shape: tuple[int, ...], memory: Memory) -> Reading:
     return vectors, torch.zeros(people, dtype=torch.bool, device=vectors.device)
 
 
-def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some *q"]) -> None:
+def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some ..."]) -> None:
     where = torch.from_numpy(rows).to(vectors.device)
     reading[0][where], reading[1][where] = vectors.to(reading[0]), True
 

@@ -34,8 +34,8 @@ def choose_gate(model: TwoTower, memory: Memory, validation: Questions) -> tuple
     Training cannot tell: on the events that both were trained on, either looks better than it is.
 
     Returns:
-        The queries of the validation histories ``(M, D)``, or ``(M, K, D)`` for K interests; the gate and NDCG@20 for each one tried, None where there
-        is one reader only.
+        The queries of the validation histories ``(M, D)``, or ``(M, K, D)`` for K interests; the gate and NDCG@20 for
+        each one tried, None where there is one reader only.
     """
     if model.user.sequence is None or model.user.text is None:
         return model.user.encode_together(validation.histories, memory), None

@@ -54,7 +54,7 @@ class Contrast:
         self._items, self._known, self._hard, self._config, self._ranks = items, known, hard, config, ranks
 
     def __call__(
-        self, queries: Float[Tensor, "own *q"], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
+        self, queries: Float[Tensor, "own ..."], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
         """The mean loss of P queries, as far as this process has them; see `Ranks.mean`.
 

@@ -24,7 +24,7 @@ def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"])
 
 
 def contrastive(
-    queries: Float[Tensor, "p *q"],
+    queries: Float[Tensor, "p ..."],
     positives: Float[Tensor, "p d"],
     shared: Float[Tensor, "m d"],
     *,

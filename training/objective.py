@@ -175,7 +175,7 @@ class Objective(nn.Module):
             wanted.append(self._hard.of(windows.people).to(windows.targets.device).clamp(min=0))
         return ItemVectors(self.model.item, self._items, wanted)
 
-    def _read_sequences(self, vectors: ItemVectors, inputs: SequenceBatch) -> Float[Tensor, "b t *q"]:
+    def _read_sequences(self, vectors: ItemVectors, inputs: SequenceBatch) -> Float[Tensor, "b t ..."]:
         reader = self.model.user.sequence
         assert reader is not None
 
@@ -262,7 +262,7 @@ def _draw(negatives: Negatives | None, targets: Tensor, generator: torch.Generat
     return None if negatives is None else negatives.draw(targets, generator)
 
 
-def _at(sequence: Float[Tensor, "own t *q"] | None, anchors: AnchorTexts, own: slice) -> Float[Tensor, "r *q"] | None:
+def _at(sequence: Float[Tensor, "own t ..."] | None, anchors: AnchorTexts, own: slice) -> Float[Tensor, "r ..."] | None:
     """What the sequence reader says where the text reader reads."""
     if sequence is None:
         return None
