@@ -82,8 +82,8 @@ def main() -> None:
     record.notes = {
         "protocol": f"the sequence reader alone, {EPOCHS} epochs, chosen on validation data, not refitted; the last "
         f"{ASKED} events of each person, chosen by the {CHOSEN_BY} before, and leave-one-out by time; genres@k is "
-        "S-recall, the share of the genres of targets with at least 4 stars that the first k answers have; full ranking "
-        "through the index, seen items excluded; 95 % intervals by bootstrap over people; costs in processor time",
+        "S-recall, the share of the genres of targets with at least 4 stars that the first k answers have; ranking in "
+        "full through the index, seen items excluded; 95 % intervals by bootstrap over people; costs in processor time",
         "differences": _differences(found),
         "jobs": {name: {_method(k): one.notes for k, one in outcomes.items()} for name, outcomes in found.items()},
     }

@@ -1,7 +1,7 @@
-"""python tests/training/one_of_several.py ENCODER OUT [STEP], or the same under torch.distributed.run.
+"""python tests/training/one_of_several.py ENCODER OUT [STEP [INTERESTS]], or the same under torch.distributed.run.
 
 A training of 20 steps in float64 without dropout; writes losses, the first step's gradients and the weights. With a
-STEP the last process is killed before it, and the next call goes on.
+STEP, other than -1, the last process is killed before it, and the next call goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training.trainer import new_model
 PEOPLE, ITEMS, EPOCHS = 29, 24, 4  # batches of 7, 7, 7, 7 and 1: the last one leaves a process without anybody
 
 
-def main(encoder: Path, out: Path, killed_at: int | None = None) -> None:
+def main(encoder: Path, out: Path, killed_at: int = -1, interests: int = 1) -> None:
     """Train, and write what there is to compare."""
     torch.set_num_threads(1)
     loop.bf16_is_fast = lambda _: False  # type: ignore[assignment]
@@ -47,7 +47,9 @@ def main(encoder: Path, out: Path, killed_at: int | None = None) -> None:
         {
             "text": {"source": str(encoder)},
             "item": {"dimension": 16, "hidden": 16, "id_dropout": 0.0},
-            "user": {"sequence": {"blocks": 1}, "text": {"tune": "all", "history": {"budget": 48}}},
+            "user": {
+                "sequence": {"blocks": 1}, "text": {"tune": "all", "history": {"budget": 48}}, "interests": interests,
+            },
             "train": {
                 "epochs": EPOCHS, "text_epochs": 2, "batch_people": 7, "sentences": 5,
                 "evaluate_every": 1, "patience": 9,

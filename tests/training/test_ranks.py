@@ -110,11 +110,23 @@ def trainings(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 def test_two_processes_train_what_one_does(trainings: Trainings) -> None:
     """Losses, metrics, gradients and, after 20 steps, weights; with every source of negatives and uneven batches."""
-    one, two = (trainings.told(name)["epochs"] for name in ("one", "two"))
+    _are_equal(trainings, "one", "two")
+
+
+def test_also_where_people_have_several_interests(trainings: Trainings) -> None:
+    for name, processes in {"one-interests": 1, "two-interests": 2}.items():
+        done = trainings.run(name, "-1", "2", processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert trainings.tensors("one-interests")["user.sequence.out.weight"].shape == (32, 16)
+    _are_equal(trainings, "one-interests", "two-interests")
+
+
+def _are_equal(trainings: Trainings, *names: str) -> None:
+    one, two = (trainings.told(name)["epochs"] for name in names)
     assert len(one) == len(two) == 3
     for alone, together in zip(one, two, strict=True):
         assert alone == pytest.approx(together, abs=2e-5)  # they are rounded to five places
-    one, two = (trainings.tensors(name) for name in ("one", "two"))
+    one, two = (trainings.tensors(name) for name in names)
     assert set(one) == set(two)
     assert sum(name.startswith("gradient/") for name in one) > 20
     for name, value in one.items():
