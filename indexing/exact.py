@@ -63,12 +63,17 @@ def rank_pairs(
     score = similarity(queries, vectors, query, row)
     if bonus is not None:
         score = score + bonus[row]
+    return best_pairs(len(queries), k, query, row, score)
+
+
+def best_pairs(batch: int, k: int, query: np.ndarray, row: np.ndarray, score: np.ndarray) -> Hits:
+    """The k best of each query's candidates by float32 ``(P,)`` scores; the rest as in `rank_pairs`."""
     order = np.lexsort((row, -score, query))
     query, row, score = query[order], row[order], score[order]
     place = np.arange(len(query)) - np.searchsorted(query, query)
     best = place < k
-    rows = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
+    rows = np.full((batch, k), -1, np.int64)
+    scores = np.full((batch, k), -np.inf, np.float32)
     rows[query[best], place[best]] = row[best]
     scores[query[best], place[best]] = score[best]
     return Hits(rows, scores)

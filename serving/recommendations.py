@@ -23,6 +23,7 @@ class Recommendation:
         retrieval: cosine of query and item, in [-1, 1], plus what popularity of late and a text's words are worth.
         rating: predicted rating on the scale of the log, or the probability of a click; None where the model
             has not learned any.
+        interest: which of the person's interests is nearest to it, from 1 on; None where they have one query.
     """
 
     item: Id
@@ -30,6 +31,7 @@ class Recommendation:
     score: float
     retrieval: float
     rating: float | None
+    interest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,9 @@ class Recommendations:
     def to_json(self) -> dict[str, Any]:
         """The answer as plain values, the rank of each item included."""
         items = [{"rank": rank, **asdict(one)} for rank, one in enumerate(self, start=1)]
+        if all(one.interest is None for one in self):
+            for item in items:
+                del item["interest"]
         return {"query": self.query, "reranked": self.reranked, "unknown": list(self.unknown), "items": items}
 
     def _caption(self) -> str | None:

@@ -11,6 +11,7 @@ import torch
 
 from indexing.hits import Hits
 from indexing.index import ItemIndex
+from indexing.interests import search_interests
 from serving.people import People, Person, session, stranger
 from serving.recommendations import Recommendation, Recommendations
 from towers.catalog import Catalog
@@ -114,7 +115,7 @@ class Retriever:
         reranked = bool(self._model.rating.weight)
         named = [NAMES[name] for name in media] + ([f'"{text}"'] if text is not None else [])
         query = ", ".join([person.name, *named])
-        return Recommendations(query, self._items(final, hits, ratings), person.unknown, reranked)
+        return Recommendations(query, self._items(final, hits, ratings, queries[0]), person.unknown, reranked)
 
     def similar(self, item: Id, *, by: str | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
@@ -194,7 +195,7 @@ class Retriever:
     def _search(self, queries: np.ndarray, k: int, seen: np.ndarray, bonus: np.ndarray | None = None) -> Hits:
         """Hits in catalog rows, at most as many as there are items."""
         barred = np.concatenate([seen, self._gone])
-        hits = self._index.search(queries, min(k, len(self._index)), exclude=[barred], bonus=bonus)
+        hits = search_interests(self._index, queries, min(k, len(self._index)), exclude=[barred], bonus=bonus)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _bonus(self, text: str | None) -> np.ndarray | None:
@@ -215,18 +216,31 @@ class Retriever:
         """Of what the items' texts say; made when first asked for."""
         return Words(self._catalog.texts(self._model.template))
 
-    def _items(self, final: Hits, found: Hits, ratings: np.ndarray | None) -> tuple[Recommendation, ...]:
+    def _items(
+        self, final: Hits, found: Hits, ratings: np.ndarray | None, query: np.ndarray | None = None
+    ) -> tuple[Recommendation, ...]:
         """The items of `final` with what was found out about them on the way."""
+        nearest = self._nearest(final.rows[0], query)
         cosines = dict(zip(found.rows[0].tolist(), found.scores[0].tolist(), strict=True))
         rated: dict[int, float] = {}
         if ratings is not None and self._model.rating.fitted:
             low, high = self._rating_range
             rated = dict(zip(found.rows[0].tolist(), (low + ratings[0] * (high - low)).tolist(), strict=True))
         return tuple(
-            Recommendation(self._catalog.ids[row], self._catalog.titles[row], score, cosines[row], rated.get(row))
+            Recommendation(
+                self._catalog.ids[row], self._catalog.titles[row], score, cosines[row], rated.get(row), nearest.get(row)
+            )
             for row, score in zip(final.rows[0].tolist(), final.scores[0].tolist(), strict=True)
             if row >= 0
         )
+
+    def _nearest(self, rows: np.ndarray, query: np.ndarray | None) -> dict[int, int]:
+        """Which of several interests ``(K, D)`` each of these items is nearest to, from 1 on."""
+        if query is None or query.ndim == 1:
+            return {}
+        rows = rows[rows >= 0]
+        closest = (self._index.vectors[self._index_rows[rows]] @ query.T).argmax(axis=1)
+        return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
 
 
 def _check_k(k: int) -> None:

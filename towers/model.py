@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -49,8 +49,10 @@ class UserConfig(BaseModel):
     """The reader of past items in their order."""
     text: TextReaderConfig | None = TextReaderConfig()
     """The reader of history text and of free text."""
+    interests: int = Field(default=1, ge=1)
+    """How many queries the sequence reader makes of a person; each is searched, and an item counts by the best."""
 
-    @field_validator("*", mode="before")
+    @field_validator("sequence", "text", mode="before")
     @classmethod
     def _false_is_off(cls, value: Any) -> Any:
         return None if value is False else {} if value is True else value
@@ -60,6 +62,15 @@ class UserConfig(BaseModel):
         if self.sequence is not None and not self.sequence.ordered and self.text is not None:
             raise ValueError(
                 "sequence.ordered is false, and history text tells a past in its order: turn text off, or ordered on"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_text_is_one_interest(self) -> UserConfig:
+        if self.interests > 1 and self.sequence is None:
+            raise ValueError(
+                f"interests is {self.interests}, but only the sequence reader tells interests apart: turn on "
+                "[user.sequence], or leave out interests"
             )
         return self
 
@@ -143,6 +154,7 @@ class TwoTower(nn.Module):
             encoder=encoder,
             hidden=config.item.hidden,
             dimension=config.item.dimension,
+            interests=config.user.interests,
         )
         self.rating = RatingHead(config=config.rating, item_dimension=config.item.dimension, ids=len(ids))
         self.log_scale = nn.Parameter(torch.tensor(2.7))
@@ -257,7 +269,7 @@ class TwoTower(nn.Module):
         return Memory(own, self.id_rows(catalog).to(device), text)
 
     def encode(self, histories: Histories, memory: Memory, texts: Sequence[str | None] | None = None) -> np.ndarray:
-        """Queries float32 ``(B, D)``; see `UserTower.encode`."""
+        """Queries float32 ``(B, D)``, or ``(B, K, D)`` for K interests; see `UserTower.encode`."""
         return self.user.encode(histories, memory, texts)
 
     def standing(self, log: Histories, items: int) -> np.ndarray | None:

@@ -115,22 +115,27 @@ class SequenceReader(nn.Module):
     Args:
         config: sizes.
         dimension: length D of item vectors and of the result.
+        interests: how many queries K there are of a person; each has a last layer of its own.
+
+    Attributes:
+        shape: of the query after an event: ``(D,)``, or ``(K, D)`` where there are several.
 
     Raises:
         InputError: the heads do not divide the dimension.
     """
 
-    def __init__(self, *, config: SequenceConfig, dimension: int) -> None:
+    def __init__(self, *, config: SequenceConfig, dimension: int, interests: int = 1) -> None:
         super().__init__()
         if dimension % config.heads:
             raise InputError(f"user.sequence.heads is {config.heads}, which does not divide item.dimension {dimension}")
         self.config = config
+        self.shape = (dimension,) if interests == 1 else (interests, dimension)
         self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02) if config.ordered else None
         self.rating = nn.Linear(2, dimension) if config.ratings else None
         self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps and config.ordered else None
         self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dimension)
-        self.out = nn.Linear(dimension, dimension)
+        self.out = nn.Linear(dimension, interests * dimension)
         self.dropout = nn.Dropout(config.input_dropout)
         if self.rating is not None:
             nn.init.normal_(self.rating.weight, std=0.02)
@@ -138,8 +143,8 @@ class SequenceReader(nn.Module):
         if self.gap_bias is not None:
             nn.init.zeros_(self.gap_bias.weight)
 
-    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
-        """Queries of unit norm at every position; what stands in the padding means nothing.
+    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
+        """Queries of unit norm at every position, each of `shape`; what stands in the padding means nothing.
 
         Short histories are read apart from long ones, since most of a batch may be padding.
 
@@ -149,12 +154,12 @@ class SequenceReader(nn.Module):
         """
         if not self.config.ordered and not self.training:
             batch = batch.sorted()
-        queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, vectors.shape[1])
+        queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, *self.shape)
         for rows, part in batch.by_width():
             queries[rows, -part.items.shape[1] :] = self._read(vectors, part)
         return queries
 
-    def _read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
+    def _read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
         if self.positions is not None:
@@ -167,7 +172,7 @@ class SequenceReader(nn.Module):
         attention = self._attention(batch).to(hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden, attention)
-        return unit(at_least_single(self.out(self.norm(hidden))))
+        return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
 
     def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
         steps = batch.items.shape[1]

@@ -21,7 +21,8 @@ from towers.text_reader import TextReader, TextReaderConfig
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
 TOGETHER = 128  # people read at once
 
-Reading = tuple[Float[Tensor, "b d"], Bool[Tensor, " b"]]  # of B people, and of whom there was something to read
+# Of B people, each (D,), or (K, D) for K interests, and of whom there was something to read.
+Reading = tuple[Float[Tensor, "b ..."], Bool[Tensor, " b"]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Memory:
 
 
 class UserTower(nn.Module):
-    """Histories or sentences to queries of unit norm.
+    """Histories or sentences to queries of unit norm, one for each person or one for each of their interests.
+
+    The sequence reader tells interests apart. A text speaks of the whole person, or of what they ask for now, so it is
+    fused into each of them: its gate means the same for any number, and a sentence draws all of them its way.
 
     Args:
         sequence: configuration of the sequence reader, None for none.
@@ -57,6 +61,10 @@ class UserTower(nn.Module):
         encoder: the item side's text encoder, needed by the text reader.
         hidden: width of the text reader's projection.
         dimension: length D of a query.
+        interests: how many queries K the sequence reader makes of a person.
+
+    Attributes:
+        shape: of what is asked for a person: ``(D,)``, or ``(K, D)`` for several interests.
 
     Raises:
         InputError: both readers are off.
@@ -70,27 +78,42 @@ class UserTower(nn.Module):
         encoder: TextEncoder,
         hidden: int,
         dimension: int,
+        interests: int = 1,
     ) -> None:
         super().__init__()
         if sequence is None and text is None:
             raise InputError("a user tower needs a reader: turn on [user.sequence], [user.text] or both")
-        self.sequence = SequenceReader(config=sequence, dimension=dimension) if sequence else None
+        self.sequence = SequenceReader(config=sequence, dimension=dimension, interests=interests) if sequence else None
         self.text = TextReader(config=text, encoder=encoder, hidden=hidden, dimension=dimension) if text else None
         self.fusion = MaskedFusion({"sequence": 1.0, "text": TEXT_GATE})
+        self.shape = (dimension,) if self.sequence is None else self.sequence.shape
         self.reads_text = text is not None  # False while only the sequence reader has been trained
 
     def fuse(
         self,
-        sequence: tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None] | None,
+        sequence: tuple[Float[Tensor, "*q d"], Bool[Tensor, "*b"] | None] | None,
         text: tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None] | None,
-    ) -> Float[Tensor, "*b d"]:
-        """One query from what the readers gave, each with the mask of where it has something to say."""
-        parts = {"sequence": sequence, "text": text}
-        return self.fusion({name: part for name, part in parts.items() if part is not None})
+    ) -> Float[Tensor, "*q d"]:
+        """Queries from what the readers gave, each with the mask of where it has something to say."""
+        parts = {}
+        if sequence is not None:
+            parts["sequence"] = sequence[0], self._for_each(sequence[1])
+        if text is not None:
+            parts["text"] = self._beside_each(text[0]), self._for_each(text[1])
+        return self.fusion(parts)
+
+    def _beside_each(self, vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*q d"]:
+        """The same vector for each interest of a person."""
+        several = self.shape[:-1]
+        return vectors.unsqueeze(-2).expand(*vectors.shape[:-1], *self.shape) if several else vectors
+
+    def _for_each(self, mask: Bool[Tensor, "*b"] | None) -> Bool[Tensor, "*q"] | None:
+        several = self.shape[:-1]
+        return mask.unsqueeze(-1).expand(*mask.shape, *several) if mask is not None and several else mask
 
     @torch.inference_mode()
     def encode(self, histories: Histories, memory: Memory, texts: Sequence[str | None] | None = None) -> np.ndarray:
-        """Queries float32 ``(B, D)``, each person read alone.
+        """Queries float32 ``(B, D)``, or ``(B, K, D)`` for K interests, each person read alone.
 
         Reading people one at a time, unpadded, makes a query independent of who else is asked for:
         the same person has the same bits in evaluation, from Python and from a terminal.
@@ -105,13 +128,14 @@ class UserTower(nn.Module):
             InputError: a person of whom nothing is known that a reader of this model could read.
         """
         sentences = list(texts) if texts is not None else [None] * len(histories)
-        queries = np.empty((len(histories), memory.vectors.shape[1]), np.float32)
+        queries = np.empty((len(histories), *self.shape), np.float32)
         for person in range(len(histories)):
             sequence, text = self.readings(histories.take([person]), memory, sentences[person])
             if sequence is None and text is None:
                 raise InputError(NOTHING_KNOWN)
             if sentences[person] and sequence is not None and text is not None:
-                query = unit(sequence + text)  # what a person asks for counts as much as what they did
+                # What a person asks for counts as much as what they did.
+                query = unit(sequence + self._beside_each(text))
             else:
                 query = self.fuse(_everywhere(sequence), _everywhere(text))
             queries[person] = query[0].cpu().numpy()
@@ -120,7 +144,7 @@ class UserTower(nn.Module):
     @torch.inference_mode()
     def readings(
         self, one: Histories, memory: Memory, sentence: str | None = None
-    ) -> tuple[Float[Tensor, "1 d"] | None, Float[Tensor, "1 d"] | None]:
+    ) -> tuple[Float[Tensor, "1 ..."] | None, Float[Tensor, "1 d"] | None]:
         """What each reader says of one person, None where it has nothing to read: sequence, text."""
         was_training = self.training
         self.eval()
@@ -157,7 +181,7 @@ class UserTower(nn.Module):
     def _sequences(self, histories: Histories, memory: Memory) -> Reading | None:
         if self.sequence is None:
             return None
-        length, found = self.sequence.config.length, _nothing(len(histories), memory)
+        length, found = self.sequence.config.length, _nothing(len(histories), self.sequence.shape, memory)
         for rows in _of_like_length(np.minimum(histories.lengths, length)):
             batch = SequenceBatch.of(histories.take(rows), length).to(memory.vectors.device)
             _fill(found, rows, self.sequence(memory.vectors, batch)[:, -1])
@@ -166,7 +190,7 @@ class UserTower(nn.Module):
     def _texts(self, histories: Histories, memory: Memory) -> Reading | None:
         if self.text is None or memory.text is None or not self.reads_text:
             return None
-        tokens, found = memory.text.tokens(histories), _nothing(len(histories), memory)
+        tokens, found = memory.text.tokens(histories), _nothing(len(histories), self.shape[-1:], memory)
         for rows in _of_like_length(np.array([len(ids) for ids in tokens])):
             ids, mask = self.text.encoder.pad([tokens[row] for row in rows])
             _fill(found, rows, self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device)))
@@ -196,12 +220,12 @@ def _everywhere(part: Tensor | None) -> tuple[Tensor, None] | None:
     return None if part is None else (part, None)
 
 
-def _nothing(people: int, memory: Memory) -> Reading:
-    vectors = torch.zeros(people, memory.vectors.shape[1], device=memory.vectors.device)
+def _nothing(people: int, shape: tuple[int, ...], memory: Memory) -> Reading:
+    vectors = torch.zeros(people, *shape, device=memory.vectors.device)
     return vectors, torch.zeros(people, dtype=torch.bool, device=vectors.device)
 
 
-def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some d"]) -> None:
+def _fill(reading: Reading, rows: np.ndarray, vectors: Float[Tensor, "some ..."]) -> None:
     where = torch.from_numpy(rows).to(vectors.device)
     reading[0][where], reading[1][where] = vectors.to(reading[0]), True
 

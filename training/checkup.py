@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from indexing.excluded import Excluded
 from indexing.index import ItemIndex
+from indexing.interests import search_interests
 from towers.catalog import ITEM_ID, Catalog
 from towers.history import Histories
 from towers.ids import IdList
@@ -136,8 +137,13 @@ class Case:
 
     @cached_property
     def queries(self) -> np.ndarray:
-        """float32 ``(B, D)`` of the people asked."""
+        """float32 ``(B, D)`` of the people asked, or ``(B, K, D)`` for K interests."""
         return self.model.encode(self.readable.take(self.asked), self.memory)
+
+    @property
+    def query_vectors(self) -> np.ndarray:
+        """The same one below the other, whosever interest each is."""
+        return self.queries.reshape(-1, self.queries.shape[-1])
 
     @cached_property
     def width(self) -> int:
@@ -154,7 +160,8 @@ class Case:
         trend = self.model.standing(self.positives, len(self.catalog))
         bonus = None if trend is None else np.where(self.catalog_rows < 0, np.float32(0), trend[self.catalog_rows])
         depth = max(self.width, min(CANDIDATES, len(self.index)))
-        rows = self.index.search(self.queries, depth, exclude=Excluded(query, row), bonus=bonus).rows[:, : self.width]
+        hits = search_interests(self.index, self.queries, depth, exclude=Excluded(query, row), bonus=bonus)
+        rows = hits.rows[:, : self.width]
         return np.where(rows < 0, -1, self.catalog_rows[rows])
 
     @cached_property

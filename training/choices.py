@@ -11,6 +11,7 @@ from indexing.bonus import with_bonus
 from indexing.exact import exact_search
 from indexing.excluded import Excluded
 from indexing.hits import Hits
+from indexing.interests import merged, similarities
 from towers.catalog import Catalog
 from towers.history import Histories
 from towers.model import TwoTower
@@ -33,8 +34,8 @@ def choose_gate(model: TwoTower, memory: Memory, validation: Questions) -> tuple
     Training cannot tell: on the events that both were trained on, either looks better than it is.
 
     Returns:
-        The queries of the validation histories ``(M, D)``; the gate and NDCG@20 for each one tried, None where there
-        is one reader only.
+        The queries of the validation histories ``(M, D)``, or ``(M, K, D)`` for K interests; the gate and NDCG@20 for
+        each one tried, None where there is one reader only.
     """
     if model.user.sequence is None or model.user.text is None:
         return model.user.encode_together(validation.histories, memory), None
@@ -61,7 +62,7 @@ def choose_weight(
 
     Args:
         model, memory, validation: what re-ranks, items, questions with known answers.
-        queries: float32 ``(M, D)`` of the validation histories.
+        queries: float32 ``(M, D)`` or ``(M, K, D)`` of the validation histories.
         past: all training events.
 
     Returns:
@@ -98,7 +99,7 @@ def choose_words(model: TwoTower, catalog: Catalog, asked: Asked) -> dict[str, A
     memory, words = model.memory(catalog, vectors), Words(catalog.texts(model.template))
     reached = dict.fromkeys(WORD_WEIGHTS, 0.0)
     for row, sentence in zip(asked.rows, asked.sentences, strict=True):
-        cosines = model.encode(Histories.of([[]]), memory, [sentence]) @ vectors.T
+        cosines = similarities(model.encode(Histories.of([[]]), memory, [sentence]), vectors)
         shares, answer = words.shares(sentence), Histories.of([[int(row)]])
         for weight in WORD_WEIGHTS:
             rows = Hits.top(cosines + weight * shares, 20).rows
@@ -109,11 +110,15 @@ def choose_words(model: TwoTower, catalog: Catalog, asked: Asked) -> dict[str, A
 
 
 def search(queries: np.ndarray, memory: Memory, questions: Questions, k: int, bonus: np.ndarray | None = None) -> Hits:
-    """The k best items of each question's query by exact search, those of its history left out."""
+    """The k best items of each question's queries by exact search, those of its history left out."""
     vectors, histories = memory.vectors.cpu().numpy(), questions.histories
     seen = Excluded.of(Excluded(histories.people, histories.items), len(histories), len(vectors))
-    hits = exact_search(queries, vectors, k, exclude=seen)
-    return hits if bonus is None else with_bonus(hits, queries, vectors, bonus, seen)
+
+    def nearest(queries: np.ndarray, seen: Excluded) -> Hits:
+        hits = exact_search(queries, vectors, k, exclude=seen)
+        return hits if bonus is None else with_bonus(hits, queries, vectors, bonus, seen)
+
+    return merged(nearest, queries, vectors, seen, bonus)
 
 
 def mean_ndcg(hits: Hits, questions: Questions) -> float:

@@ -54,12 +54,12 @@ class Contrast:
         self._items, self._known, self._hard, self._config, self._ranks = items, known, hard, config, ranks
 
     def __call__(
-        self, queries: Float[Tensor, "own d"], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
+        self, queries: Float[Tensor, "own ..."], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
         """The mean loss of P queries, as far as this process has them; see `Ranks.mean`.
 
         Args:
-            queries: unit vectors of its own.
+            queries: unit vectors of its own, ``(own, D)``, or ``(own, K, D)`` for K interests.
             vectors: of the items that they are compared with.
             asked: what they are asked for.
             scale: inverse temperature.

@@ -24,7 +24,7 @@ def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"])
 
 
 def contrastive(
-    queries: Float[Tensor, "p d"],
+    queries: Float[Tensor, "p ..."],
     positives: Float[Tensor, "p d"],
     shared: Float[Tensor, "m d"],
     *,
@@ -41,8 +41,12 @@ def contrastive(
     for the sum of ``exp(s_i)`` over the catalog; the weights are added to the logits as logarithms, after the
     temperature (`training.negatives`).
 
+    With K > 1 interests an item's logit is ``log sum_k exp(s_k)`` over them, which lies at most log K above the best of
+    them, by which it is searched for: the best alone would leave an interest that never is the best without gradients.
+    Corrections and what is left out apply to it as to any other.
+
     Args:
-        queries: unit vectors of P queries.
+        queries: unit vectors of P queries ``(P, D)``, or of the K interests of each ``(P, K, D)``.
         positives: unit vector of each query's item.
         shared: unit vectors of M items.
         scale: inverse temperature, multiplies the cosine.
@@ -55,9 +59,12 @@ def contrastive(
         own: unit vectors of H items for each query; each counts once.
         own_left_out: those among them that are no negatives.
     """
+    several = queries.ndim == 3
     sharp = scale * queries
-    positive = at_least_single((sharp * positives).sum(-1))
+    positive = at_least_single((sharp * (positives[:, None] if several else positives)).sum(-1))
     negatives = at_least_single(sharp @ shared.T)
+    if several:
+        positive, negatives = positive.logsumexp(1), negatives.logsumexp(1)
     if log_weight is not None:
         negatives = negatives + log_weight.to(negatives.dtype)
     if positive_log_weight is not None:
@@ -65,6 +72,6 @@ def contrastive(
     negatives = negatives.masked_fill(left_out, -torch.inf)
     if own is not None:
         assert own_left_out is not None
-        more = at_least_single((own @ sharp[:, :, None])[:, :, 0]).masked_fill(own_left_out, -torch.inf)
-        negatives = torch.cat([negatives, more], 1)
+        more = at_least_single((own @ sharp.mT).logsumexp(2) if several else (own @ sharp[:, :, None])[:, :, 0])
+        negatives = torch.cat([negatives, more.masked_fill(own_left_out, -torch.inf)], 1)
     return softmax_loss(positive, negatives)

@@ -119,6 +119,28 @@ def reciprocal_rank(found: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarr
     return ratio(np.where(top.any(axis=1), 1 / (1 + top.argmax(axis=1)), 0.0), relevant > 0)
 
 
+def subtopic_recall(rows: np.ndarray, targets: Histories, topics: np.ndarray, k: int) -> np.ndarray:
+    """S-recall@k ``= (topics of the targets that the first k items have) / (topics of the targets)``.
+
+    How much of what a person cares for a list reaches at all, whether or not it has the very items (subtopic recall,
+    Zhai, Cohen and Lafferty, SIGIR 2003). An item may have several topics, such as genres, or none.
+
+    Args:
+        rows: int64 ``(B, K)`` item rows, K at least k, -1 where a list ends early.
+        targets: what each of the B people liked.
+        topics: bool ``(N, G)`` which of G topics each item of the catalog has.
+        k: length of the lists.
+
+    Returns:
+        float64 ``(B,)`` in [0, 1], NaN where no target has a topic.
+    """
+    liked = np.zeros((len(rows), topics.shape[1]), bool)
+    np.logical_or.at(liked, targets.people, topics[targets.items])
+    top = cut(rows, k)
+    shown = (topics[top] & (top >= 0)[:, :, None]).any(axis=1)
+    return ratio((liked & shown).sum(axis=1), liked.sum(axis=1))
+
+
 def popularity_groups(counts: np.ndarray) -> np.ndarray:
     """Head, torso and tail of a catalog.
 

@@ -7,6 +7,7 @@ import numpy as np
 from indexing.excluded import Excluded
 from indexing.hits import Hits
 from indexing.index import ItemIndex
+from indexing.interests import search_interests
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
@@ -15,7 +16,7 @@ from towers.trend import popularity_of_late
 
 
 class IndexRanker:
-    """Ranks by the user tower's query in an index over the whole catalog.
+    """Ranks by the user tower's query, or queries of several interests, in an index over the whole catalog.
 
     Args:
         model: both towers.
@@ -78,7 +79,7 @@ class IndexRanker:
         rows = self._index_rows[histories.items]
         seen = Excluded(histories.people[rows >= 0], rows[rows >= 0])
         bonus = None if self._bonus is None else self._bonus[self._catalog_rows]
-        hits = self._index.search(queries, k, exclude=seen, bonus=bonus)
+        hits = search_interests(self._index, queries, k, exclude=seen, bonus=bonus)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _readable(self, histories: Histories) -> np.ndarray:

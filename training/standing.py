@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from indexing.hits import Hits
+from indexing.interests import similarities
 from towers.contents import Contents
 from towers.history import Histories
 from towers.model import TwoTower
@@ -80,7 +81,7 @@ def choose_new_weights(
     met = validation.histories.keep(np.isin(validation.histories.items, new))
 
     def found() -> float:
-        cosines = queries @ model.item_vectors(some, rows).T
+        cosines = similarities(queries, model.item_vectors(some, rows))
         cosines[met.people, np.searchsorted(new, met.items)] = -np.inf
         places = Hits.top(cosines, 20).rows
         return float(np.nanmean(recall(matches(np.where(places < 0, -1, new[places]), asked), asked.lengths, 20)))

@@ -107,7 +107,7 @@ class Step:
         self.contrast = Contrast(ground.items, ground.known, ground.hard, ground.config, ground.ranks)
 
     @cached_property
-    def sequences(self) -> Float[Tensor, "own t d"]:
+    def sequences(self) -> Float[Tensor, "own t ..."]:
         """What the sequence reader says after each event of this process's people."""
         return self.read_sequences(self.windows.inputs.take(self.own))
 
@@ -118,7 +118,7 @@ class Step:
         return self._read_texts(self.anchors)
 
     @cached_property
-    def queries(self) -> tuple[Float[Tensor, "own d"], Asked] | None:
+    def queries(self) -> tuple[Float[Tensor, "own ..."], Asked] | None:
         """This process's queries and all that was asked: of the reader of every event or, without it, of the other."""
         if self.asked is not None:
             return self.sequences[self.windows.inputs.mask[self.own]], self.asked
@@ -132,7 +132,7 @@ class Step:
         return self.windows.ratings[self.anchors.rows, self.anchors.columns]
 
     @cached_property
-    def sequences_at_anchors(self) -> Float[Tensor, "r d"] | None:
+    def sequences_at_anchors(self) -> Float[Tensor, "r ..."] | None:
         """What the sequence reader says where the text reader reads; None where there is none."""
         if self.asked is None or self.anchors is None:
             return None
@@ -145,7 +145,7 @@ class Step:
             return self.vectors.of(items)
         return ItemVectors(self._model.item, self.items, [items]).of(items)
 
-    def read_sequences(self, inputs: SequenceBatch) -> Float[Tensor, "b t d"]:
+    def read_sequences(self, inputs: SequenceBatch) -> Float[Tensor, "b t ..."]:
         """What the sequence reader says after each event of some pasts."""
         reader = self._model.user.sequence
         assert reader is not None
@@ -155,7 +155,7 @@ class Step:
 
         places = self.vectors.place(inputs.items)
         if not len(places):
-            return self.vectors.values.new_empty(*places.shape, self.vectors.values.shape[1])
+            return self.vectors.values.new_empty(*places.shape, *reader.shape)
         return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self.config.part)
 
     def remember(self) -> None:

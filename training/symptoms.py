@@ -213,7 +213,7 @@ def answers(case: Case) -> list[Finding]:
     """Queries, the search for them, and the lists that come of it; nothing where nobody can be asked."""
     if not len(case.asked):
         return []
-    queries = case.queries
+    queries = case.query_vectors
     sound = faulty_vectors("queries", queries, "train again with a lower rate: the user tower gives no usable vectors")
     if not sound.ok:
         return [sound]
@@ -226,7 +226,7 @@ def search(case: Case) -> list[Finding]:
     index = case.index
     about = f"at {case.width}, of {len(case.queries):,} people; {index.kind}, {index.parameters or 'no parameters'}"
     remedy = "raise nprobe, efSearch or k_factor_rf (ItemIndex.set_parameters, then save), or build a Flat index"
-    return [at_least("recall of the search", index.recall(case.queries, case.width), RECALL, about, remedy)]
+    return [at_least("recall of the search", index.recall(case.query_vectors, case.width), RECALL, about, remedy)]
 
 
 def alike(case: Case) -> list[Finding]:

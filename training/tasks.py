@@ -27,7 +27,8 @@ def views(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
         return None
     inputs, generator = step.windows.inputs, step.generator
     first, second = (step.read_sequences(augmented(inputs, generator))[:, -1] for _ in range(2))
-    return views_loss(first, second, model.scale)
+    interests = model.config.user.interests  # two pasts are as alike as the mean of theirs, one by one
+    return views_loss(first.flatten(1), second.flatten(1), model.scale / interests)
 
 
 def sequence(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:

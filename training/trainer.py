@@ -107,7 +107,8 @@ def fit_catalog(
     if out is not None:
         refuse_unwritable(out, KIND)
     set_seed(recipe.train.seed)
-    user = recipe.user.model_copy(update={"sequence": None})  # nobody's past items are there to learn from
+    nobody = {"sequence": None, "interests": 1}  # no past items are there to learn from
+    user = recipe.user.model_copy(update=nobody)
     recipe = recipe.model_copy(update={"user": user})
     encoder = TextEncoder.load(recipe.text, weights=weights)
     model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder, weights)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from indexing.build import build_index
 from indexing.index import ItemIndex
@@ -80,6 +81,48 @@ def test_a_person_has_the_same_bits_in_evaluation_and_in_an_answer(
             zip(tiny_run.catalog.ids.take(hits.rows[row]), hits.scores[row].tolist(), strict=True)
         )
     assert len(queries) == 31
+
+
+@pytest.fixture(scope="module")
+def several(tiny_run: Any) -> TwoTower:
+    """A model with three interests in the space of the one that was trained."""
+    trained = tiny_run.model
+    config = trained.config.model_copy(update={"user": trained.config.user.model_copy(update={"interests": 3})})
+    torch.manual_seed(0)
+    model = TwoTower(config=config, encoder=trained.encoder, ids=trained.ids, template=trained.template)
+    weights = {name: value for name, value in trained.state_dict().items() if ".sequence.out." not in name}
+    model.load_state_dict(weights, strict=False)
+    return model.eval()
+
+
+def test_several_interests_give_one_list_that_tells_them_apart(tiny_run: Any, several: TwoTower) -> None:
+    index, catalog = tiny_run.index, tiny_run.catalog
+    shop = Retriever(several, index, catalog, tiny_run.log)
+    users, histories = tiny_run.log.histories(catalog)
+    hits = IndexRanker(several, index, catalog, depth=100, log=histories).rank(histories, 5)
+    told = set()
+    for row, user in enumerate(users.to_list()[:10]):
+        found = shop.recommend(user=user, k=5)
+        assert answers(found) == list(zip(catalog.ids.take(hits.rows[row]), hits.scores[row].tolist(), strict=True))
+        query = several.encode(histories.take([row]), several.memory(catalog, index.vectors))[0]
+        assert query.shape == (3, 16)
+        for one in found:
+            cosines = query @ index.vectors[index.ids.rows([one.item])[0]]
+            assert one.retrieval == pytest.approx(cosines.max(), abs=1e-6)
+            assert one.interest == 1 + cosines.argmax()
+            told.add(one.interest)
+        assert len({one.item for one in found} - set(met(tiny_run, user))) == 5
+    assert len(told) > 1
+    assert {"interest", "rank"} <= set(shop.recommend(user=USER, k=2).to_json()["items"][0])
+    found = shop.recommend(text="a quiet piano", history=["m03"], k=3)
+    assert all(one.interest in (1, 2, 3) for one in found)
+    assert {one.interest for one in shop.similar("m03")} == {None}
+
+
+def test_one_interest_is_not_told(shop: Retriever) -> None:
+    found = shop.recommend(user=USER, k=3)
+    assert [one.interest for one in found] == [None] * 3
+    assert set(found.to_json()["items"][0]) == {"rank", "item", "title", "score", "retrieval", "rating"}
 
 
 def test_a_person_has_the_same_history_text_alone_and_among_others(tiny_run: Any) -> None:

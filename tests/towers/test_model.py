@@ -75,6 +75,7 @@ OFF = {
     "all layers tuned": {"user": {"text": {"tune": "all"}}},
     "frozen": {"user": {"text": {"tune": 0}}},
     "clicks": {"rating": {"objective": "click"}},
+    "three interests": {"user": {"interests": 3}},
 }
 
 
@@ -92,7 +93,7 @@ def test_saved_and_loaded_it_answers_bit_for_bit(
     assert (loaded.space, loaded.fingerprint) == (model.space, model.fingerprint)
     assert json.loads((tmp_path / "model" / MANIFEST).read_text())["recipe"] == {"seed": 3}
     np.testing.assert_allclose(np.linalg.norm(before[0], axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(before[1], axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(before[1], axis=-1), 1, atol=1e-6)
     assert before[2][0, 2] == before[2][2, 1] == 0  # nothing was asked there
     assert ((before[2] >= 0) & (before[2] <= 1)).all()
 
@@ -121,7 +122,7 @@ def test_a_full_disk_is_told_in_a_sentence_and_leaves_the_earlier_model(tiny_ber
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("kind", ["both", "sequence only", "text only"])
+@pytest.mark.parametrize("kind", ["both", "sequence only", "text only", "three interests"])
 def test_a_person_alone_is_the_person_in_a_crowd(
     tiny_bert: Path, catalog: Catalog, cache: VectorCache, kind: str
 ) -> None:
@@ -137,7 +138,7 @@ def test_a_person_alone_is_the_person_in_a_crowd(
     assert np.array_equal(model.encode(histories, memory)[1], together[1]) == (kind == "sequence only")
 
 
-@pytest.mark.parametrize("kind", ["both", "sequence only", "text only"])
+@pytest.mark.parametrize("kind", ["both", "sequence only", "text only", "three interests"])
 def test_people_read_together_are_those_read_alone(
     tiny_bert: Path, catalog: Catalog, cache: VectorCache, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +169,30 @@ def test_a_query_is_the_gated_sum_of_what_the_readers_say(
     fused = gates["sequence"] * model.encode(rated, no_text)[0] + gates["text"] * text[0]
     np.testing.assert_allclose(model.encode(rated, memory)[0], fused / np.linalg.norm(fused), atol=1e-6)
     assert not np.allclose(sequence, model.encode(HISTORIES, memory), atol=0.01)
+
+
+def test_each_interest_is_the_one_query_with_a_last_layer_of_its_own(
+    tiny_bert: Path, catalog: Catalog, cache: VectorCache
+) -> None:
+    """Text, and what is asked for in words, are fused into each."""
+    one, three = make(tiny_bert), make(tiny_bert, user={"interests": 3})
+    assert set(one.state_dict()) == set(three.state_dict())
+    same = {name: value for name, value in one.state_dict().items() if ".sequence.out." not in name}
+    three.load_state_dict(same, strict=False)
+    memory = one.memory(catalog, one.embed_items(catalog, cache=cache))
+    people, texts = HISTORIES.take([0, 2, 0, 1]), [None, None, "quiet night", "fast race"]
+    nobody = Histories.of([[]])
+    found, alone = three.encode(people, memory, texts), three.encode(nobody, memory, ["evening rain"])
+    assert (found.shape, alone.shape) == ((4, 3, 8), (1, 3, 8))
+    assert one.user.sequence is not None
+    assert three.user.sequence is not None
+    for interest in range(3):
+        for ours, theirs in zip(one.user.sequence.out.parameters(), three.user.sequence.out.parameters(), strict=True):
+            ours.data.copy_(theirs.data[8 * interest : 8 * interest + 8])
+        np.testing.assert_allclose(found[:, interest], one.encode(people, memory, texts), atol=1e-6)
+        np.testing.assert_allclose(alone[:, interest], one.encode(nobody, memory, ["evening rain"]), atol=1e-6)
+    cosines = np.einsum("bkd,bjd->bkj", found, found)
+    assert (cosines[:, [0, 0, 1], [1, 2, 2]] < 0.999).all()
 
 
 def test_a_sentence_needs_no_history_and_replaces_the_history_text(

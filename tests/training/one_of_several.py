@@ -1,8 +1,8 @@
-"""python tests/training/one_of_several.py ENCODER OUT [STEP | joint], or the same under torch.distributed.run.
+"""python tests/training/one_of_several.py ENCODER OUT [STEP | joint | interests], or under torch.distributed.run.
 
 A training of 20 steps in float64 without dropout; writes losses, the first step's gradients and the weights. With a
 STEP the last process is killed before it, and the next call goes on. With ``joint`` there is no text reader, and
-ratings and clicks are learned, too, weighted by their uncertainty.
+ratings and clicks are learned, too, weighted by their uncertainty. With ``interests`` everybody has two.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def main(encoder: Path, out: Path, more: str = "") -> None:
             "user": {
                 "sequence": {"blocks": 1},
                 "text": False if joint else {"tune": "all", "history": {"budget": 48}},
+                "interests": 2 if more == "interests" else 1,
             },
             "train": {
                 "epochs": EPOCHS, "text_epochs": 2, "batch_people": 7, "sentences": 5,

@@ -47,6 +47,11 @@ from training.config import Recipe
         ({"train": {"softmax": "half"}}, "train.softmax: Input should be 'auto', 'full' or 'sampled', got 'half'"),
         ({"data": {"min_rating": 5}}, "min_rating must lie in [0, 1]"),
         ({"user": {"sequence": 3}}, "user.sequence"),
+        ({"user": {"interests": 0}}, "user.interests: Input should be greater than or equal to 1, got 0"),
+        (
+            {"user": {"interests": 2, "sequence": False}},
+            "interests is 2, but only the sequence reader tells interests apart: turn on [user.sequence]",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], message: str) -> None:

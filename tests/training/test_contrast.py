@@ -41,7 +41,8 @@ class Case:
     kept: list[tuple[Tensor, Tensor]]
 
     @classmethod
-    def draw(cls, seed: int, items: int, queries: int, hard: int) -> Case:
+    def draw(cls, seed: int, items: int, queries: int, hard: int, interests: int = 1) -> Case:
+        """With several interests a query is as many vectors, with one it is one."""
         rng = np.random.default_rng(seed)
         people = rng.permutation(5)[: rng.integers(1, 5)]
         past = Histories.of([rng.integers(items, size=rng.integers(0, 5)).tolist() for _ in range(5)])
@@ -55,9 +56,10 @@ class Case:
             lists[person, : len(free)] = torch.tensor(free, dtype=torch.int64)
         kept = [(torch.from_numpy(rng.integers(items, size=n)), _units(rng, n)) for n in rng.integers(1, 4, size=2)]
         owner = torch.from_numpy(rng.integers(len(people), size=queries))
+        shape = (queries, interests, DIMENSION) if interests > 1 else (queries, DIMENSION)
         return cls(
-            _units(rng, queries), _units(rng, items), float(rng.uniform(0.5, 20)), targets, owner, people, past, unmet,
-            rng.integers(1, 30, items), lists, kept,
+            _units(rng, queries * interests).reshape(shape), _units(rng, items), float(rng.uniform(0.5, 20)),
+            targets, owner, people, past, unmet, rng.integers(1, 30, items), lists, kept,
         )  # fmt: skip
 
     def negatives(self, uniform: int, popular: int, memory: int) -> Negatives:
@@ -92,14 +94,14 @@ class Case:
             person = self.people[owner]
             barred = {target, *self.past.take([person]).items.tolist(), *self.unmet.nonzero()[:, 0].tolist()}
             own = [n for n in self.hard[person].tolist() if n >= 0 and n != target] if negatives is not None else []
-            positive = (scale * (query @ catalog[target])).exp()
+            positive = (scale * (query @ catalog[target])).exp().sum()
             if correction == "standard":
                 positive = positive / expected[target]
-            rest = sum(((scale * (query @ catalog[n])).exp() for n in own), start=0 * positive)
+            rest = sum(((scale * (query @ catalog[n])).exp().sum() for n in own), start=0 * positive)
             for item, weight in weights.items():
                 if item not in barred and item not in own:
                     weight = 1.0 if correction == "none" else weight
-                    rest = rest + weight * (scale * (query @ vectors[item])).exp()
+                    rest = rest + weight * (scale * (query @ vectors[item])).exp().sum()
             total = total - (positive / (positive + rest)).log() / len(queries)
         total.backward()
         return [total.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
@@ -140,6 +142,7 @@ def _units(rng: np.random.Generator, count: int) -> Tensor:
     hard=st.integers(0, 4),
     correction=st.sampled_from(["refined", "standard", "none"]),
     part=st.sampled_from([1, 2, 100]),
+    interests=st.sampled_from([1, 1, 2, 3]),
 )
 def test_every_mixture_against_brute_force(
     seed: int,
@@ -151,9 +154,10 @@ def test_every_mixture_against_brute_force(
     hard: int,
     correction: Correction,
     part: int,
+    interests: int,
 ) -> None:
     """In-batch, uniform, popular, kept and hard negatives, with duplicates, known positives and accidental hits."""
-    case = Case.draw(seed, items, queries, hard)
+    case = Case.draw(seed, items, queries, hard, interests)
     ours = case.ours(case.negatives(uniform, popular, memory), correction, part)
     reference = case.brute_force(case.negatives(uniform, popular, memory), correction)
     for mine, theirs in zip(ours, reference, strict=True):
@@ -161,9 +165,15 @@ def test_every_mixture_against_brute_force(
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**20), items=st.integers(2, 12), queries=st.integers(1, 8), part=st.sampled_from([1, 100]))
-def test_the_full_softmax_against_brute_force(seed: int, items: int, queries: int, part: int) -> None:
-    case = Case.draw(seed, items, queries, 0)
+@given(
+    seed=st.integers(0, 2**20),
+    items=st.integers(2, 12),
+    queries=st.integers(1, 8),
+    part=st.sampled_from([1, 100]),
+    interests=st.sampled_from([1, 2]),
+)
+def test_the_full_softmax_against_brute_force(seed: int, items: int, queries: int, part: int, interests: int) -> None:
+    case = Case.draw(seed, items, queries, 0, interests)
     for mine, theirs in zip(case.ours(None, "refined", part), case.brute_force(None, "refined"), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
 

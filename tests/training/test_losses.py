@@ -44,6 +44,16 @@ def test_negatives_of_ones_own_count_once_each() -> None:
     assert loss.item() == pytest.approx(math.log((math.exp(2) + math.exp(0) + math.exp(1.2)) / math.exp(2)))
 
 
+def test_several_interests_by_hand() -> None:
+    """Each item counts by the sum over both, and so do negatives of one's own."""
+    items = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    queries, none = items[None, :2], torch.zeros(1, 1, dtype=torch.bool)
+    more = {"own": items[None, 2:], "own_left_out": none}
+    loss = contrastive(queries, items[:1], items[1:2], scale=torch.tensor(2.0), left_out=none, **more)
+    positive, other, own = math.exp(2) + math.exp(0), math.exp(0) + math.exp(2), math.exp(1.2) + math.exp(1.6)
+    assert loss.item() == pytest.approx(math.log((positive + other + own) / positive))
+
+
 def test_nothing_to_tell_apart_costs_nothing_and_has_no_gradient() -> None:
     """Somebody who knows the whole catalog must not make the step NaN."""
     queries, items = unit(torch.randn(1, 4)).requires_grad_(), unit(torch.randn(3, 4))

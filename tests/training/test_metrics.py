@@ -21,6 +21,7 @@ from training.metrics import (
     recall,
     reciprocal_rank,
     rmse,
+    subtopic_recall,
 )
 
 ROWS = np.array(
@@ -60,6 +61,18 @@ def test_nothing_to_look_for_and_nobody_to_look_for_it() -> None:
     assert positions(ROWS[:0], Histories.of([])).shape == (0, 4)
     with pytest.raises(InputError, match=r"5 ranked lists .* 2 people"):
         matches(ROWS, Histories.of([[1], [2]]))
+
+
+def test_subtopic_recall_by_hand() -> None:
+    topics = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]], bool)
+    targets = Histories.of([[1, 5], [0], [4], [], [2]])
+    # All three topics are liked, and rank 1 has the second, rank 3 the first; then nothing that is liked is shown, the
+    # list is empty, nothing is liked, what is liked has no topic.
+    np.testing.assert_allclose(subtopic_recall(ROWS, targets, topics, 2), [1 / 3, 0, 0, np.nan, np.nan])
+    np.testing.assert_allclose(subtopic_recall(ROWS, targets, topics, 4), [2 / 3, 0, 0, np.nan, np.nan])
+    assert subtopic_recall(np.array([[3, 4, 0]]), Histories.of([[5]]), topics, 2)[0] == 1  # by other items
+    with pytest.raises(InputError, match="a metric at 5 needs lists"):
+        subtopic_recall(ROWS, targets, topics, 5)
 
 
 def test_recall_by_hand() -> None:

@@ -83,7 +83,8 @@ class Step:
 
     def loss_of(self, query: Tensor, target: int, known: set[int]) -> float:
         """Softmax cross-entropy over the catalog without what is known."""
-        logits = (self.model.scale * (self.vectors @ query)).tolist()
+        each = self.model.scale * (self.vectors @ query.reshape(-1, query.shape[-1]).T)
+        logits = each.logsumexp(1).tolist()  # over interests, where there are several
         rest = [math.exp(logits[n] - logits[target]) for n in range(COUNT) if n != target and n not in known]
         return math.log(1 + sum(rest))
 
@@ -92,8 +93,9 @@ def known_of(row: int) -> set[int]:
     return set(HISTORIES.take([[2, 0][row]]).items.tolist())
 
 
-def test_every_loss_by_loops(tiny_bert: Path) -> None:
-    step = Step(tiny_bert)
+@pytest.mark.parametrize("interests", [1, 2])
+def test_every_loss_by_loops(tiny_bert: Path, interests: int) -> None:
+    step = Step(tiny_bert, interests=interests)
     losses = {name: value.item() for name, value in step.losses().items()}
     inputs, targets, anchors = step.windows.inputs, step.windows.targets, step.anchors
     assert anchors is not None
@@ -133,17 +135,36 @@ def test_a_large_sample_costs_what_the_catalog_does(tiny_bert: Path) -> None:
         assert sampled[name].item() == pytest.approx(full[name].item(), rel=0.02)
 
 
-def test_two_views_of_each_past_read_alike(tiny_bert: Path) -> None:
-    """The loss of their last queries, with its weight in the sum."""
-    step = Step(tiny_bert, text=False, train={"views_weight": 0.5})
+@pytest.mark.parametrize("interests", [1, 3])
+def test_two_views_of_each_past_read_alike(tiny_bert: Path, interests: int) -> None:
+    """The loss of their last queries, with its weight in the sum; of several interests the mean cosine counts."""
+    step = Step(tiny_bert, text=False, interests=interests, train={"views_weight": 0.5})
     losses = step.losses()
     generator = torch.Generator().manual_seed(0)
     assert step.model.user.sequence is not None
     first, second = (
         step.model.user.sequence(step.vectors, augmented(step.windows.inputs, generator))[:, -1] for _ in range(2)
     )
-    assert losses["views"].item() == pytest.approx(views_loss(first, second, step.model.scale).item(), rel=1e-5)
+    cosines = (first.view(2, 1, interests, 8) * second.view(1, 2, interests, 8)).sum(-1).mean(-1)
+    expected = views_loss(cosines, torch.eye(2), step.model.scale)
+    assert losses["views"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses["loss"].item() == pytest.approx((losses["sequence"] + 0.5 * losses["views"]).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_no_interest_is_without_gradients(tiny_bert: Path, sampled: bool) -> None:
+    """Not even one that is never the nearest."""
+    step = Step(tiny_bert, sampled, text=False, interests=3)
+    reader = step.model.user.sequence
+    assert reader is not None
+    with torch.no_grad():
+        reader.out.bias[:8] -= 20 * step.vectors.mean(0)
+    queries = reader(step.vectors, step.windows.inputs)[step.windows.inputs.mask]
+    assert 0 not in (queries @ step.vectors.T).argmax(1)
+    step.losses()["loss"].backward()
+    assert reader.out.weight.grad is not None
+    moved = reader.out.weight.grad.view(3, -1).norm(dim=1)
+    assert moved.min() > 1e-4 * moved.max()
 
 
 def step_that_reads(

@@ -113,6 +113,15 @@ def test_two_processes_train_what_one_does(trainings: Trainings) -> None:
     same(trainings, "one", "two", epochs=3)
 
 
+def test_also_where_people_have_several_interests(trainings: Trainings) -> None:
+    for name, processes in {"one-interests": 1, "two-interests": 2}.items():
+        done = trainings.run(name, "interests", processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+    weights = trainings.tensors("one-interests")["model.user.sequence.out.weight"]
+    assert weights.shape == (32, 16)
+    same(trainings, "one-interests", "two-interests", epochs=3)
+
+
 def test_and_so_they_do_for_several_objectives(trainings: Trainings) -> None:
     """Ratings and clicks beside the contrast, with learned weights; each process has other numbers of them."""
     for name, processes in {"one-joint": 1, "two-joint": 2}.items():
