@@ -80,14 +80,53 @@ def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
         index.search(example, 1)
 
 
+def learns(kind: str, dimension: int) -> bool:
+    """Whether this kind is trained on vectors before it holds any."""
+    return not library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT).is_trained
+
+
+def add(index: Any, vectors: np.ndarray) -> bool:
+    """Add float32 ``(n, D)`` behind those that are there; False where this kind can only be built whole."""
+    try:
+        index.add(vectors)
+    except RuntimeError:
+        return False
+    return True
+
+
+def copy(index: Any) -> Any:
+    """The same index again, which may change without the first."""
+    return library().clone_index(index)
+
+
+def refill(index: Any, vectors: np.ndarray) -> Any:
+    """A copy that was trained on what `index` was trained on, and holds float32 ``(N, D)`` `vectors` instead.
+
+    Raises:
+        InputError: this kind needs more vectors.
+    """
+    index = library().clone_index(index)
+    with _faiss_errors(f"to go on with {len(vectors)} vectors"):
+        index.reset()
+        index.add(vectors)
+    return index
+
+
 def search(index: Any, queries: np.ndarray, depth: int) -> np.ndarray:
     """int64 ``(B, depth)`` rows near float32 ``(B, D)`` `queries`; -1 where FAISS found fewer."""
     return index.search(queries, depth)[1]
 
 
 def write(index: Any, path: Path) -> None:
-    """Write the FAISS file `path`."""
-    library().write_index(index, str(path))
+    """Write the FAISS file `path`.
+
+    Python does the writing: FAISS's own does not notice where the last bytes find no room.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file:
+        library().write_index(index, library().PyCallbackIOWriter(file.write))
 
 
 def read(path: Path) -> Any:

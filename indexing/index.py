@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from indexing import approximate
+from indexing import approximate, storage
+from indexing.attributes import as_attributes
 from indexing.bonus import check_bonus, with_bonus
 from indexing.exact import check_k, exact_search, rank_pairs
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
-from indexing.vectors import check_items, check_vectors
-from indexing.versions import current_version, version_writer
-from towers.artefact import read_manifest
+from indexing.items import Item, Removed
+from indexing.journal import unpublished
+from indexing.lock import Lock
+from indexing.vectors import check_items, check_vectors, repeats
+from indexing.versions import CURRENT, current_version, read_current, refuse_stranger, version_writer
 from towers.errors import ArtefactError, InputError
 from towers.ids import Id, IdList, as_id_array
 
@@ -31,7 +34,9 @@ SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many ro
 
 
 class ItemIndex:
-    """N item vectors that can be searched; made by `from_arrays` or `load`.
+    """N item vectors that can be searched; made by `from_arrays` or `load`, or by an `indexing.writer.IndexWriter`.
+
+    It does not change, so many threads may search it; a writer makes the next one, and `refresh` gives that.
 
     The exact vectors are kept beside the FAISS index. Whatever the kind, each score is the exact inner
     product, equal scores go to the lower row, and only *which* rows are found is approximate. For a kind
@@ -42,25 +47,50 @@ class ItemIndex:
         vectors: float32 ``(N, D)``, unit norm, read-only.
         kind: FAISS factory string; ``"Flat"`` is exact.
         space: fingerprint of the vector space that the vectors live in, "" for vectors of one's own.
-        duplicates: how many vectors are exact copies of an earlier one.
+        attributes: Arrow table, a row for each item; None where there are none.
+        removed: vectors of items that were removed, for the histories of those who had them.
         parameters: FAISS search parameters in force, such as ``"nprobe=16"``.
+        version: name of the version that it was loaded from; None where it was not.
+        places: int64 ``(N,)``, under which number FAISS has each row; None where that is the row itself.
+        built: how many vectors FAISS was built from, and trained on where the kind is trained.
     """
 
-    def __init__(self, *, ids: IdList, vectors: np.ndarray, kind: str, space: str, duplicates: int, faiss: Any) -> None:
+    def __init__(
+        self,
+        *,
+        ids: IdList,
+        vectors: np.ndarray,
+        kind: str,
+        space: str,
+        faiss: Any,
+        duplicates: int | None = None,
+        attributes: pa.Table | None = None,
+        removed: Removed | None = None,
+        places: np.ndarray | None = None,
+        built: int | None = None,
+    ) -> None:
         self.ids = ids
         self.vectors = vectors.view()
         self.vectors.flags.writeable = False
         self.kind = kind
         self.space = space
-        self.duplicates = duplicates
+        self.attributes = attributes
+        self.removed = removed if removed is not None else Removed.none(ids.array.type, vectors.shape[1])
         self.parameters = ""
+        self.version: str | None = None
+        self.places = places
+        self.built = len(vectors) if built is None else built
         self._faiss = faiss
+        self._folder: Path | None = None
+        if duplicates is not None:
+            self.duplicates = duplicates
 
     @classmethod
     def from_arrays(
         cls,
         ids: IdList | Iterable[Id],
         vectors: np.ndarray,
+        attributes: Any = None,
         *,
         kind: str = "auto",
         space: str = "",
@@ -71,22 +101,26 @@ class ItemIndex:
         Args:
             ids: N different strings or integers.
             vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards.
+            attributes: N rows: an Arrow table, a polars or pandas frame, or lists by column name.
             kind: FAISS factory string, or "auto": Flat for a small catalog, HNSW beyond `AUTO_FLAT_BELOW` items.
             space: fingerprint of the space of the vectors.
             search: FAISS search parameters; None for ones that favour recall.
 
         Raises:
-            InputError: ids and vectors that do not fit together, vectors that `check_items` refuses, a
+            InputError: ids, vectors and attributes that do not fit together, vectors that `check_items` refuses, a
                 kind that FAISS does not know or cannot train on so few vectors, unknown parameters.
         """
         ids = ids if isinstance(ids, IdList) else IdList(ids)
         duplicates = check_items(vectors)
         if len(ids) != len(vectors):
             raise InputError(f"there are {len(ids)} ids for {len(vectors)} vectors, expected one for each")
+        table = None if attributes is None else as_attributes(attributes, len(vectors))
         if kind == "auto":
             kind = FLAT if len(vectors) < AUTO_FLAT_BELOW else AUTO_BEYOND
         faiss = approximate.build(kind, vectors)
-        index = cls(ids=ids, vectors=vectors, kind=kind, space=space, duplicates=duplicates, faiss=faiss)
+        index = cls(
+            ids=ids, vectors=vectors, kind=kind, space=space, faiss=faiss, duplicates=duplicates, attributes=table
+        )
         index.set_parameters(approximate.default_parameters(faiss) if search is None else search)
         return index
 
@@ -96,10 +130,48 @@ class ItemIndex:
     def __repr__(self) -> str:
         return f"ItemIndex({len(self)} items, {self.dimension} dimensions, kind {self.kind!r}, {self.parameters!r})"
 
+    def __iter__(self) -> Iterator[Item]:
+        """The items, in the order of their rows."""
+        return (self._item(row) for row in range(len(self)))
+
+    def __contains__(self, one: object) -> bool:
+        return isinstance(one, str | int) and self.ids.rows([one])[0] >= 0
+
+    def get(self, one: Id) -> Item | None:
+        """The item with this id; None where the index has none."""
+        row = int(self.ids.rows([one])[0])
+        return self._item(row) if row >= 0 else None
+
+    def _item(self, row: int) -> Item:
+        attributes = {} if self.attributes is None else self.attributes.slice(row, 1).to_pylist()[0]
+        return Item(self.ids[row], self.vectors[row], attributes)
+
     @property
     def dimension(self) -> int:
         """D, the length of a vector."""
         return self.vectors.shape[1]
+
+    @cached_property
+    def duplicates(self) -> int:
+        """How many vectors are exact copies of an earlier one."""
+        return repeats(self.vectors)
+
+    @property
+    def faiss(self) -> Any:
+        """The FAISS index, which has each row under the number that `places` says."""
+        return self._faiss
+
+    @property
+    def tombstones(self) -> int:
+        """Vectors in the FAISS index that are no item's any more, and are passed over."""
+        return self._faiss.ntotal - len(self)
+
+    @cached_property
+    def _row_at(self) -> np.ndarray:
+        """int64, the row of each of FAISS's numbers and, last, of its -1; -1 for a tombstone."""
+        rows = np.full(self._faiss.ntotal + 1, -1, np.int64)
+        rows[self.places] = np.arange(len(self))
+        return rows
 
     def set_parameters(self, parameters: str) -> None:
         """Search with these FAISS parameters from now on; "" leaves them as they are.
@@ -164,12 +236,18 @@ class ItemIndex:
         if depth > SCAN_BEYOND * len(self):
             return exact_search(queries, self.vectors, k, exclude=excluded)
         margin = FLAT_MARGIN if self.kind == FLAT else 0
-        found = approximate.search(self._faiss, queries, min(depth + margin, len(self)))
+        found = self._found(queries, min(depth + margin, len(self)))
         query, place = np.nonzero(found >= 0)
         row = found[query, place]
         allowed = ~excluded.holds(query, row, len(self))
         hits = rank_pairs(queries, self.vectors, k + margin, query[allowed], row[allowed])
         return self._cut(hits, queries, k, excluded) if margin else hits
+
+    def _found(self, queries: np.ndarray, depth: int) -> np.ndarray:
+        """Rows that FAISS finds, twice as many where there are tombstones, whose places are then -1."""
+        if self.places is None:
+            return approximate.search(self._faiss, queries, depth)
+        return self._row_at[approximate.search(self._faiss, queries, min(2 * depth, self._faiss.ntotal))]
 
     def _cut(self, hits: Hits, queries: np.ndarray, k: int, excluded: Excluded) -> Hits:
         """The first k of hits with a margin; where the cut falls among equals, a scan decides by the lower row."""
@@ -217,20 +295,21 @@ class ItemIndex:
         Raises:
             ArtefactError: `path` is something else than an index, or cannot be written.
         """
-        about = {
-            "space": self.space,
-            "ids": self.ids.fingerprint,
-            "count": len(self),
-            "dimension": self.dimension,
-            "duplicates": self.duplicates,
-            "index_kind": self.kind,
-            "parameters": self.parameters,
-        }
-        with version_writer(Path(path), KIND, about) as folder:
-            np.save(folder / "vectors.npy", self.vectors, allow_pickle=False)
-            pq.write_table(pa.table({"item_id": self.ids.array}), folder / "ids.parquet")
-            approximate.write(self._faiss, folder / "index.faiss")
-        return current_version(Path(path))
+        folder = Path(path)
+        refuse_stranger(folder)
+        with Lock(folder):
+            if (folder / CURRENT).exists() and (waiting := unpublished(folder, current_version(folder).name)):
+                raise ArtefactError(
+                    f"{folder} has {waiting} changes that are not published, which another index would drop: "
+                    "publish them with an IndexWriter, or roll back with discard=True"
+                )
+            return self.write_version(folder)
+
+    def write_version(self, folder: Path) -> Path:
+        """`save` for whoever holds the lock of `folder`."""
+        with version_writer(folder, KIND, storage.about(self)) as temporary:
+            storage.write(self, temporary)
+        return current_version(folder)
 
     @classmethod
     def load(cls, path: str | Path, *, space: str | None = None) -> ItemIndex:
@@ -243,36 +322,43 @@ class ItemIndex:
         Raises:
             ArtefactError: not an index, damaged, or built for another space.
         """
-        folder = current_version(Path(path))
-        about = read_manifest(folder, KIND)
-        try:
-            return cls._read(folder, about, space)
-        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise ArtefactError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+        folder = Path(path)
+        while True:
+            version = current_version(folder)
+            try:
+                return cls._read(folder, space)
+            except ArtefactError:
+                if current_version(folder) == version:
+                    raise  # else a writer has published meanwhile, and removed what was being read
 
     @classmethod
-    def _read(cls, folder: Path, about: dict[str, Any], space: str | None) -> ItemIndex:
-        if space is not None and about["space"] != space:
-            raise ArtefactError(
-                f"this index was built for another model: {folder} is of the space {about['space'][:12]!r}, "
-                f"expected {space[:12]!r}; build it again with this model"
-            )
-        vectors = np.load(folder / "vectors.npy", allow_pickle=False)
-        ids = IdList(pq.read_table(folder / "ids.parquet")["item_id"])
-        faiss = approximate.read(folder / "index.faiss")
-        shape = (about["count"], about["dimension"])
-        shapes = [vectors.shape, (len(ids), shape[1]), (faiss.ntotal, faiss.d)]
-        if vectors.dtype != np.float32 or any(found != shape for found in shapes):
-            raise ArtefactError(f"{folder}: vectors, ids and FAISS index do not line up: {shapes} for {shape}")
-        if ids.fingerprint != about["ids"]:
-            raise ArtefactError(f"{folder}: the ids are not those that the vectors were written with")
-        index = cls(
-            ids=ids,
-            vectors=vectors,
-            kind=about["index_kind"],
-            space=about["space"],
-            duplicates=about["duplicates"],
-            faiss=faiss,
-        )
-        index.set_parameters(about["parameters"])
+    def _read(cls, folder: Path, space: str | None) -> ItemIndex:
+        try:
+            version, about = read_current(folder, KIND)
+            if space is not None and about["space"] != space:
+                raise ArtefactError(
+                    f"this index was built for another model: {version} is of the space {about['space'][:12]!r}, "
+                    f"expected {space[:12]!r}; build it again with this model"
+                )
+            index = cls(**storage.read(version, about))
+            index.set_parameters(about["parameters"])
+        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+            raise ArtefactError(f"the index in {folder} is damaged: {type(error).__name__}: {error}") from error
+        index.version, index._folder = version.name, folder
         return index
+
+    def refresh(self) -> ItemIndex:
+        """The current version of the folder that this index was loaded from; itself where that is the one it is.
+
+        It is read beside this one, which goes on answering: threads that search change over when they are given the
+        new one, and hits belong to the index that gave them.
+
+        Raises:
+            InputError: it was not loaded.
+            ArtefactError: as `load`; also where the folder now holds an index of another space.
+        """
+        if self._folder is None:
+            raise InputError("this index was not loaded from a folder, so there is nothing to refresh it from")
+        if current_version(self._folder).name == self.version:
+            return self
+        return type(self).load(self._folder, space=self.space)

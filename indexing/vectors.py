@@ -73,13 +73,18 @@ def check_items(vectors: np.ndarray, dimension: int | None = None) -> int:
     count = len(check_vectors(vectors, dimension))
     if count == 0:
         raise InputError("there are no vectors to index, expected at least one")
-    repeats = count - len({hashlib.blake2b(row.data, digest_size=16).digest() for row in vectors})
-    if 2 * repeats > count or (repeats and repeats == count - 1):
+    copies = repeats(vectors)
+    if 2 * copies > count or (copies and copies == count - 1):
         raise InputError(
-            f"{repeats} of {count} vectors are exact copies of another, so items cannot be told apart: "
+            f"{copies} of {count} vectors are exact copies of another, so items cannot be told apart: "
             "look at the texts and the model that the vectors came from"
         )
-    return repeats
+    return copies
+
+
+def repeats(vectors: np.ndarray) -> int:
+    """How many rows of float32 ``(N, D)`` are equal, bit for bit, to an earlier row."""
+    return len(vectors) - len({hashlib.blake2b(row.data, digest_size=16).digest() for row in vectors})
 
 
 def similarity(queries: np.ndarray, vectors: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
