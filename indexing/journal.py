@@ -2,7 +2,7 @@
 
 ``journal/000004/00000001.arrow``, ``00000002.arrow``, … are the changes since version 000004, in their order; version
 and journal together are the state of an index. A file is written whole and then given its name, so that a change which
-was not acknowledged leaves nothing. It begins with a SHA-256 that covers its place, too, and goes on as an Arrow stream.
+was not acknowledged leaves nothing. It begins with a SHA-256, of its place too, and goes on as an Arrow stream.
 """
 
 from __future__ import annotations

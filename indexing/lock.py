@@ -46,7 +46,7 @@ class Lock:
             holder = os.pread(self._handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(self._handle)
             raise ArtefactError(
-                f"{folder} has a writer already ({holder or 'it did not say who it is'}): wait until it is done or end it"
+                f"{folder} has a writer already ({holder or 'it did not say who it is'}): wait until it is done"
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
         with suppress(OSError):  # such as a full disk: the lock is held all the same

@@ -2,7 +2,7 @@
 
 - ``vectors.npy``, ``ids.parquet``: what `ItemIndex.vectors` and `ItemIndex.ids` are.
 - ``index.faiss``: an ordinary FAISS file.
-- ``attributes.parquet``, ``removed.parquet``, ``places.npy``: only where there are attributes, removed items, tombstones.
+- ``attributes.parquet``, ``removed.parquet``, ``places.npy``: where there are attributes, removed items, tombstones.
 """
 
 from __future__ import annotations
