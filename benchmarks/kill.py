@@ -85,10 +85,8 @@ def killed(folder: Path, plain: Plain, number: int, rng: np.random.Generator) ->
         finally:
             os._exit(1)
     os.close(tell)
-    if rng.random() < 0.9:
-        said = os.read(hear, 1)  # it has opened the folder; else it is killed while it does
-    else:
-        said = b""
+    # Most have opened the folder when they are killed, some are about to.
+    said = os.read(hear, 1) if rng.random() < 0.9 else b""
     time.sleep(rng.random() * LONGEST)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
