@@ -1,4 +1,4 @@
-"""python -m benchmarks.corrupt [--files 2400] [--save]
+"""python -m benchmarks.corrupt [--files 2000] [--save]
 
 What becomes of damage? Indexes of four kinds, with attributes, tombstones, removed items and changes that are not
 published, are damaged at random: a bit flipped, an end cut off, a file taken away, added or exchanged for another. Each
@@ -152,7 +152,7 @@ def on_a_full_disk(folder: Path, rng: np.random.Generator) -> tuple[str, str]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=2400, help="how many artefacts are damaged")
+    parser.add_argument("--files", type=int, default=2000, help="how many artefacts are damaged")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     options = parser.parse_args()
     record, rng, screen = Record("corrupt"), np.random.default_rng(0), Console(stderr=True)
