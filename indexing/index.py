@@ -13,8 +13,9 @@ import pyarrow as pa
 from indexing import approximate, storage
 from indexing.attributes import as_attributes
 from indexing.bonus import check_bonus, with_bonus
-from indexing.exact import check_k, exact_search, rank_pairs
+from indexing.exact import check_k, exact_search, rank_found, scan_rows
 from indexing.excluded import Exclude, Excluded
+from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.items import Item, Removed
 from indexing.journal import unpublished
@@ -31,6 +32,10 @@ AUTO_BEYOND = "HNSW32"
 FLAT_MARGIN = 8  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals.
 EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, which adds up in blocks.
 SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
+
+
+SCAN_PASSING = 0.1  # Share of items up to which those that pass a filter are scanned.
+SPARE = 1.5  # Passing rows are rarely spread evenly: FAISS is asked for so many times more than an even spread needs.
 
 
 class ItemIndex:
@@ -189,7 +194,15 @@ class ItemIndex:
             raise
         self.parameters = parameters
 
-    def search(self, queries: np.ndarray, k: int, *, exclude: Exclude = None, bonus: np.ndarray | None = None) -> Hits:
+    def search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        *,
+        exclude: Exclude = None,
+        bonus: np.ndarray | None = None,
+        where: Where | None = None,
+    ) -> Hits:
         """The k items nearest to each query, best first; fewer only where fewer are left.
 
         Args:
@@ -197,67 +210,118 @@ class ItemIndex:
             k: how many, at least 1.
             exclude: rows that must not be returned: one list for each query, or `Excluded` pairs.
             bonus: float32 ``(N,)``, at least 0, added to each item's score; see `indexing.bonus.with_bonus`.
+            where: what must hold of an item's attributes, as `indexing.filters` says.
 
         Returns:
             Hits ``(B, k)`` with rows of `ids` and exact inner products, plus the bonus.
 
         Raises:
-            InputError: `queries`, `k`, `exclude` or `bonus` cannot be used.
+            InputError: `queries`, `k`, `exclude`, `bonus` or `where` cannot be used.
         """
         check_vectors(queries, self.dimension)
         check_k(k)
+        if exclude is None and bonus is None and where is None:
+            return self._nearest(queries, k)
         excluded = Excluded.of(exclude, len(queries), len(self))
-        hits = self._nearest(queries, k, excluded)
+        passing = None if where is None else Filter.read(where).passing(self.attributes)
+        hits = self._nearest_allowed(queries, k, excluded, passing)
         if bonus is None:
             return hits
         check_bonus(bonus, len(self))
+        bonus = bonus if passing is None else np.where(passing, bonus, np.float32(0))
         return with_bonus(hits, queries, self.vectors, bonus, excluded)
 
-    def _nearest(self, queries: np.ndarray, k: int, excluded: Excluded) -> Hits:
+    def _nearest(self, queries: np.ndarray, k: int) -> Hits:
+        """The k best of all."""
+        if k > SCAN_BEYOND * len(self) or not len(queries):
+            return exact_search(queries, self.vectors, k)
+        hits = self._ranked(queries, k, self._found(queries, k))
+        # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
+        if (hits.rows[:, -1] < 0).any():
+            short = np.flatnonzero(hits.rows[:, -1] < 0)
+            return _replaced(hits, short, exact_search(queries[short], self.vectors, k))
+        return hits
+
+    def _nearest_allowed(self, queries: np.ndarray, k: int, excluded: Excluded, passing: np.ndarray | None) -> Hits:
+        """The k best of those that are not excluded and pass the filter (bool ``(N,)``; None lets all pass).
+
+        FAISS is asked for so many more that enough of them are left, on every index kind; those of FAISS's own
+        filters that some kinds do not know, or pass over in silence, are not used.
+        """
         counts = excluded.counts(len(queries))
+        rows = None if passing is None else np.flatnonzero(passing)
+        left = len(self) if rows is None else len(rows)
+        if rows is not None and left <= SCAN_PASSING * len(self):
+            return scan_rows(queries, self.vectors, k, rows, excluded)
         # A query's depth depends on its own exclusions alone, so that its company in a batch changes nothing;
         # rounding up to powers of two keeps the number of FAISS calls small.
         depths = k + np.where(counts, 2 ** np.ceil(np.log2(np.maximum(counts, 1))), 0).astype(np.int64)
-        rows = np.full((len(queries), k), -1, np.int64)
-        scores = np.full((len(queries), k), -np.inf, np.float32)
+        if left < len(self):
+            depths = np.ceil(depths * SPARE * len(self) / left).astype(np.int64)
+        hits = Hits(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
         for depth in np.unique(depths):
             group = np.flatnonzero(depths == depth)
-            hits = self._search_deep(queries[group], k, int(depth), excluded.take(group))
-            rows[group], scores[group] = hits.rows, hits.scores
-        # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
-        short = np.flatnonzero((rows >= 0).sum(axis=1) < np.minimum(k, len(self) - counts))
+            if depth <= SCAN_BEYOND * len(self):
+                deep = self._search_deep(queries[group], k, int(depth), excluded.take(group), passing)
+                hits = _replaced(hits, group, deep)
+        short = np.flatnonzero((hits.rows >= 0).sum(axis=1) < np.minimum(k, len(self) - counts))
         if len(short):
-            hits = exact_search(queries[short], self.vectors, k, exclude=excluded.take(short))
-            rows[short], scores[short] = hits.rows, hits.scores
-        return Hits(rows, scores)
+            allowed = excluded.take(short)
+            scanned = (
+                exact_search(queries[short], self.vectors, k, exclude=allowed)
+                if rows is None
+                else scan_rows(queries[short], self.vectors, k, rows, allowed)
+            )
+            hits = _replaced(hits, short, scanned)
+        return hits
 
-    def _search_deep(self, queries: np.ndarray, k: int, depth: int, excluded: Excluded) -> Hits:
+    def _search_deep(
+        self, queries: np.ndarray, k: int, depth: int, excluded: Excluded, passing: np.ndarray | None
+    ) -> Hits:
         """The k best allowed rows among the `depth` that FAISS finds."""
-        if depth > SCAN_BEYOND * len(self):
-            return exact_search(queries, self.vectors, k, exclude=excluded)
-        margin = FLAT_MARGIN if self.kind == FLAT else 0
-        found = self._found(queries, min(depth + margin, len(self)))
-        query, place = np.nonzero(found >= 0)
-        row = found[query, place]
-        allowed = ~excluded.holds(query, row, len(self))
-        hits = rank_pairs(queries, self.vectors, k + margin, query[allowed], row[allowed])
-        return self._cut(hits, queries, k, excluded) if margin else hits
+        found = self._found(queries, depth)
+        barred = excluded.holds(np.repeat(np.arange(len(queries)), found.shape[1]), found.ravel(), len(self))
+        barred = barred.reshape(found.shape)
+        if passing is not None:
+            barred |= ~passing[found]
+        return self._ranked(queries, k, np.where(barred, -1, found), excluded, passing)
+
+    def _ranked(
+        self,
+        queries: np.ndarray,
+        k: int,
+        found: np.ndarray,
+        excluded: Excluded | None = None,
+        passing: np.ndarray | None = None,
+    ) -> Hits:
+        """The k best of the rows found; for Flat, where the cut falls among equals, a scan decides by the lower row."""
+        rows, scores = rank_found(queries, self.vectors, found)
+        if rows.shape[1] == k:
+            return Hits.sure(rows, scores)
+        if rows.shape[1] < k:
+            missing = ((0, 0), (0, k - rows.shape[1]))
+            rows = np.pad(rows, missing, constant_values=-1)
+            return Hits.sure(rows, np.pad(scores, missing, constant_values=-np.inf))
+        hits = Hits.sure(rows[:, :k].copy(), scores[:, :k].copy())
+        if self.kind != FLAT:
+            return hits
+        # The last row that FAISS gave, which for an exact index is the border of all that it did not give.
+        last = np.where(rows >= 0, scores, np.inf).min(axis=1)
+        close = np.flatnonzero((hits.scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
+        if not len(close):
+            return hits
+        barred = None if excluded is None else excluded.take(close)
+        if passing is None:
+            return _replaced(hits, close, exact_search(queries[close], self.vectors, k, exclude=barred))
+        assert barred is not None
+        return _replaced(hits, close, scan_rows(queries[close], self.vectors, k, np.flatnonzero(passing), barred))
 
     def _found(self, queries: np.ndarray, depth: int) -> np.ndarray:
         """Rows that FAISS finds, twice as many where there are tombstones, whose places are then -1."""
+        depth = min(depth + FLAT_MARGIN, len(self)) if self.kind == FLAT else min(depth, len(self))
         if self.places is None:
             return approximate.search(self._faiss, queries, depth)
         return self._row_at[approximate.search(self._faiss, queries, min(2 * depth, self._faiss.ntotal))]
-
-    def _cut(self, hits: Hits, queries: np.ndarray, k: int, excluded: Excluded) -> Hits:
-        """The first k of hits with a margin; where the cut falls among equals, a scan decides by the lower row."""
-        rows, scores = hits.rows[:, :k].copy(), hits.scores[:, :k].copy()
-        last = np.where(hits.rows >= 0, hits.scores, np.inf).min(axis=1)
-        close = np.flatnonzero((scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
-        if len(close):
-            exact = exact_search(queries[close], self.vectors, k, exclude=excluded.take(close))
-            rows[close], scores[close] = exact.rows, exact.scores
-        return Hits(rows, scores)
 
     def search_ids(self, ids: Iterable[Id], k: int) -> Hits:
         """The k nearest neighbours of each of these B items, itself left out, ``(B, k)``.
@@ -362,3 +426,10 @@ class ItemIndex:
         if current_version(self._folder).name == self.version:
             return self
         return type(self).load(self._folder, space=self.space)
+
+
+def _replaced(hits: Hits, queries: np.ndarray, others: Hits) -> Hits:
+    """`hits` with those of these queries (int64 ``(M,)``) from `others`, ``(M, K)``."""
+    rows, scores = hits.rows.copy(), hits.scores.copy()
+    rows[queries], scores[queries] = others.rows, others.scores
+    return Hits.sure(rows, scores)

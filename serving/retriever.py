@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from serving.people import People, Person, session, stranger
@@ -87,6 +88,7 @@ class Retriever:
         text: str | None = None,
         image: Media | None = None,
         audio: Media | None = None,
+        where: Where | None = None,
         k: int = 10,
     ) -> Recommendations:
         """The k items that suit a person best, none that they have met.
@@ -98,6 +100,8 @@ class Retriever:
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
                 beside any of the others. They are read as one more item, met just now.
+            where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
+                `indexing.filters`.
             k: how many, at least 1; the answer is shorter where fewer are left.
 
         Raises:
@@ -108,7 +112,7 @@ class Retriever:
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
         queries = self._model.encode(*self._with_media(person.history, media), [text])
-        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text))
+        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text), where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
@@ -116,12 +120,13 @@ class Retriever:
         query = ", ".join([person.name, *named])
         return Recommendations(query, self._items(final, hits, ratings), person.unknown, reranked)
 
-    def similar(self, item: Id, *, by: str | None = None, k: int = 10) -> Recommendations:
+    def similar(self, item: Id, *, by: str | None = None, where: Where | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
 
         Args:
             item: its id.
             by: look for what is like its ``"text"``, ``"image"`` or ``"audio"`` alone; default: all that it is.
+            where: what must hold of the others' attributes; see `indexing.filters`.
             k: how many, at least 1.
 
         Raises:
@@ -134,7 +139,7 @@ class Retriever:
             some = self._index.ids[0]
             raise InputError(f"the index has no item {item!r}; it has {len(self._index):,} items, such as {some!r}")
         query = self._index.vectors[[row]] if by is None else self._vector_by(item, by)
-        hits = self._search(query, k, np.array([row]))
+        hits = self._search(query, k, np.array([row]), where=where)
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, hits, None))
 
@@ -191,10 +196,17 @@ class Retriever:
         if self._model.user.text is None:
             raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
 
-    def _search(self, queries: np.ndarray, k: int, seen: np.ndarray, bonus: np.ndarray | None = None) -> Hits:
+    def _search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        seen: np.ndarray,
+        bonus: np.ndarray | None = None,
+        where: Where | None = None,
+    ) -> Hits:
         """Hits in catalog rows, at most as many as there are items."""
         barred = np.concatenate([seen, self._gone])
-        hits = self._index.search(queries, min(k, len(self._index)), exclude=[barred], bonus=bonus)
+        hits = self._index.search(queries, min(k, len(self._index)), exclude=[barred], bonus=bonus, where=where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _bonus(self, text: str | None) -> np.ndarray | None:
