@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ KIND = "twotower/index"
 FLAT = "Flat"
 AUTO_FLAT_BELOW = 50_000  # An exact scan takes a few milliseconds up to here; to be replaced by measurement.
 AUTO_BEYOND = "HNSW32"
-FLAT_MARGIN = 8  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals.
+FLAT_MARGIN = 2  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals; pairs are common.
 EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, which adds up in blocks.
 SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
 
@@ -55,6 +56,7 @@ class ItemIndex:
         attributes: Arrow table, a row for each item; None where there are none.
         removed: vectors of items that were removed, for the histories of those who had them.
         parameters: FAISS search parameters in force, such as ``"nprobe=16"``.
+        tuned: what `indexing.tune.tune` chose, why, and how it measured; empty where it was not asked.
         version: name of the version that it was loaded from; None where it was not.
         places: int64 ``(N,)``, under which number FAISS has each row; None where that is the row itself.
         built: how many vectors FAISS was built from, and trained on where the kind is trained.
@@ -82,6 +84,7 @@ class ItemIndex:
         self.attributes = attributes
         self.removed = removed if removed is not None else Removed.none(ids.array.type, vectors.shape[1])
         self.parameters = ""
+        self.tuned: dict[str, Any] = {}
         self.version: str | None = None
         self.places = places
         self.built = len(vectors) if built is None else built
@@ -183,6 +186,9 @@ class ItemIndex:
 
         Raises:
             InputError: this kind has no such parameter or cannot use the value; nothing is changed.
+
+        Warns:
+            UserWarning: they are poorer than those that tuning chose.
         """
         if not parameters:
             return
@@ -193,6 +199,14 @@ class ItemIndex:
                 approximate.set_parameters(self._faiss, self.parameters, self.vectors[:1])
             raise
         self.parameters = parameters
+        chosen = self.tuned.get("parameters", "")
+        if approximate.poorer(parameters, chosen):
+            warnings.warn(
+                f"this index searches with {parameters!r}, poorer than {chosen!r}, which was chosen for a recall of "
+                f"{self.tuned['recall']:.3f}",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def search(
         self,
@@ -237,7 +251,7 @@ class ItemIndex:
             return exact_search(queries, self.vectors, k)
         hits = self._ranked(queries, k, self._found(queries, k))
         # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
-        if (hits.rows[:, -1] < 0).any():
+        if hits.rows[:, -1].min() < 0:
             short = np.flatnonzero(hits.rows[:, -1] < 0)
             return _replaced(hits, short, exact_search(queries[short], self.vectors, k))
         return hits
@@ -306,7 +320,7 @@ class ItemIndex:
         if self.kind != FLAT:
             return hits
         # The last row that FAISS gave, which for an exact index is the border of all that it did not give.
-        last = np.where(rows >= 0, scores, np.inf).min(axis=1)
+        last = scores[:, -1] if rows.min() >= 0 else np.where(rows >= 0, scores, np.inf).min(axis=1)
         close = np.flatnonzero((hits.scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
         if not len(close):
             return hits
@@ -405,6 +419,7 @@ class ItemIndex:
                     f"expected {space[:12]!r}; build it again with this model"
                 )
             index = cls(**storage.read(version, about))
+            index.tuned = dict(about.get("tuned", {}))
             index.set_parameters(about["parameters"])
         except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
             raise ArtefactError(f"the index in {folder} is damaged: {type(error).__name__}: {error}") from error

@@ -36,6 +36,7 @@ def about(index: ItemIndex) -> dict[str, Any]:
         "duplicates": index.duplicates,
         "index_kind": index.kind,
         "parameters": index.parameters,
+        "tuned": index.tuned,
         "built": index.built,
         "tombstones": index.tombstones,
         "removed": len(index.removed),

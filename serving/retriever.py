@@ -143,6 +143,28 @@ class Retriever:
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, hits, None))
 
+    def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """What an index is tuned with: how people of the log ask, and how often they met each item.
+
+        Args:
+            most: people that are drawn from the log.
+
+        Returns:
+            Their vectors, float32 ``(B, D)``, and events of each item of the index, int64 ``(N,)``.
+
+        Raises:
+            InputError: nobody has an item that can be read.
+        """
+        positives = self._people.positives
+        positives = positives.keep(self._has_vector[positives.items])
+        people = np.flatnonzero(positives.lengths)
+        if not len(people):
+            raise InputError("nobody in the log has an item of the index, so it cannot be tuned with their questions")
+        drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
+        queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
+        counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
+        return queries, counts[self._catalog_rows]
+
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
         if by not in self._model.item.contents:
