@@ -1,6 +1,6 @@
 """python -m benchmarks.ann_overhead [--items 100000] [--dimension 128] [--save]
 
-What `ItemIndex.search` takes beyond the bare FAISS call on the same index, for what it gives beyond it: checked queries,
+What `ItemIndex.search` takes beyond the bare FAISS call on the same index, for what it gives beyond: checked queries,
 exact scores, equals in order, never too few. Both are called in turn, in one thread, with the processor time of that
 thread, so that other work on the machine does not count as ours.
 """

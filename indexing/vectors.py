@@ -53,7 +53,7 @@ def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarr
     if not vectors.flags.c_contiguous:
         raise InputError("vectors must be C-contiguous, got a strided view; numpy.ascontiguousarray copies it")
     squares = np.einsum("nd,nd->n", vectors, vectors)
-    if len(vectors) and _NEAREST <= squares.min() and squares.max() <= _FARTHEST:  # never so with a NaN among them
+    if len(vectors) and squares.min() >= _NEAREST and squares.max() <= _FARTHEST:  # never so with a NaN among them
         return vectors
     _refuse(~np.isfinite(vectors).all(axis=1), "have values that are not finite")
     norms = np.sqrt(squares)

@@ -126,10 +126,10 @@ KINDS = {  # recall of the ten nearest that a filtered search must reach
     "IVF16,PQ8x4fs,RFlat": 0.9,
     "IVF16,PQ16x4fsr": 0.35,
     "PQ16x4fs,RFlat": 0.9,
-    "HNSW16_PQ16,RFlat": 0.7,
+    "HNSW16_SQ8,RFlat": 0.9,
     "SQ8": 0.93,
     "PCA16,Flat": 0.35,
-    "LSH,RFlat": 0.3,
+    "IVF16,SQ8": 0.9,
     "NSG16": 0.9,
 }
 
@@ -162,7 +162,7 @@ def share_found(hits, exact):
 def test_every_kind_finds_what_passes_and_nothing_else(kind, left):
     index = built(kind)
     hits = index.search(QUERIES, 10, where={"order": {"<": left}})
-    exact = exact_search(QUERIES, VECTORS, 10, exclude=[np.flatnonzero(ORDER >= left)] * len(QUERIES))
+    exact = exact_search(QUERIES, VECTORS, 10, exclude=[np.flatnonzero(left <= ORDER)] * len(QUERIES))
     assert ((hits.rows >= 0).sum(axis=1) == min(10, left)).all()
     assert (ORDER[hits.rows[hits.rows >= 0]] < left).all()
     if kind == "Flat" or left <= 200:
@@ -173,7 +173,7 @@ def test_every_kind_finds_what_passes_and_nothing_else(kind, left):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     low=st.integers(-5, COUNT),
     width=st.integers(0, COUNT),
@@ -182,12 +182,10 @@ def test_every_kind_finds_what_passes_and_nothing_else(kind, left):
     k=st.integers(1, 30),
     seen=st.integers(0, 60),
 )
-def test_a_search_with_filter_and_exclusions_is_brute_force_after_filtering(
-    kind, low, width, clouds, shape, k, seen
-):
+def test_a_search_with_filter_and_exclusions_is_brute_force_after_filtering(kind, low, width, clouds, shape, k, seen):
     index = built(kind)
     between, among = {"order": {">=": low, "<": low + width}}, {"cloud": sorted(clouds)}
-    fits, one = (low <= ORDER) & (ORDER < low + width), np.isin(CLOUD, list(clouds))
+    fits, one = (low <= ORDER) & (low + width > ORDER), np.isin(CLOUD, list(clouds))
     where, passes = {
         "range": (between, fits),
         "clouds": (among, one),

@@ -39,9 +39,7 @@ def tune(
     index = ItemIndex.load(folder)
     asked, counts = _questions(index, queries, model, catalog, interactions)
     with console().status("measuring"):
-        tuned = tuning.tune(
-            index, asked, recall=recall, latency_ms=latency, memory_bytes=memory, k=k, counts=counts
-        )
+        tuned = tuning.tune(index, asked, recall=recall, latency_ms=latency, memory_bytes=memory, k=k, counts=counts)
     tuned.index.save(folder)
     _show(tuned, json)
     tell(f"the tuned index is in {folder}: {tuned.index!r}")
@@ -59,9 +57,7 @@ def _questions(
         except (OSError, ValueError) as error:
             raise InputError(f"{queries} is not a readable .npy file: {error}") from error
     if model is None or catalog is None or interactions is None:
-        raise InputError(
-            "tuning needs people's questions: give --queries, or --model, --catalog and --interactions"
-        )
+        raise InputError("tuning needs people's questions: give --queries, or --model, --catalog and --interactions")
     from serving.retriever import Retriever
     from towers.model import TwoTower
 
