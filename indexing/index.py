@@ -35,8 +35,10 @@ EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, wh
 SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
 
 
-SCAN_PASSING = 0.1  # Share of items up to which those that pass a filter are scanned.
-SPARE = 1.5  # Passing rows are rarely spread evenly: FAISS is asked for so many times more than an even spread needs.
+SCAN_PASSING = 0.1  # Share of items up to which those that pass a filter are scanned; to be replaced by measurement.
+# Passing rows are not spread evenly, and a query that finds too few of them is answered by a scan: FAISS is asked for
+# so many times more than an even spread needs, and for some beyond, without which few would often be too few.
+SPARE, SPARE_ROWS = 1.5, 10
 
 
 class ItemIndex:
@@ -271,7 +273,7 @@ class ItemIndex:
         # rounding up to powers of two keeps the number of FAISS calls small.
         depths = k + np.where(counts, 2 ** np.ceil(np.log2(np.maximum(counts, 1))), 0).astype(np.int64)
         if left < len(self):
-            depths = np.ceil(depths * SPARE * len(self) / left).astype(np.int64)
+            depths = np.ceil((depths + SPARE_ROWS) * SPARE * len(self) / left).astype(np.int64)
         hits = Hits(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
         for depth in np.unique(depths):
             group = np.flatnonzero(depths == depth)
