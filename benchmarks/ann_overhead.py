@@ -81,7 +81,7 @@ def main() -> None:
         metrics = overhead(index, queries, options.rounds, options.repeat)
         record.rows.append({"method": kind, "split": f"clouds-{options.items}", "seed": 0, "metrics": metrics})
         ratio, bare, alone, extra = metrics.values()
-        table.add_row(kind, f"× {ratio:.3f}", f"{bare:.1f}", f"+ {extra:.1f} µs", f"{alone:.1f}")
+        table.add_row(kind, f"× {ratio:.3f}", f"{bare:.1f}", f"{extra:+.1f} µs", f"{alone:.1f}")
     Console(stderr=True).print(table)
     record.notes = {
         "may take": {"overhead": RATIO, "overhead µs alone": MICROSECONDS},
