@@ -6,6 +6,7 @@ its search parameters are FAISS's own too: ``"nprobe=16"``, ``"efSearch=64,k_fac
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,34 @@ def default_parameters(index: Any) -> str:
     return ",".join(parameters)
 
 
+def ladder(index: Any) -> list[str]:
+    """Search parameters from fast to thorough; a single "" where a kind has none."""
+    names = set()
+    lists = 0
+    for layer in _layers(index):
+        names |= {name for name in ("k_factor", "nprobe", "hnsw") if hasattr(layer, name)}
+        lists = max(lists, getattr(layer, "nlist", 0))
+    steps = [
+        *([[f"k_factor_rf={factor}" for factor in (2, 4, 8, 16)]] if "k_factor" in names else []),
+        *([[f"nprobe={number}" for number in _doubling(1, lists)]] if "nprobe" in names else []),
+        *([[f"efSearch={number}" for number in _doubling(16, 512)]] if "hnsw" in names else []),
+    ]
+    return [",".join(parts) for parts in itertools.product(*steps)]
+
+
+def poorer(parameters: str, than: str) -> bool:
+    """Whether a parameter that favours recall is less than it was chosen to be."""
+    now, chosen = _values(parameters), _values(than)
+    return any(now.get(name, value) < value for name, value in chosen.items())
+
+
+def size(index: Any) -> int:
+    """Bytes of the FAISS file."""
+    writer = library().VectorIOWriter()
+    library().write_index(index, writer)
+    return writer.data.size()
+
+
 def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
     """Set FAISS search parameters, and search for `example` float32 ``(1, D)`` to see that they work.
 
@@ -80,14 +109,53 @@ def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
         index.search(example, 1)
 
 
+def learns(kind: str, dimension: int) -> bool:
+    """Whether this kind is trained on vectors before it holds any."""
+    return not library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT).is_trained
+
+
+def add(index: Any, vectors: np.ndarray) -> bool:
+    """Add float32 ``(n, D)`` behind those that are there; False where this kind can only be built whole."""
+    try:
+        index.add(vectors)
+    except RuntimeError:
+        return False
+    return True
+
+
+def copy(index: Any) -> Any:
+    """The same index again, which may change without the first."""
+    return library().clone_index(index)
+
+
+def refill(index: Any, vectors: np.ndarray) -> Any:
+    """A copy that was trained on what `index` was trained on, and holds float32 ``(N, D)`` `vectors` instead.
+
+    Raises:
+        InputError: this kind needs more vectors.
+    """
+    index = library().clone_index(index)
+    with _faiss_errors(f"to go on with {len(vectors)} vectors"):
+        index.reset()
+        index.add(vectors)
+    return index
+
+
 def search(index: Any, queries: np.ndarray, depth: int) -> np.ndarray:
     """int64 ``(B, depth)`` rows near float32 ``(B, D)`` `queries`; -1 where FAISS found fewer."""
     return index.search(queries, depth)[1]
 
 
 def write(index: Any, path: Path) -> None:
-    """Write the FAISS file `path`."""
-    library().write_index(index, str(path))
+    """Write the FAISS file `path`.
+
+    Python does the writing: FAISS's own does not notice where the last bytes find no room.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("wb") as file:
+        library().write_index(index, library().PyCallbackIOWriter(file.write))
 
 
 def read(path: Path) -> Any:
@@ -113,6 +181,15 @@ def _faiss_errors(what: str) -> Iterator[None]:
 def _reason(error: RuntimeError) -> str:
     """What FAISS says, without the C++ signature and source line it puts before it."""
     return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL).strip()
+
+
+def _values(parameters: str) -> dict[str, float]:
+    pairs = (part.split("=") for part in parameters.split(",") if part)
+    return {name.strip(): float(value) for name, value in pairs}
+
+
+def _doubling(low: int, high: int) -> list[int]:
+    return [low * 2**step for step in range((high // low).bit_length())]
 
 
 def _layers(index: Any) -> Iterator[Any]:

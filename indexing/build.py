@@ -6,9 +6,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from indexing.index import ItemIndex
-from towers.catalog import Catalog
+from towers.catalog import ITEM_ID, MEDIA, Catalog
 from towers.errors import InputError
 from towers.ids import IdList
 from towers.model import TwoTower
@@ -35,6 +36,27 @@ def readable(catalog: Catalog, vectors: np.ndarray) -> tuple[IdList, np.ndarray]
     warnings.warn(f"{told} and are set aside: {named}", UserWarning, stacklevel=3)
     kept = np.flatnonzero(vectors.any(axis=1))
     return IdList(catalog.ids.array.take(kept)), vectors[kept]
+
+
+def attributes_of(catalog: Catalog, ids: IdList) -> pa.Table | None:
+    """What filters may ask of these items: the catalog's columns, but for pictures, sounds and vectors; None of none.
+
+    Args:
+        catalog: has all of the items.
+        ids: M items, a row each.
+    """
+    names = [field.name for field in catalog.table.schema if _is_attribute(field)]
+    return catalog.table.select(names).take(pa.array(catalog.rows(ids.array))) if names else None
+
+
+def _is_attribute(field: pa.Field) -> bool:
+    """Whether it is a value of an item, or a list of words."""
+    kind = field.type
+    if field.name == ITEM_ID or field.name in MEDIA:
+        return False
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def build_index(
@@ -65,7 +87,7 @@ def build_index(
         model = TwoTower.load(model)
     vectors = model.embed_items(catalog, progress=progress)
     ids, vectors = readable(catalog, vectors)
-    index = ItemIndex.from_arrays(ids, vectors, kind=kind, space=model.space)
+    index = ItemIndex.from_arrays(ids, vectors, attributes_of(catalog, ids), kind=kind, space=model.space)
     if out is not None:
         index.save(out)
     return index

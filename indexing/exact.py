@@ -6,7 +6,7 @@ import numpy as np
 
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
-from indexing.vectors import check_vectors, similarity
+from indexing.vectors import check_vectors, similarity, similarity_found
 from towers.errors import InputError
 
 SCORES_AT_ONCE = 2**24
@@ -77,6 +77,37 @@ def best_pairs(batch: int, k: int, query: np.ndarray, row: np.ndarray, score: np
     rows[query[best], place[best]] = row[best]
     scores[query[best], place[best]] = score[best]
     return Hits(rows, scores)
+
+
+def rank_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows found for each query in the order of their exact inner products; equal scores go to the lower row.
+
+    Args:
+        queries: float32 ``(B, D)``.
+        vectors: float32 ``(N, D)``.
+        found: int64 ``(B, K)``, no row twice for a query; -1 is no row.
+
+    Returns:
+        The rows, with each -1 at the end, and their scores, float32 ``(B, K)``.
+    """
+    scores = similarity_found(queries, vectors, found)
+    if found.shape[1] < 2 or (scores[:, :-1] > scores[:, 1:]).all():
+        return found, scores
+    wrong = np.flatnonzero((scores[:, :-1] <= scores[:, 1:]).any(axis=1))
+    order = np.lexsort((found[wrong], -scores[wrong]), axis=1)
+    rows = found.copy()
+    rows[wrong] = np.take_along_axis(found[wrong], order, axis=1)
+    scores[wrong] = np.take_along_axis(scores[wrong], order, axis=1)
+    return rows, scores
+
+
+def scan_rows(queries: np.ndarray, vectors: np.ndarray, k: int, rows: np.ndarray, excluded: Excluded) -> Hits:
+    """`exact_search` among these rows alone (int64 ``(M,)``, rising)."""
+    place = np.searchsorted(rows, excluded.row)
+    among = np.flatnonzero(np.append(rows, -1)[place] == excluded.row)
+    kept = Excluded(excluded.query[among], place[among])
+    hits = exact_search(queries, vectors[rows], k, exclude=kept)
+    return Hits(np.append(rows, -1)[hits.rows], hits.scores)
 
 
 def _scan(queries: np.ndarray, vectors: np.ndarray, k: int, excluded: Excluded) -> Hits:

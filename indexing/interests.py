@@ -8,27 +8,34 @@ import numpy as np
 
 from indexing.exact import best_pairs
 from indexing.excluded import Exclude, Excluded
+from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.vectors import similarity
 
 
 def search_interests(
-    index: ItemIndex, queries: np.ndarray, k: int, *, exclude: Exclude = None, bonus: np.ndarray | None = None
+    index: ItemIndex,
+    queries: np.ndarray,
+    k: int,
+    *,
+    exclude: Exclude = None,
+    bonus: np.ndarray | None = None,
+    where: Where | None = None,
 ) -> Hits:
     """The k items nearest to any interest of each person; for one interest what `ItemIndex.search` gives.
 
     Args:
         index: of N items.
         queries: float32 ``(B, D)``, or ``(B, K, D)`` for K interests of each of B people, unit norm.
-        k, exclude, bonus: as in `ItemIndex.search`, for each person.
+        k, exclude, bonus, where: as in `ItemIndex.search`, for each person.
 
     Returns:
         Hits ``(B, k)``, no item twice, by the largest inner product with any of the person's vectors, plus the bonus.
     """
 
     def nearest(queries: np.ndarray, excluded: Exclude) -> Hits:
-        return index.search(queries, k, exclude=excluded, bonus=bonus)
+        return index.search(queries, k, exclude=excluded, bonus=bonus, where=where)
 
     if queries.ndim != 3:
         return nearest(queries, exclude)

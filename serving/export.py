@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from serving.query import KIND, Precision, QueryConfig, TextReading, onnxruntime
 from towers.artefact import artefact_writer, write_json
-from towers.errors import ArtefactError, MissingExtraError
+from towers.errors import ArtefactError, InputError, MissingExtraError
 from towers.model import TwoTower
 from towers.sequence_reader import SequenceBatch, SequenceReader
 from towers.text_reader import TextReader
@@ -38,14 +38,18 @@ def export_query(model: TwoTower, out: str | Path, *, precision: Precision = "in
 
     Raises:
         ArtefactError: `out` is something else or cannot be written, or a graph does not do what the model does.
+        InputError: a model with several interests.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
+    if model.config.user.interests > 1:
+        raise InputError("a model of people with several interests cannot be exported: one query is what is asked with")
     _check_installed()
     user = copy.deepcopy(model.user).cpu().eval().requires_grad_(False)
     config = QueryConfig(
         precision=precision,
         dimension=model.config.item.dimension,
         length=user.sequence.config.length if user.sequence is not None else None,
+        ordered=user.sequence.config.ordered if user.sequence is not None else True,
         text=_text_reading(model),
         gates={name: float(user.fusion.gate(name)) for name in ("sequence", "text")},
     )
@@ -94,7 +98,7 @@ class _Sequence(nn.Module):
     ) -> Float[Tensor, " d"]:
         items = torch.arange(vectors.shape[0])[None]
         one = SequenceBatch(items, ratings[None], times[None], torch.ones_like(items, dtype=torch.bool))
-        return self.reader(vectors, one)[0, -1]
+        return self.reader.read(vectors, one)[0, -1]
 
 
 class _Text(nn.Module):
@@ -115,7 +119,7 @@ def _pasts(reader: SequenceReader) -> list[Inputs]:
     for events in dict.fromkeys(min(count, reader.config.length) for count in (3, 1, reader.config.length)):
         gaps = 10 ** (9 * torch.rand(events, generator=random, dtype=torch.float64))
         ratings = torch.rand(events, generator=random)
-        vectors = nn.functional.normalize(torch.randn(events, reader.positions.shape[1], generator=random), dim=-1)
+        vectors = nn.functional.normalize(torch.randn(events, reader.out.in_features, generator=random), dim=-1)
         found.append({"vectors": vectors, "ratings": ratings.where(ratings > 0.5, torch.nan), "times": gaps.cumsum(0)})
     return found
 

@@ -54,6 +54,8 @@ class QueryConfig(BaseModel):
     """Length D of a query."""
     length: int | None
     """Most past items that the sequence reader reads; None: there is none."""
+    ordered: bool
+    """Whether their order means something; if not, they are read in the order of their rows."""
     text: TextReading | None
     """What the text reader reads; None: there is none."""
     gates: dict[str, float]
@@ -152,25 +154,26 @@ class QueryTower:
     def _readings(self, one: Histories, items: Items, sentence: str | None) -> Iterator[tuple[str, np.ndarray]]:
         """What each reader that has something to read says of one person."""
         if self._sequence is not None and len(one.items):
-            yield "sequence", _run(self._sequence, **past(one, items.vectors, self.config.length))
+            yield "sequence", _run(self._sequence, **self._past(one, items.vectors))
         if self._text is not None and items.text is not None and self.config.text is not None:
             reading = self.config.text
             tokens = self._tokens([reading.prefix + sentence])[0] if sentence else items.text.tokens(one)[0]
             if tokens:
                 yield "text", _run(self._text, ids=np.array([reading.start, *tokens, reading.end]))
 
+    def _past(self, one: Histories, vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """What the sequence reader's graph reads of one person: the newest events' vectors, ratings and times."""
+        assert self.config.length is not None
+        newest = slice(-self.config.length, None)
+        rows, ratings = one.items[newest], one.ratings[newest]
+        times = np.zeros(len(rows)) if one.times is None else one.times[newest]
+        order = np.arange(len(rows)) if self.config.ordered else np.argsort(rows, kind="stable")
+        return {"vectors": vectors[rows[order]], "ratings": ratings[order], "times": times[order]}
+
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens not included, cut to fit."""
         assert self._tokenizer is not None
         return [one.ids for one in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-
-def past(one: Histories, vectors: np.ndarray, length: int | None) -> dict[str, np.ndarray]:
-    """What the sequence reader's graph reads of one person: the newest events' vectors, ratings and times."""
-    assert length is not None
-    rows = one.items[-length:]
-    times = np.zeros(len(rows)) if one.times is None else one.times[-length:]
-    return {"vectors": vectors[rows], "ratings": one.ratings[-length:], "times": times}
 
 
 def onnxruntime() -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.interests import search_interests
@@ -88,6 +89,7 @@ class Retriever:
         text: str | None = None,
         image: Media | None = None,
         audio: Media | None = None,
+        where: Where | None = None,
         k: int = 10,
     ) -> Recommendations:
         """The k items that suit a person best, none that they have met.
@@ -99,6 +101,8 @@ class Retriever:
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
                 beside any of the others. They are read as one more item, met just now.
+            where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
+                `indexing.filters`.
             k: how many, at least 1; the answer is shorter where fewer are left.
 
         Raises:
@@ -109,7 +113,7 @@ class Retriever:
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
         queries = self._model.encode(*self._with_media(person.history, media), [text])
-        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text))
+        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text), where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
@@ -117,12 +121,13 @@ class Retriever:
         query = ", ".join([person.name, *named])
         return Recommendations(query, self._items(final, hits, ratings, queries[0]), person.unknown, reranked)
 
-    def similar(self, item: Id, *, by: str | None = None, k: int = 10) -> Recommendations:
+    def similar(self, item: Id, *, by: str | None = None, where: Where | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
 
         Args:
             item: its id.
             by: look for what is like its ``"text"``, ``"image"`` or ``"audio"`` alone; default: all that it is.
+            where: what must hold of the others' attributes; see `indexing.filters`.
             k: how many, at least 1.
 
         Raises:
@@ -135,9 +140,31 @@ class Retriever:
             some = self._index.ids[0]
             raise InputError(f"the index has no item {item!r}; it has {len(self._index):,} items, such as {some!r}")
         query = self._index.vectors[[row]] if by is None else self._vector_by(item, by)
-        hits = self._search(query, k, np.array([row]))
+        hits = self._search(query, k, np.array([row]), where=where)
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, hits, None))
+
+    def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """What an index is tuned with: how people of the log ask, and how often they met each item.
+
+        Args:
+            most: people that are drawn from the log.
+
+        Returns:
+            Their vectors, float32 ``(B, D)``, and events of each item of the index, int64 ``(N,)``.
+
+        Raises:
+            InputError: nobody has an item that can be read.
+        """
+        positives = self._people.positives
+        positives = positives.keep(self._has_vector[positives.items])
+        people = np.flatnonzero(positives.lengths)
+        if not len(people):
+            raise InputError("nobody in the log has an item of the index, so it cannot be tuned with their questions")
+        drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
+        queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
+        counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
+        return queries, counts[self._catalog_rows]
 
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
@@ -192,10 +219,18 @@ class Retriever:
         if self._model.user.text is None:
             raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
 
-    def _search(self, queries: np.ndarray, k: int, seen: np.ndarray, bonus: np.ndarray | None = None) -> Hits:
+    def _search(
+        self,
+        queries: np.ndarray,
+        k: int,
+        seen: np.ndarray,
+        bonus: np.ndarray | None = None,
+        where: Where | None = None,
+    ) -> Hits:
         """Hits in catalog rows, at most as many as there are items."""
         barred = np.concatenate([seen, self._gone])
-        hits = search_interests(self._index, queries, min(k, len(self._index)), exclude=[barred], bonus=bonus)
+        k = min(k, len(self._index))
+        hits = search_interests(self._index, queries, k, exclude=[barred], bonus=bonus, where=where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _bonus(self, text: str | None) -> np.ndarray | None:

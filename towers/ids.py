@@ -54,7 +54,7 @@ class IdList:
         Text files and command lines do not say what is a number, so text finds the integer it writes and the other
         way round: ``"17"`` finds 17, ``"017"`` does not.
         """
-        wanted = _cast_exact(as_id_array(ids), self.array.type)
+        wanted = cast_exact(as_id_array(ids), self.array.type)
         if len(wanted) * FEW < len(self):
             return np.array([self._row_of.get(i, -1) for i in wanted.to_pylist()], np.int64)
         found = pc.index_in(wanted, value_set=self.array)
@@ -125,8 +125,8 @@ def _cast(ids: pa.Array, kind: pa.DataType) -> pa.Array:
         raise InputError(f"ids must fit 64 bits: {error}") from error
 
 
-def _cast_exact(ids: pa.Array, kind: pa.DataType) -> pa.Array:
-    """`ids` as `kind`, null where another id would come out."""
+def cast_exact(ids: pa.Array, kind: pa.DataType) -> pa.Array:
+    """`ids` of `as_id_array` as `kind`, one of its types; null where another id would come out."""
     if ids.type == kind or pa.types.is_large_string(kind):
         return ids.cast(kind)
     text = pl.Series(ids)

@@ -156,10 +156,11 @@ class SequenceReader(nn.Module):
             batch = batch.sorted()
         queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, *self.shape)
         for rows, part in batch.by_width():
-            queries[rows, -part.items.shape[1] :] = self._read(vectors, part)
+            queries[rows, -part.items.shape[1] :] = self.read(vectors, part)
         return queries
 
-    def _read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
+    def read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
+        """What `forward` gives where no history is much shorter than others; for sets, in the order given."""
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
         if self.positions is not None:

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 import twotower
 from towers.errors import TwoTowerError
-from twotower.commands import asking, checking, evaluating, importing, learning, measuring, tuning
+from twotower.commands import asking, checking, evaluating, importing, learning, measuring, tuning, tuning_index
 
 DEBUG = "--debug"
 
@@ -31,6 +31,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+learning.index.command()(tuning_index.tune)
 for group in (learning.app, tuning.app, asking.app, checking.app, evaluating.app, importing.app, measuring.app):
     app.add_typer(group)
 

@@ -21,7 +21,7 @@ from serving.export import export_query
 from serving.query import Items, QueryTower
 from towers.errors import ArtefactError, InputError, MissingExtraError
 from towers.history import Histories
-from towers.model import ModelConfig, TwoTower
+from towers.model import ModelConfig, TwoTower, UserConfig
 from towers.user import Memory
 from twotower.cli import app
 
@@ -59,6 +59,12 @@ def pasts() -> Histories:
     times = [(1.6e9 + np.cumsum(10 ** rng.uniform(1, 7, n))).tolist() for n in lengths]
     ratings = [np.where(rng.random(n) < 0.3, np.nan, rng.random(n)).tolist() for n in lengths]
     return Histories.of(items, times=times, ratings=ratings)
+
+
+def another(run: Any, user: UserConfig) -> TwoTower:
+    """An untrained model with another user tower."""
+    config: ModelConfig = run.model.config.model_copy(update={"user": user})
+    return TwoTower(config=config, encoder=run.model.encoder, ids=run.model.ids, template=run.model.template).eval()
 
 
 def both(run: Any, folder: Path, histories: Histories, texts: list[str | None]) -> np.ndarray:
@@ -156,11 +162,7 @@ def test_damage_is_refused(exported: Path, tiny_run: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("off", ["sequence", "text"])
 def test_a_model_with_one_reader(off: str, tiny_run: Any, tmp_path: Path) -> None:
-    user = tiny_run.model.config.user.model_copy(update={off: None})
-    config: ModelConfig = tiny_run.model.config.model_copy(update={"user": user})
-    model = TwoTower(
-        config=config, encoder=tiny_run.model.encoder, ids=tiny_run.model.ids, template=tiny_run.model.template
-    ).eval()
+    model = another(tiny_run, tiny_run.model.config.user.model_copy(update={off: None}))
     export_query(model, tmp_path / "query", precision="float32")
     index = ItemIndex.from_arrays(tiny_run.catalog.ids, model.embed_items(tiny_run.catalog), space=model.space)
     tower = QueryTower.load(tmp_path / "query")
@@ -178,4 +180,25 @@ def test_a_missing_library_is_named(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"need.? {library}: pip install 'twotower\[onnx\]'"):
         export_query(tiny_run.model, tmp_path / "query")
+    assert not (tmp_path / "query").exists()
+
+
+def test_a_set_has_one_query_in_every_order(tiny_run: Any, tmp_path: Path) -> None:
+    sequence = tiny_run.model.config.user.sequence.model_copy(update={"ordered": False})
+    user = tiny_run.model.config.user.model_copy(update={"sequence": sequence, "text": None})
+    model = another(tiny_run, user)
+    export_query(model, tmp_path / "query", precision="float32")
+    index = ItemIndex.from_arrays(tiny_run.catalog.ids, model.embed_items(tiny_run.catalog), space=model.space)
+    tower = QueryTower.load(tmp_path / "query")
+    sets = Histories.of([[3, 20, 11, 7], [20, 7, 3, 11]], ratings=[[1.0, 0.2, 0.4, 0.6], [0.2, 0.6, 1.0, 0.4]])
+    ours = tower.encode(sets, tower.beside(index, tiny_run.catalog))
+    np.testing.assert_array_equal(ours[0], ours[1])
+    wanted = model.encode(sets, model.memory(tiny_run.catalog, index.vectors))
+    np.testing.assert_allclose(ours, wanted, atol=1e-4)
+
+
+def test_several_interests_are_refused(tiny_run: Any, tmp_path: Path) -> None:
+    user = tiny_run.model.config.user.model_copy(update={"interests": 2})
+    with pytest.raises(InputError, match="several interests cannot be exported"):
+        export_query(another(tiny_run, user), tmp_path / "query")
     assert not (tmp_path / "query").exists()

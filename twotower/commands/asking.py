@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from serving.retriever import Retriever
 
 app = typer.Typer()
+Where = Annotated[
+    str | None,
+    typer.Option(help='What must hold of the items, as JSON: {"genre": "Comedy", "year": {">=": 1990}}.'),
+]
 
 
 @app.command()
@@ -37,6 +41,7 @@ def recommend(
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
+    where: Where = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
@@ -44,7 +49,7 @@ def recommend(
     items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
     with console().status("loading"):
         answer = _retriever(model, index, catalog, interactions, people).recommend(
-            user=user, history=items, text=text, image=image, audio=audio, k=k
+            user=user, history=items, text=text, image=image, audio=audio, where=where, k=k
         )
     show(answer.table(), answer.to_json(), json)
 
@@ -56,12 +61,13 @@ def similar(
     index: IndexFolder,
     catalog: CatalogFile,
     by: Annotated[str | None, typer.Option(help="Only text, image or audio; default: all that the item is.")] = None,
+    where: Where = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
     """Show the items most like one."""
     with console().status("loading"):
-        answer = _retriever(model, index, catalog).similar(item, by=by, k=k)
+        answer = _retriever(model, index, catalog).similar(item, by=by, where=where, k=k)
     show(answer.table(), answer.to_json(), json)
 
 

@@ -1,0 +1,253 @@
+"""Choose index kind and search parameters by measurement, with the questions that people will ask.
+
+People's vectors lie elsewhere than the items': an index tuned on item vectors keeps what it promises to items, not to
+people. What that would have cost is measured, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from indexing import approximate
+from indexing.exact import exact_search
+from indexing.hits import Hits
+from indexing.index import FLAT, ItemIndex
+from towers.errors import InputError
+
+GROUPS = ("head", "torso", "tail", "cold")
+BEHIND = 0.01  # how far the tail's recall may lie behind the head's
+LEAST = 20  # targets of a group below which its recall says nothing
+ROUNDS = 3  # searches of all queries at each setting, of which the median counts
+ITEMS_ASKED = 1_000  # items whose vectors show what tuning on item vectors would have cost
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An index kind with search parameters, and what was measured of it.
+
+    Args:
+        kind: FAISS factory string.
+        parameters: FAISS search parameters.
+        recall: share of the k nearest that was found.
+        groups: the same for targets in head, torso and tail, and for cold ones; those that have enough targets.
+        latency_ms: median time of a query, in a batch of all.
+        bytes_per_item: of the FAISS index; the exact vectors beside it come on top.
+        build_s: seconds.
+    """
+
+    kind: str
+    parameters: str
+    recall: float
+    groups: dict[str, float]
+    latency_ms: float
+    bytes_per_item: float
+    build_s: float
+
+    @property
+    def is_fair(self) -> bool:
+        """Whether the tail is found as well as the head, to a point."""
+        return not {"head", "tail"} <= set(self.groups) or self.groups["tail"] >= self.groups["head"] - BEHIND
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What `tune` found.
+
+    Args:
+        index: a new index of the same items, of the chosen kind, with the choice in `ItemIndex.tuned`.
+        chosen: the choice.
+        settings: all that were measured.
+        on_items: what the same wish would have chosen with items' vectors as queries, and what it does for people.
+    """
+
+    index: ItemIndex
+    chosen: Setting
+    settings: list[Setting]
+    on_items: dict[str, Any]
+
+
+def tune(
+    index: ItemIndex,
+    queries: np.ndarray,
+    *,
+    recall: float | None = None,
+    latency_ms: float | None = None,
+    memory_bytes: int | None = None,
+    k: int = 10,
+    counts: np.ndarray | None = None,
+    kinds: Iterable[str] | None = None,
+) -> Tuned:
+    """The fastest index with enough recall; or, where only a limit is given, the one with most recall within it.
+
+    Args:
+        index: the items, in whatever kind.
+        queries: float32 ``(B, D)`` people's vectors, unit norm.
+        recall: share of the k nearest that must be found, in (0, 1]; 0.95 where no wish is given.
+        latency_ms: most a query may take.
+        memory_bytes: most the FAISS index may take.
+        k: how many are asked for.
+        counts: ``(N,)`` events of each item, for recall in head, torso and tail.
+        kinds: FAISS factory strings to try; None for `grid`.
+
+    Raises:
+        InputError: no queries, a wish that is no number above 0, or one that nothing fulfils, with what comes nearest.
+    """
+    _check_wishes(recall, latency_ms, memory_bytes)
+    if not len(queries):
+        raise InputError("tuning needs people's vectors as queries, got none")
+    if recall is None and latency_ms is None and memory_bytes is None:
+        recall = 0.95
+    groups = None if counts is None else _groups(np.asarray(counts), len(index))
+    asked = np.random.default_rng(0).permutation(len(index))[:ITEMS_ASKED]
+    people, items = _Exam.of(index, queries, k, groups), _Exam.of(index, index.vectors[asked], k, None)
+    settings, on_items, built = [], [], {}
+    for kind in dict.fromkeys(grid(len(index), index.dimension) if kinds is None else kinds):
+        started = time.perf_counter()
+        other = _of_kind(index, kind)
+        seconds = time.perf_counter() - started
+        built[kind] = other
+        for parameters in approximate.ladder(other.faiss):
+            other.set_parameters(parameters)
+            size = approximate.size(other.faiss) / len(other)
+            settings.append(people.mark(other, size, seconds))
+            on_items.append(items.mark(other, size, seconds))
+    within = [
+        one
+        for one in settings
+        if (latency_ms is None or one.latency_ms <= latency_ms)
+        and (memory_bytes is None or one.bytes_per_item * len(index) <= memory_bytes)
+    ]
+    chosen = _choose(within, recall)
+    if chosen is None:
+        raise InputError(_nothing(settings, within))
+    best = built[chosen.kind]
+    best.set_parameters(chosen.parameters)
+    found = _cost_of_items(settings, on_items, recall, chosen)
+    wish = {"recall": recall, "latency_ms": latency_ms, "memory_bytes": memory_bytes}
+    best.tuned = {
+        **asdict(chosen),
+        "k": k,
+        "wish": {name: value for name, value in wish.items() if value is not None},
+        "queries": len(queries),
+        "settings": len(settings),
+        "why": "the fastest with the recall asked for" if recall is not None else "the most recall within the limits",
+        "how": f"against exact search, all queries in one batch, median of {ROUNDS} rounds",
+        "on_items": found,
+    }
+    return Tuned(best, chosen, settings, found)
+
+
+def grid(count: int, dimension: int) -> list[str]:
+    """Kinds worth trying for this many vectors."""
+    kinds = [FLAT]
+    if count >= 1_000:
+        lists = 2 ** round(np.log2(np.sqrt(count)))
+        halves = dimension // 2 if dimension % 2 == 0 else dimension
+        kinds += ["HNSW32", f"IVF{lists},Flat", f"IVF{lists},PQ{halves}x4fs,RFlat"]
+    return kinds
+
+
+@dataclass(frozen=True)
+class _Exam:
+    """Queries and their true answers."""
+
+    queries: np.ndarray
+    truth: Hits
+    groups: dict[str, np.ndarray]  # bool (B, K): which targets belong to a group
+
+    @classmethod
+    def of(cls, index: ItemIndex, queries: np.ndarray, k: int, groups: dict[str, np.ndarray] | None) -> _Exam:
+        truth = exact_search(queries, index.vectors, min(k, len(index)))
+        targets = {name: rows[truth.rows] for name, rows in (groups or {}).items()}
+        return cls(queries, truth, {name: them for name, them in targets.items() if them.sum() >= LEAST})
+
+    def mark(self, index: ItemIndex, size: float, build_s: float) -> Setting:
+        """What an index is worth, as it is set now."""
+        times = []
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            hits = index.search(self.queries, self.truth.k)
+            times.append(time.perf_counter() - started)
+        found = np.stack([np.isin(true, mine) for true, mine in zip(self.truth.rows, hits.rows, strict=True)])
+        # An equal of the k-th is as good as the k-th.
+        found |= self.truth.scores <= hits.scores[:, -1:]
+        return Setting(
+            index.kind,
+            index.parameters,
+            float(found.mean()),
+            {name: float(found[them].mean()) for name, them in self.groups.items()},
+            1e3 * float(np.median(times)) / len(self.queries),
+            size,
+            build_s,
+        )
+
+
+def _choose(settings: Sequence[Setting], recall: float | None) -> Setting | None:
+    """Of the fair ones, the fastest with this recall, or without one that which has the most."""
+    fair = [one for one in settings if one.is_fair]
+    if recall is None:
+        return max(fair, key=lambda one: (one.recall, -one.latency_ms), default=None)
+    enough = [one for one in fair if one.recall >= recall]
+    return min(enough, key=lambda one: one.latency_ms, default=None)
+
+
+def _cost_of_items(
+    people: Sequence[Setting], items: Sequence[Setting], recall: float | None, chosen: Setting
+) -> dict[str, Any]:
+    """What would have been chosen on items' vectors for the same kind, and its recall for items and for people."""
+    here = [number for number, one in enumerate(people) if one.kind == chosen.kind]
+    choice = _choose([items[number] for number in here], recall)
+    if choice is None:
+        return {}
+    number = next(number for number in here if items[number] is choice)
+    return {
+        "parameters": choice.parameters,
+        "recall of items": choice.recall,
+        "recall of people": people[number].recall,
+        "lost": chosen.recall - people[number].recall,
+    }
+
+
+def _of_kind(index: ItemIndex, kind: str) -> ItemIndex:
+    other = ItemIndex.from_arrays(index.ids, index.vectors, index.attributes, kind=kind, space=index.space)
+    other.removed = index.removed
+    return other
+
+
+def _groups(counts: np.ndarray, count: int) -> dict[str, np.ndarray]:
+    """bool ``(N,)`` of each group: head and torso take the first 20 and 80 % of the events, cold items have none."""
+    if counts.shape != (count,) or not np.isfinite(counts).all() or counts.min() < 0:
+        raise InputError(f"counts must be {count} numbers of events from 0 on, got the shape {counts.shape}")
+    order = np.argsort(-counts, kind="stable")
+    before = np.empty(count)
+    before[order] = np.cumsum(counts[order]) - counts[order]
+    share = before / max(1, counts.sum())
+    head, rest = share < 0.2, share < 0.8
+    masks = (head & (counts > 0), rest & ~head & (counts > 0), ~rest | (counts == 0), counts == 0)
+    return dict(zip(GROUPS, masks, strict=True))
+
+
+def _check_wishes(*wishes: float | None) -> None:
+    if any(wish is not None and not wish > 0 for wish in wishes) or (wishes[0] or 0) > 1:
+        raise InputError(f"recall must be in (0, 1], latency and memory above 0; got {wishes}")
+
+
+def _nothing(settings: Sequence[Setting], within: Sequence[Setting]) -> str:
+    fair = [one for one in within if one.is_fair]
+    if not within:
+        fastest = min(settings, key=lambda one: one.latency_ms)
+        smallest = min(settings, key=lambda one: one.bytes_per_item)
+        return (
+            f"nothing lies within the limits: the fastest takes {fastest.latency_ms:.3g} ms a query ({fastest.kind}), "
+            f"the smallest {smallest.bytes_per_item:.0f} bytes an item ({smallest.kind})"
+        )
+    nearest = max(fair or within, key=lambda one: one.recall)
+    return (
+        f"nothing reaches that recall with the tail as well found as the head; the nearest is {nearest.kind} with "
+        f"{nearest.parameters or 'no parameters'}: {nearest.recall:.3f}"
+    )

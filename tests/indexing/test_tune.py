@@ -1,0 +1,135 @@
+"""Tuning chooses by what was measured, for people and not for items, and says what it did."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from indexing import approximate
+from indexing.index import ItemIndex
+from indexing.tune import Setting, _choose, _groups, grid, tune
+from indexing.vectors import unit
+from towers.errors import InputError
+
+COUNT, DIMENSION = 1500, 16
+GENERATOR = np.random.default_rng(0)
+CENTRES = GENERATOR.normal(size=(40, DIMENSION))
+CLOUD = GENERATOR.integers(40, size=COUNT)
+ITEMS = unit(CENTRES[CLOUD] + 0.2 * GENERATOR.normal(size=(COUNT, DIMENSION)))
+PEOPLE = unit(GENERATOR.normal(size=(150, DIMENSION)))  # between the clouds, where lists have their borders
+COUNTS = (2000 / np.sqrt(1 + np.arange(COUNT))).astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def index():
+    attributes = pa.table({"cloud": CLOUD})
+    return ItemIndex.from_arrays(range(COUNT), ITEMS, attributes, kind="IVF32,Flat", search="nprobe=1", space="s")
+
+
+def setting(kind="A", recall=0.9, latency_ms=1.0, size=10.0, **groups):
+    return Setting(kind, "", recall, groups, latency_ms, size, 1.0)
+
+
+def test_people_need_more_than_items_and_get_it(index):
+    tuned = tune(index, PEOPLE, recall=0.95, kinds=["IVF32,Flat"], counts=COUNTS)
+    assert tuned.chosen.recall >= 0.95
+    assert tuned.index.recall(PEOPLE, 10) == pytest.approx(tuned.chosen.recall, abs=1e-9)
+    assert tuned.on_items["recall of items"] >= 0.95 > tuned.on_items["recall of people"]
+    assert tuned.on_items["lost"] == pytest.approx(tuned.chosen.recall - tuned.on_items["recall of people"])
+    assert {one.parameters for one in tuned.settings} == {f"nprobe={n}" for n in (1, 2, 4, 8, 16, 32)}
+    assert {"head", "torso", "tail"} <= set(tuned.chosen.groups)
+    assert tuned.chosen.groups["tail"] >= tuned.chosen.groups["head"] - 0.01
+    assert (index.parameters, index.tuned) == ("nprobe=1", {})
+    assert tuned.index.attributes.equals(index.attributes)
+    assert tuned.index.space == "s"
+
+
+def test_the_choice_is_kept_and_poorer_parameters_say_so(index, tmp_path):
+    best = tune(index, PEOPLE, recall=1.0, kinds=["IVF32,Flat"]).index
+    assert best.tuned["wish"] == {"recall": 1.0}
+    assert best.tuned["queries"] == 150
+    best.save(tmp_path)
+    again = ItemIndex.load(tmp_path)
+    assert again.tuned == best.tuned
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.set_parameters("nprobe=32")
+    with pytest.warns(UserWarning, match=r"searches with 'nprobe=1', poorer than 'nprobe=\d+'.* recall of 1\.000"):
+        again.set_parameters("nprobe=1")
+    again.save(tmp_path)
+    with pytest.warns(UserWarning, match="poorer"):
+        ItemIndex.load(tmp_path)
+
+
+def test_limits(index):
+    flat = 4 * DIMENSION * COUNT
+    small = tune(index, PEOPLE, memory_bytes=flat + 2000, kinds=["Flat", "HNSW32"]).chosen
+    assert (small.kind, small.recall) == ("Flat", 1.0)
+    assert small.bytes_per_item == pytest.approx(4 * DIMENSION, rel=0.01)
+    with pytest.raises(InputError, match=r"nothing lies within the limits.*bytes an item"):
+        tune(index, PEOPLE, memory_bytes=1000, kinds=["Flat"])
+    with pytest.raises(InputError, match="nothing reaches that recall"):
+        tune(index, PEOPLE, recall=1.0, kinds=["PQ2x4"])
+
+
+@pytest.mark.parametrize("wish", [{"recall": 0}, {"recall": 1.1}, {"latency_ms": -1}, {"memory_bytes": 0}])
+def test_wishes_that_are_none(index, wish):
+    with pytest.raises(InputError, match=r"recall must be in \(0, 1\], latency and memory above 0"):
+        tune(index, PEOPLE, **wish)
+    with pytest.raises(InputError, match="needs people's vectors"):
+        tune(index, PEOPLE[:0])
+
+
+def test_the_fastest_with_enough_recall_or_the_best():
+    slow, fast, poor = setting("slow", 0.99, 3.0), setting("fast", 0.96, 1.0), setting("poor", 0.5, 0.1)
+    assert _choose([slow, fast, poor], 0.95) is fast
+    assert _choose([slow, fast, poor], None) is slow
+    assert _choose([poor], 0.95) is None
+
+
+def test_a_neglected_tail_is_not_chosen():
+    unfair = replace(setting("unfair", 0.97, 0.5), groups={"head": 1.0, "tail": 0.98})
+    fair = replace(setting("fair", 0.96, 1.0), groups={"head": 0.97, "tail": 0.961})
+    assert _choose([unfair, fair], 0.95) is fair
+    assert _choose([unfair], 0.95) is None
+
+
+def test_groups_by_share_of_events():
+    groups = _groups(np.array([0, 10, 70, 20, 0]), 5)
+    assert {name: np.flatnonzero(rows).tolist() for name, rows in groups.items()} == {
+        "head": [2],
+        "torso": [3],
+        "tail": [0, 1, 4],
+        "cold": [0, 4],
+    }
+    with pytest.raises(InputError, match="counts must be 5 numbers"):
+        _groups(np.ones(4), 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [
+        ("Flat", [""]),
+        ("IVF4,Flat", ["nprobe=1", "nprobe=2", "nprobe=4"]),
+        ("HNSW8", [f"efSearch={n}" for n in (16, 32, 64, 128, 256, 512)]),
+    ],
+)
+def test_parameters_from_fast_to_thorough(kind, steps):
+    assert approximate.ladder(approximate.build(kind, ITEMS)) == steps
+
+
+def test_poorer_is_less_of_what_was_chosen():
+    assert approximate.poorer("nprobe=3", "nprobe=4")
+    assert approximate.poorer("nprobe=8,k_factor_rf=2", "k_factor_rf=4,nprobe=4")
+    assert not approximate.poorer("nprobe=4", "nprobe=4")
+    assert not approximate.poorer("nprobe=1", "")
+
+
+def test_every_kind_of_the_grid_can_be_built():
+    for kind in grid(1500, DIMENSION):
+        assert approximate.build(kind, ITEMS).ntotal == COUNT
+    assert grid(10, 4) == ["Flat"]
