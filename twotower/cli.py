@@ -31,7 +31,16 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-for group in (learning.app, keeping.app, tuning.app, asking.app, checking.app, evaluating.app, importing.app, measuring.app):
+for group in (
+    learning.app,
+    keeping.app,
+    tuning.app,
+    asking.app,
+    checking.app,
+    evaluating.app,
+    importing.app,
+    measuring.app,
+):
     app.add_typer(group)
 
 

@@ -109,7 +109,9 @@ def compact(folder: Folder, keep: Keep = 3) -> None:
 @index.command()
 def rollback(
     folder: Folder,
-    to: Annotated[str | None, typer.Option(help="Such as 000003; default: what the current version was made from.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Such as 000003; default: what the current version was made from.")
+    ] = None,
     discard: Annotated[bool, typer.Option("--discard", help="Drop changes that are not published.")] = False,
 ) -> None:
     """Make an earlier version the current one; none is removed."""
