@@ -18,7 +18,7 @@ def test_its_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     for snippet in snippets:
         exec(snippet, scope)
     assert len(snippets) == 5
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Drift(items=999, added=0, dropped=1, cosine=")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Drift(items=998, added=1, dropped=2, cosine=")
 
 
 def test_the_files_that_it_names_are_those_of_an_index(tmp_path: Path) -> None:
