@@ -77,7 +77,7 @@ class Retriever:
                 "build it again with this catalog"
             )
         vectors = _vectors_of(catalog, index)
-        self._has_vector = vectors.any(axis=1)
+        self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
         self._memory = model.memory(catalog, vectors)
         self._rating_range = _rating_range(model, log)
 
