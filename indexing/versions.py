@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from towers.artefact import MANIFEST, artefact_writer, atomic_file, fsync, read_manifest, sha256_file
+from towers.artefact import MANIFEST, artefact_writer, atomic_file, fsync, read_json, read_manifest, sha256_file
 from towers.errors import ArtefactError, InputError
 
 CURRENT = "CURRENT"
@@ -31,12 +31,11 @@ def current_version(folder: Path) -> Path:
     return folder / VERSIONS / _current(folder)[0]
 
 
-def read_current(folder: Path, kind: str, *, verify: bool = True) -> tuple[Path, dict[str, Any]]:
+def read_current(folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:
     """The current version and its manifest, all checksums verified from ``CURRENT`` on.
 
     Args:
         folder, kind: as in `version_writer`.
-        verify: False skips the checksums of the files (not that of the manifest).
 
     Raises:
         ArtefactError: as `current_version` and `towers.artefact.read_manifest`, or another manifest than the one that
@@ -44,10 +43,24 @@ def read_current(folder: Path, kind: str, *, verify: bool = True) -> tuple[Path,
     """
     name, digest = _current(folder)
     version = folder / VERSIONS / name
-    manifest = read_manifest(version, kind, verify=verify)
+    manifest = read_manifest(version, kind)
     if sha256_file(version / MANIFEST) != digest:
         raise ArtefactError(f"{version / MANIFEST} is not the one that {folder / CURRENT} points at: it has changed")
     return version, manifest
+
+
+def previous_version(folder: Path) -> str | None:
+    """The version that the current one was made from, if any; the manifest alone is read.
+
+    Raises:
+        ArtefactError: the manifest cannot be read, or has changed.
+    """
+    name, digest = _current(folder)
+    path = folder / VERSIONS / name / MANIFEST
+    manifest = read_json(path)
+    if sha256_file(path) != digest:
+        raise ArtefactError(f"{path} is not the one that {folder / CURRENT} points at: say which version to go back to")
+    return manifest.get("previous")
 
 
 def versions(folder: Path) -> list[str]:
@@ -100,7 +113,7 @@ def earlier_version(folder: Path, kind: str, to: str | None) -> str:
     """
     current = current_version(folder)
     if to is None:
-        to = read_current(folder, kind, verify=False)[1].get("previous")
+        to = previous_version(folder)
         if to is None:
             raise InputError(f"{current} is the first version, there is none to go back to")
     there = versions(folder)
@@ -110,19 +123,18 @@ def earlier_version(folder: Path, kind: str, to: str | None) -> str:
     return to
 
 
-def prune(folder: Path, kind: str, keep: int) -> list[str]:
+def prune(folder: Path, keep: int) -> list[str]:
     """Remove all versions but the newest, the current one and the one that it was made from.
 
     Args:
-        folder, kind: as in `version_writer`.
+        folder: as in `version_writer`.
         keep: how many of the newest stay, at least 1.
 
     Returns:
         Names of those removed.
     """
-    version, about = read_current(folder, kind, verify=False)
-    there = versions(folder)
-    old = [name for name in there[:-keep] if name not in (version.name, about.get("previous"))]
+    needed = (current_version(folder).name, previous_version(folder))
+    old = [name for name in versions(folder)[:-keep] if name not in needed]
     for name in old:
         shutil.rmtree(folder / VERSIONS / name, ignore_errors=True)
     return old

@@ -181,7 +181,7 @@ class IndexWriter:
         # A crash from here on leaves a journal of a version that is not current, which nobody reads.
         self._version, self._journal, self._rebuilt = version, Journal(self._folder, version), False
         drop_others(self._folder, version)
-        prune(self._folder, KIND, keep)
+        prune(self._folder, keep)
         return version
 
     def rollback(self, to: str | None = None, *, discard: bool = False) -> str:

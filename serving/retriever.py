@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from indexing.filters import Where
@@ -18,7 +19,7 @@ from serving.recommendations import Recommendation, Recommendations
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
-from towers.ids import Id
+from towers.ids import Id, cast_exact
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.tables import missing_name
@@ -36,7 +37,7 @@ class Retriever:
         model: both towers and the rating head, or the folder of a model.
         index: an index made with `model`, or the folder of one. Its items may be in another order than the catalog's,
             or other ones: what only the index has is never recommended, what only the catalog has is set aside in
-            histories.
+            histories. What was removed from the index serves in histories, whether the catalog still has it or not.
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
@@ -66,20 +67,32 @@ class Retriever:
                 f"the index belongs to another model: it is of the space {index.space[:12]!r}, the model of "
                 f"{model.space[:12]!r}; build it again with this model"
             )
+        self._given, self._log = catalog, log
+        catalog = _with_removed(catalog, index)
         self._model, self._index, self._catalog, self._depth = model, index, catalog, depth
         self._catalog_rows = catalog.rows(index.ids.array)
         self._index_rows = index.ids.rows(catalog.ids.array)
-        self._has_vector = self._index_rows >= 0
         self._gone = np.flatnonzero(self._catalog_rows < 0)
-        if not self._has_vector.any():
+        if not (self._index_rows >= 0).any():
             raise ArtefactError(
                 f"the index has none of the catalog's items: it has {index.ids[0]!r}, the catalog {catalog.ids[0]!r}; "
                 "build it again with this catalog"
             )
-        vectors = np.where(self._has_vector[:, None], index.vectors[self._index_rows], np.float32(0))
+        vectors = _vectors_of(catalog, index)
+        self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
         self._memory = model.memory(catalog, vectors)
         self._rating_range = _rating_range(model, log)
-        self._log = log
+
+    def refresh(self) -> Retriever:
+        """A retriever over the current version of the index's folder; itself where that is the one it has.
+
+        Raises:
+            InputError, ArtefactError: as `indexing.index.ItemIndex.refresh`.
+        """
+        index = self._index.refresh()
+        if index is self._index:
+            return self
+        return Retriever(self._model, index, self._given, self._log, depth=self._depth)
 
     def recommend(
         self,
@@ -276,6 +289,23 @@ class Retriever:
         rows = rows[rows >= 0]
         closest = (self._index.vectors[self._index_rows[rows]] @ query.T).argmax(axis=1)
         return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
+
+
+def _with_removed(catalog: Catalog, index: ItemIndex) -> Catalog:
+    """The catalog and, behind it, items that were removed from it and from the index, which people still have met."""
+    ids = index.removed.ids.array
+    gone = ids.filter(pa.array(catalog.rows(ids) < 0))
+    same = cast_exact(gone, catalog.ids.array.type).drop_null()
+    return catalog.followed_by(same) if len(same) else catalog
+
+
+def _vectors_of(catalog: Catalog, index: ItemIndex) -> np.ndarray:
+    """float32 ``(N, D)`` what histories are read by: vectors of the index, or the last ones of removed items, or 0."""
+    rows, removed = index.ids.rows(catalog.ids.array), index.removed.ids.rows(catalog.ids.array)
+    vectors = np.zeros((len(catalog), index.dimension), np.float32)
+    vectors[removed >= 0] = index.removed.vectors[removed[removed >= 0]]
+    vectors[rows >= 0] = index.vectors[rows[rows >= 0]]
+    return vectors
 
 
 def _check_k(k: int) -> None:

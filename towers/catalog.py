@@ -89,6 +89,13 @@ class Catalog:
         """A catalog of only these rows (int64, no repeats), in this order."""
         return Catalog(self.loaded.take(np.asarray(rows, np.int64)))
 
+    def followed_by(self, ids: pa.Array) -> Catalog:
+        """The same items and, behind them, others (of the same type of id) of which nothing but the id is known."""
+        others = pa.table({ITEM_ID: ids.cast(self.ids.array.type)})
+        table = pa.concat_tables([self.table, others], promote_options="default")
+        numbers = np.concatenate([self.loaded.rows, np.zeros(len(ids), self.loaded.rows.dtype)])
+        return Catalog(replace(self.loaded, table=table, rows=numbers))
+
     def texts(self, template: str) -> list[str]:
         """The text of each item, "" where none of the template's columns has a value.
 

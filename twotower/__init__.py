@@ -13,6 +13,7 @@ from twotower.shadow import refuse_shadows
 if TYPE_CHECKING:
     from indexing.build import build_index
     from indexing.index import ItemIndex
+    from indexing.writer import IndexWriter
     from serving.retriever import Retriever
     from towers.catalog import Catalog
     from towers.interactions import Interactions
@@ -21,10 +22,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Catalog", "Interactions", "ItemIndex", "Retriever", "TwoTower", "__version__", "build_index", "train"]
+__all__ = [
+    "Catalog",
+    "IndexWriter",
+    "Interactions",
+    "ItemIndex",
+    "Retriever",
+    "TwoTower",
+    "__version__",
+    "build_index",
+    "train",
+]
 
 _HOMES = {
     "Catalog": "towers.catalog",
+    "IndexWriter": "indexing.writer",
     "Interactions": "towers.interactions",
     "ItemIndex": "indexing.index",
     "Retriever": "serving.retriever",

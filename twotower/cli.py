@@ -15,7 +15,17 @@ from typer.core import TyperGroup
 
 import twotower
 from towers.errors import TwoTowerError
-from twotower.commands import asking, checking, evaluating, importing, learning, measuring, tuning, tuning_index
+from twotower.commands import (
+    asking,
+    checking,
+    evaluating,
+    importing,
+    keeping,
+    learning,
+    measuring,
+    tuning,
+    tuning_index,
+)
 
 DEBUG = "--debug"
 
@@ -31,8 +41,17 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-learning.index.command()(tuning_index.tune)
-for group in (learning.app, tuning.app, asking.app, checking.app, evaluating.app, importing.app, measuring.app):
+keeping.index.command()(tuning_index.tune)
+for group in (
+    learning.app,
+    keeping.app,
+    tuning.app,
+    asking.app,
+    checking.app,
+    evaluating.app,
+    importing.app,
+    measuring.app,
+):
     app.add_typer(group)
 
 

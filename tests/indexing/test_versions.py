@@ -12,7 +12,8 @@ import pytest
 from indexing import index as index_module
 from indexing.index import KIND, ItemIndex
 from indexing.vectors import unit
-from indexing.versions import current_version
+from indexing.versions import current_version, point_at
+from indexing.writer import IndexWriter
 from towers.artefact import artefact_writer, sha256_file
 from towers.errors import ArtefactError
 
@@ -37,6 +38,7 @@ def vouch(version, **changes):
     for name, facts in manifest["files"].items():
         facts.update(bytes=(version / name).stat().st_size, sha256=sha256_file(version / name))
     (version / "manifest.json").write_text(json.dumps(manifest))
+    point_at(version.parents[1], version.name)
 
 
 def refused(folder, reason):
@@ -45,8 +47,8 @@ def refused(folder, reason):
 
 
 def test_the_folder_holds_what_its_manifest_says(folder):
-    assert (folder / "CURRENT").read_text() == "000001\n"
     version = current_version(folder)
+    assert (folder / "CURRENT").read_text() == f"000001 {sha256_file(version / 'manifest.json')}\n"
     assert version == folder / "versions" / "000001"
     assert {path.name for path in version.iterdir()} == {*FILES, "manifest.json"}
     manifest = json.loads((version / "manifest.json").read_text())
@@ -63,7 +65,7 @@ def test_a_version_holds_what_the_design_says(tmp_path):
 def test_saving_again_writes_a_second_version_and_keeps_the_first(folder):
     assert make(count=70, seed=1).save(folder) == folder / "versions" / "000002"
     assert len(ItemIndex.load(folder)) == 70
-    (folder / "CURRENT").write_text("000001\n")
+    point_at(folder, "000001")
     assert len(ItemIndex.load(folder)) == 60
     assert make().save(folder).name == "000003"
 
@@ -137,7 +139,13 @@ def test_pickled_vectors_are_refused(folder):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "should name a version"), (b"../../etc", "should name a version"), (b"000009\n", "names version 000009")],
+    [
+        (b"", "should name a version"),
+        (b"../../etc", "should name a version"),
+        (b"000001\n", "should name a version such as 000001 and its SHA-256"),
+        (b"000009 " + b"0" * 64 + b"\n", "names version 000009"),
+        (b"000001 " + b"0" * 64 + b"\n", "is not the one that .*CURRENT points at: it has changed"),
+    ],
 )
 def test_a_damaged_current_is_refused(folder, content, reason):
     (folder / "CURRENT").write_bytes(content)
@@ -149,13 +157,62 @@ def test_a_damaged_manifest_is_refused(folder):
     manifest = json.loads(file.read_text())
     for missing in ("space", "ids", "count", "index_kind", "parameters", "files"):
         file.write_text(json.dumps({key: value for key, value in manifest.items() if key != missing}))
+        point_at(folder, "000001")
         refused(folder, "damaged|lists no files")
     for change in ({"parameters": "nprobe=3"}, {"dimension": "8"}, {"space": None}):
         file.write_text(json.dumps(manifest | change))
+        point_at(folder, "000001")
         with pytest.raises(ArtefactError):
             ItemIndex.load(folder, space="abc")
     file.write_text(json.dumps(manifest)[:-9])
     refused(folder, "not readable JSON")
+
+
+def test_a_manifest_that_says_something_else_is_refused(folder):
+    file = current_version(folder) / "manifest.json"
+    file.write_text(file.read_text().replace("efSearch=128", "efSearch=1"))
+    refused(folder, "manifest.json is not the one that .*CURRENT points at: it has changed")
+
+
+def test_a_file_too_many_and_a_newer_format_are_refused(folder):
+    version = current_version(folder)
+    (version / "more.npy").write_bytes(b"")
+    refused(folder, "holds a file that its manifest does not know: more.npy")
+    (version / "more.npy").unlink()
+    vouch(version, format=2)
+    refused(folder, "has format 2, this version reads up to 1: upgrade twotower")
+
+
+def test_attributes_are_kept_in_the_version(tmp_path):
+    colours = pa.array(["red", "blue", "red"]).dictionary_encode()
+    table = pa.table({"price": [1.5, 2.5, None], "colour": colours})
+    ItemIndex.from_arrays([1, 2, 3], np.eye(3, dtype=np.float32), table).save(tmp_path)
+    read = ItemIndex.load(tmp_path).attributes
+    assert read.to_pydict() == {"price": [1.5, 2.5, None], "colour": ["red", "blue", "red"]}
+    assert read.schema.field("colour").type == pa.large_string()
+
+
+@pytest.mark.parametrize("name", ["attributes.parquet", "removed.parquet", "places.npy"])
+def test_files_that_only_some_have_are_checked_too(tmp_path, name):
+    with_all, other = tmp_path / "all", tmp_path / "other"
+    for path, gone in ((with_all, ["i0", "i1"]), (other, ["i2"])):
+        ids = [f"i{row}" for row in range(60 + len(gone))]
+        vectors = unit(np.random.default_rng(1).normal(size=(len(ids), 8)))
+        ItemIndex.from_arrays(ids, vectors, {"number": range(len(ids))}, kind="HNSW8").save(path)
+        with IndexWriter(path) as writer:
+            writer.remove(gone)
+            writer.publish()
+    version = current_version(with_all)
+    (version / name).write_bytes((current_version(other) / name).read_bytes())
+    refused(with_all, f"{name} has")
+    if name == "places.npy":
+        np.save(version / name, np.zeros(60, np.int64))
+        vouch(version)
+        refused(with_all, "not clear which of the 62 vectors")
+    else:
+        (version / name).write_bytes(b"something else")
+        vouch(version)
+        refused(with_all, "is damaged")
 
 
 def test_what_is_not_an_index_is_refused(tmp_path):
@@ -163,7 +220,7 @@ def test_what_is_not_an_index_is_refused(tmp_path):
     refused(tmp_path, "no file CURRENT")
     with artefact_writer(tmp_path / "versions" / "000001", "twotower/model", {}):
         pass
-    (tmp_path / "CURRENT").write_text("000001")
+    point_at(tmp_path, "000001")
     refused(tmp_path, "is a 'twotower/model', expected a 'twotower/index'")
 
 

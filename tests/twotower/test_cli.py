@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import twotower
+from indexing.versions import point_at
 from towers.artefact import read_json, read_manifest, write_json
 from towers.model import KIND
 from twotower.cli import main
@@ -196,6 +197,7 @@ def test_an_index_of_another_model(ask: Run, tiny_run: Any, tmp_path: Path) -> N
     foreign = Path(shutil.copytree(tiny_run.index_folder, tmp_path / "index"))
     manifest = foreign / "versions/000001/manifest.json"
     write_json(manifest, {**read_json(manifest), "space": "0" * 64})
+    point_at(foreign, "000001")
     one_sentence(ask("recommend", index=foreign, text="quiet"), "the index belongs to another model", 1)
 
 

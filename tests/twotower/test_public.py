@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_all_is_what_was_promised() -> None:
     assert twotower.__all__ == [
         "Catalog",
+        "IndexWriter",
         "Interactions",
         "ItemIndex",
         "Retriever",

@@ -1,28 +1,23 @@
-"""`twotower train`, `twotower index` and `twotower export`: from data to a model, an index and a small query side."""
+"""`twotower train` and `twotower export`: from data to a model, and to a small query side."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from twotower.commands.reading import (
     CatalogFile,
-    Json,
     ModelFolder,
     Weights,
     leads,
-    read_catalog,
-    show,
     tell,
     tell_rejected,
 )
 
 app = typer.Typer()
-index = typer.Typer(no_args_is_help=True, help="Build an index of a catalog, or look at one.")
-app.add_typer(index, name="index")
 
 
 class Precision(StrEnum):
@@ -88,40 +83,6 @@ def train(
     if leads():
         (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
-
-
-@index.command()
-def build(
-    model: ModelFolder,
-    catalog: CatalogFile,
-    out: Annotated[Path, typer.Option(help="Folder for the index; an earlier index there gets a new version.")],
-    kind: Annotated[str, typer.Option(help="FAISS factory string, or auto.")] = "auto",
-) -> None:
-    """Build an index of a catalog with a model."""
-    from indexing.build import build_index
-
-    built = build_index(model, read_catalog(catalog), out=out, kind=kind)
-    tell(f"the index is in {out}: {built!r}")
-
-
-@index.command()
-def info(folder: Annotated[Path, typer.Argument(help="Folder of an index.")], json: Json = False) -> None:
-    """What an index holds, all its checksums verified."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from indexing.index import KIND
-    from indexing.versions import current_version
-    from towers.artefact import read_manifest
-
-    version = current_version(folder)
-    facts: dict[str, Any] = {"version": version.name, **read_manifest(version, KIND)}
-    sizes = [file["bytes"] for file in facts.pop("files").values()]
-    facts["bytes"] = sum(sizes)
-    table = Table(show_header=False)
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), escape(f"{value:,}" if isinstance(value, int) else str(value)))
-    show(table, facts, json)
 
 
 @app.command()

@@ -1,0 +1,122 @@
+"""`twotower index …`: vectors of one's own in, items come and go, and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from indexing.index import ItemIndex
+from indexing.writer import IndexWriter
+from serving.retriever import Retriever
+from twotower.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    def command(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["twotower", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
+
+
+def write(folder: Path, name: str, ids: list[str], rows: list[int]) -> Path:
+    vectors = pa.array((3 * np.eye(8, dtype=np.float32)[rows]).tolist())
+    pq.write_table(pa.table({"item_id": ids, "vector": vectors, "price": rows}), folder / name)
+    return folder / name
+
+
+def test_a_life_on_the_command_line(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    first = write(tmp_path, "first.parquet", ["a", "b", "c"], [0, 1, 2])
+    assert run("index", "build", "--vectors", first, "--out", folder)[0] == 0
+    second = write(tmp_path, "second.parquet", ["c", "d"], [3, 4])
+    code, out, err = run("index", "add", folder, "--vectors", second)
+    assert (code, out) == (0, "")
+    assert err == f"1 items added, 1 replaced; version 000002 of {folder} is current\n"
+    assert run("index", "remove", folder, "a", "b")[2] == f"2 items removed; version 000003 of {folder} is current\n"
+    index = ItemIndex.load(folder)
+    assert [(item.id, item.attributes) for item in index] == [("c", {"price": 3}), ("d", {"price": 4})]
+    np.testing.assert_array_equal(index.vectors, np.eye(8, dtype=np.float32)[[3, 4]])
+    assert run("index", "compact", folder)[2].endswith(f"version 000004 of {folder} is current\n")
+    assert run("index", "rollback", folder, "--to", "000002")[2] == f"version 000002 of {folder} is current\n"
+    facts = json.loads(run("index", "info", folder, "--json")[1])
+    assert (facts["version"], facts["count"], facts["unpublished"]) == ("000002", 4, 0)
+    assert facts["versions"] == ["000002", "000003", "000004"]
+    assert facts["attributes"] == ["price"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "code"),
+    [
+        (["remove", "INDEX", "a", "z"], "1 of 2 items ('z') is not in the index, so nothing was removed", 2),
+        (["add", "INDEX"], "where do the items come from? Give --model and --catalog, or --vectors", 2),
+        (["add", "INDEX", "--vectors", "no.parquet"], "no.parquet cannot be read as parquet", 2),
+        (["rollback", "INDEX"], "is the first version, there is none to go back to", 2),
+        (["compact", "NOTHING"], "expected an index at", 1),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    run: Any, tmp_path: Path, arguments: list[str], sentence: str, code: int
+) -> None:
+    ItemIndex.from_arrays(["a", "b"], np.eye(2, dtype=np.float32)).save(tmp_path / "index")
+    places = {"INDEX": str(tmp_path / "index"), "NOTHING": str(tmp_path / "nothing")}
+    got, out, err = run("index", *(places.get(one, one) for one in arguments))
+    assert (got, out, len(err.splitlines())) == (code, "", 1)
+    assert sentence in err
+    assert len(ItemIndex.load(tmp_path / "index")) == 2
+
+
+def test_a_model_adds_items_to_its_index_and_removed_ones_stay_in_histories(
+    run: Any, tiny_run: Any, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    whole = Retriever(tiny_run.model, folder, tiny_run.catalog, tiny_run.log)
+    expected = [one.item for one in whole.recommend(history=["m02", "m04", "m06"], k=5)]
+    assert run("index", "remove", folder, "m02", "m10")[0] == 0
+    after = whole.refresh()
+    assert after is not whole
+    assert after.refresh() is after
+    # The removed one is read as before, whether the catalog still has it or not, and is not recommended.
+    smaller = tiny_run.catalog.select(np.flatnonzero(~np.isin(tiny_run.catalog.ids.to_list(), ["m02", "m10"])))
+    for shop in (after, Retriever(tiny_run.model, folder, smaller, tiny_run.log)):
+        found = shop.recommend(history=["m02", "m04", "m06"], k=30)
+        assert found.unknown == ()
+        assert not {"m02", "m10"} & {one.item for one in found}
+        if shop is after:
+            assert [one.item for one in found][:4] == [one for one in expected if one != "m10"][:4]
+        some = shop.recommend(user=7, k=5)
+        assert some.unknown == ()
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tiny_run.items)
+    assert code == 0
+    assert "2 items added, 38 replaced" in err
+    again = Retriever(tiny_run.model, folder, tiny_run.catalog, tiny_run.log)
+    assert [one.item for one in again.recommend(history=["m02", "m04", "m06"], k=5)] == expected
+
+
+def test_history_vectors_of_removed_items_are_theirs(tiny_run: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    with IndexWriter(folder) as writer:
+        writer.remove(["m02"])
+        writer.publish()
+    smaller = tiny_run.catalog.select(np.arange(3, 40))
+    shop = Retriever(tiny_run.model, folder, smaller)
+    found = shop.recommend(history=["m00", "m02", "m04"], k=3)
+    assert found.unknown == ("m00",)  # in the index, but neither removed nor in the catalog: nothing vouches for it
+    assert found.query == "a history of 2 items"
+    vectors = shop._memory.vectors.numpy()
+    np.testing.assert_array_equal(vectors[-1], tiny_run.index.get("m02").vector)
+    assert len(vectors) == 38
