@@ -260,7 +260,7 @@ def test_ratings_of_nobody_are_refused(tiny_bert: Path, catalog: Catalog) -> Non
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_all_the_same_rating_is_learned(tiny_bert: Path, catalog: Catalog, value: float) -> None:
     same = Histories(HISTORIES.offsets, HISTORIES.items, ratings=np.full(len(HISTORIES.items), value))
-    entry = trained(tiny_bert, catalog, same, rating_weight=1.0, weighting="uncertainty", rate=0.1, epochs=40)
+    entry = trained(tiny_bert, catalog, same, rating_weight=30.0, rate=0.1, epochs=40)
     assert entry["rating"] < 0.02
     assert np.isfinite(list(entry.values())).all()
 
