@@ -198,7 +198,7 @@ def live(job: Job) -> dict[str, Any]:
 def wear(job: Job) -> list[dict[str, Any]]:
     """Recall and speed of one kind by its share of tombstones, the items being the same."""
     world, rows = World(job.seed), []
-    before, after, queries = world.draw(2 * WEAR_ITEMS), world.draw(WEAR_ITEMS), world.draw(QUERIES)
+    before, after, queries = world.draw(4 * WEAR_ITEMS), world.draw(WEAR_ITEMS), world.draw(QUERIES)
     for share in SHARES:
         dead = round(WEAR_ITEMS * share / (1 - share))
         ids = [f"i{n}" for n in range(WEAR_ITEMS)]

@@ -29,6 +29,7 @@ from indexing.writer import IndexWriter
 os.environ["OMP_NUM_THREADS"] = "1"
 
 READERS, ITEMS, K, REST = 8, 2000, 10, 0.02  # seconds between two searches of a reader
+LATE = 120  # seconds more than they search, after which a reader that says nothing has failed
 NAMES = [f"i{n}" for n in range(ITEMS)]
 
 
@@ -99,7 +100,7 @@ def run(folder: Path, seconds: float, *, writing: bool) -> dict[str, Any]:
     writers = [context.Process(target=write, args=(folder, seconds))] if writing else []
     for process in (*readers, *writers):
         process.start()
-    told = [results.get() for _ in readers]
+    told = [results.get(timeout=seconds + LATE) for _ in readers]
     for process in (*readers, *writers):
         process.join()
     taken = np.concatenate([one[0] for one in told])

@@ -22,6 +22,7 @@ from towers.errors import InputError
 GROUPS = ("head", "torso", "tail", "cold")
 BEHIND = 0.01  # how far the tail's recall may lie behind the head's
 LEAST = 20  # targets of a group below which its recall says nothing
+ALIKE = 1.1  # times that differ by less are the same to a clock, so that recall decides
 ROUNDS = 3  # searches of all queries at each setting, of which the median counts
 ITEMS_ASKED = 1_000  # items whose vectors show what tuning on item vectors would have cost
 
@@ -52,6 +53,16 @@ class Setting:
     def is_fair(self) -> bool:
         """Whether the tail is found as well as the head, to a point."""
         return not {"head", "tail"} <= set(self.groups) or self.groups["tail"] >= self.groups["head"] - BEHIND
+
+
+def frontier(settings: Sequence[Setting]) -> list[Setting]:
+    """Those that no other beats in both recall and time, the fastest first."""
+    best, found = -1.0, []
+    for one in sorted(settings, key=lambda one: (one.latency_ms, -one.recall)):
+        if one.recall > best:
+            best = one.recall
+            found.append(one)
+    return found
 
 
 @dataclass(frozen=True)
@@ -188,12 +199,13 @@ class _Exam:
 
 
 def _choose(settings: Sequence[Setting], recall: float | None) -> Setting | None:
-    """Of the fair ones, the fastest with this recall, or without one that which has the most."""
+    """Of the fair ones, about the fastest with this recall, or without one that which has the most."""
     fair = [one for one in settings if one.is_fair]
     if recall is None:
         return max(fair, key=lambda one: (one.recall, -one.latency_ms), default=None)
     enough = [one for one in fair if one.recall >= recall]
-    return min(enough, key=lambda one: one.latency_ms, default=None)
+    fastest = min((one.latency_ms for one in enough), default=0.0)
+    return max((one for one in enough if one.latency_ms <= ALIKE * fastest), key=lambda one: one.recall, default=None)
 
 
 def _cost_of_items(

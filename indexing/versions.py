@@ -165,6 +165,8 @@ def _current(folder: Path) -> tuple[str, str]:
     except OSError as error:
         raise ArtefactError(f"cannot read {folder / CURRENT}: {error.strerror or error}") from error
     match = re.fullmatch(rb"(\d{6,}) ([0-9a-f]{64})\n", content)
+    if match is None and re.fullmatch(rb"\d{6,}\s*", content):
+        raise ArtefactError(f"{folder} is an index of an older format, without checksums of manifests: build it again")
     if match is None:
         raise ArtefactError(
             f"{folder / CURRENT} should name a version such as 000001 and its SHA-256, it holds {content[:40]!r}"

@@ -143,6 +143,8 @@ def info(folder: Folder, json: Json = False) -> None:
 def _readable(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if value is None or value == {}:
+        return ""
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -69,12 +69,15 @@ def _questions(
 def _show(tuned: Tuned, json: bool) -> None:
     from rich.table import Table
 
+    from indexing.tune import frontier
+
     groups = list(tuned.chosen.groups)
-    table = Table("kind", "parameters", "recall", *groups, "ms a query", "bytes an item")
-    for one in tuned.settings:
+    table = Table("kind", "parameters", "recall", *groups, "ms", "bytes", title="measured, those that no other beats")
+    best = frontier(tuned.settings)
+    for one in best if tuned.chosen in best else sorted([*best, tuned.chosen], key=lambda one: one.latency_ms):
         table.add_row(
             ("→ " if one == tuned.chosen else "") + one.kind,
-            one.parameters,
+            one.parameters.replace(",", " "),
             f"{one.recall:.3f}",
             *(f"{one.groups[name]:.3f}" for name in groups),
             f"{one.latency_ms:.3f}",
