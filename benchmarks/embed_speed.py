@@ -96,7 +96,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "batch": BATCH,
         "missed": missed(record.rows),
-        "seconds": turns,
+        "turns": turns,
     }
     screen.print(table)
     screen.print("Goals missed: " + ("; ".join(record.notes["missed"]) or "none"))

@@ -141,7 +141,7 @@ def main() -> None:
         "questions, 95 % intervals by bootstrap over people",
         "differences": _differences(results),
         "missed": missed(record.rows),
-        "seconds": seconds,
+        "turns": seconds,
     }
     _show(record)
     record.finish(save=options.save)
