@@ -196,8 +196,8 @@ def live(job: Job) -> dict[str, Any]:
 
 
 def wear(job: Job) -> list[dict[str, Any]]:
-    """Recall and speed of one kind by its share of tombstones, the items being the same."""
-    world, rows = World(job.seed), []
+    """Recall and speed of one kind by its share of tombstones, the items being the same and the world at rest."""
+    world, rows = World(job.seed, speed=0.0), []
     before, after, queries = world.draw(4 * WEAR_ITEMS), world.draw(WEAR_ITEMS), world.draw(QUERIES)
     for share in SHARES:
         dead = round(WEAR_ITEMS * share / (1 - share))
