@@ -22,6 +22,10 @@ PARTS = {
         "What each part earns: MovieLens-100K, one part switched off at a time",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "multi-objective": (
+        "Ratings and clicks as objectives beside the contrastive one",
+        ("recall@20", "rmse", "ndcg@20", "coverage@20"),
+    ),
     "movies-leave-one-out": (
         "Films, leave-one-out: what descriptions, posters and trailers add to ids and titles",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
@@ -32,6 +36,12 @@ PARTS = {
     ),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
+INDEX = {
+    "lifecycle": ("random changes, searches, roll backs and reopenings, beside plain Python", "operations differences"),
+    "kill": ("SIGKILLs while items are added, removed, compacted and published", "kills lost duplicated wrong"),
+    "corrupt": ("damaged indexes and full disks", "files crashes wrong_answers"),
+}
+"""What each benchmark of an index's life does, and the metrics that count."""
 STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 """Title and metrics of the records that have a section of their own."""
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
@@ -54,6 +64,8 @@ def with_tables(text: str) -> str:
             section += "\n\n" + part(read_record(path), title, metrics)
     if (path := RESULTS / "studio.json").exists():
         section += "\n\n" + studio(read_record(path))
+    if all((RESULTS / f"{name}.json").exists() for name in INDEX):
+        section += "\n\n" + index({name: read_record(RESULTS / f"{name}.json") for name in INDEX})
     pattern = r"<!-- measured -->.*?<!-- /measured -->"
     return re.sub(pattern, lambda _: f"<!-- measured -->\n{section}\n<!-- /measured -->", text, flags=re.DOTALL)
 
@@ -120,6 +132,18 @@ def studio(record: dict[str, Any]) -> str:
     told = [entry for entry in record["differences"] if entry["seed"] == 0]
     heads = [f"**{STUDIO}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
     return "\n\n".join([*heads, "Paired differences, first of three seeds:", _differences(told)])
+
+
+def index(records: dict[str, dict[str, Any]]) -> str:
+    """A line for each benchmark of an index's life, the figures of all kinds together."""
+    lines = [_line(["benchmark", "what is tried", "found", "run"]), _line(["---"] * 4)]
+    for name, (what, metrics) in INDEX.items():
+        record = records[name]
+        rows = [row["metrics"] for row in record["rows"] if row["split"] in ("generated", "all")]
+        found = [f"{sum(row[metric] for row in rows):,} {metric.replace('_', ' ')}" for metric in metrics.split()]
+        lines.append(_line([f"`{record['command']}`", what, ", ".join(found), f"{record['commit']}, {record['date']}"]))
+    title = "**The life of an index**, on Flat, HNSW, IVF and IVF with refined product quantisation:"
+    return "\n\n".join([title, "\n".join(lines)])
 
 
 def _origin(record: dict[str, Any]) -> str:

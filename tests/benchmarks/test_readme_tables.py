@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.readme import RECORD, further, measured, with_tables
+from benchmarks.readme import INDEX, RECORD, further, index, measured, with_tables
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -57,3 +57,16 @@ def test_further_protocols_have_a_table_each() -> None:
     assert "| `ours` | cold-items-among-168 | 0 | 0.500 (0.400–0.600) | – |" in text
     assert "| `ours` | reranking-end-to-end | 0 | 0.200 | 0.000 |" in text
     assert "| `a` − `b` | cold-items | 0 | recall@20/cold | +0.050 (+0.010 to +0.090) |" in text
+
+
+def test_the_life_of_an_index_is_summed_over_kinds() -> None:
+    def record(name: str) -> dict:
+        metrics = dict.fromkeys(INDEX[name][1].split(), 0)
+        first = next(iter(metrics))
+        rows = [{"split": "generated", "metrics": {**metrics, first: 1000}}] * 2 + [{"split": "wear", "metrics": {}}]
+        return {"command": f"python -m {name}", "commit": "abc", "date": "2026-01-02", "rows": rows}
+
+    lines = index({name: record(name) for name in INDEX}).splitlines()
+    assert "2,000 operations, 0 differences | abc, 2026-01-02 |" in lines[-3]
+    assert "2,000 kills, 0 lost, 0 duplicated, 0 wrong" in lines[-2]
+    assert "2,000 files, 0 crashes, 0 wrong answers" in lines[-1]
