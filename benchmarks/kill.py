@@ -27,8 +27,9 @@ from indexing.writer import IndexWriter
 
 os.environ["OMP_NUM_THREADS"] = "1"  # threads do not outlive a fork
 
-KINDS = ("Flat", "HNSW32", "IVF16,Flat", "IVF16,PQ8x4,RFlat")
-ITEMS, DIMENSION, LONGEST = 400, 32, 0.25  # seconds that a process lives at most
+KINDS = {"Flat": 0.25, "HNSW32": 0.25, "IVF16,Flat": 0.25, "IVF16,PQ8x4,RFlat": 2.0}
+"""Seconds that a process lives at most: compaction, which trains a quantiser, must end in some of them."""
+ITEMS, DIMENSION = 400, 32
 WHAT = ("add", "upsert", "remove", "compact", "publish")
 WEIGHTS = (0.25, 0.25, 0.2, 0.1, 0.2)
 
@@ -74,7 +75,7 @@ def work(folder: Path, plain: Plain, number: int, tell: int) -> None:
             plain, number = apply(number, plain), number + 1
 
 
-def killed(folder: Path, plain: Plain, number: int, rng: np.random.Generator) -> tuple[int, str]:
+def killed(folder: Path, plain: Plain, number: int, longest: float, rng: np.random.Generator) -> tuple[int, str]:
     """Start a process and kill it; how many it acknowledged, and during what it was killed."""
     hear, tell = os.pipe()
     child = os.fork()
@@ -87,7 +88,7 @@ def killed(folder: Path, plain: Plain, number: int, rng: np.random.Generator) ->
     os.close(tell)
     # Most have opened the folder when they are killed, some are about to.
     said = os.read(hear, 1) if rng.random() < 0.9 else b""
-    time.sleep(rng.random() * LONGEST)
+    time.sleep(rng.random() * longest)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     while more := os.read(hear, 65536):
@@ -112,7 +113,7 @@ def run(kind: str, kills: int, folder: Path, tell: Console) -> tuple[Counter[str
     during: Counter[str] = Counter()
     number = 0
     for _ in range(kills):
-        done, what = killed(folder, plain, number, rng)
+        done, what = killed(folder, plain, number, KINDS[kind], rng)
         during[what] += 1
         for _ in range(done):
             plain, number = apply(number, plain), number + 1

@@ -54,7 +54,7 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     plain.put(ids, vectors, list(range(100)))
     ItemIndex.from_arrays(ids, vectors, {"number": range(100)}).save(tmp_path / "index")
     for seed in range(3):
-        done, _ = killed(tmp_path / "index", plain, number, np.random.default_rng(seed))
+        done, _ = killed(tmp_path / "index", plain, number, 0.25, np.random.default_rng(seed))
         for _ in range(done):
             plain, number = apply(number, plain), number + 1
         with IndexWriter(tmp_path / "index") as writer:
