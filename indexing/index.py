@@ -33,8 +33,6 @@ AUTO_BEYOND = "HNSW32"
 FLAT_MARGIN = 2  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals; pairs are common.
 EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, which adds up in blocks.
 SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
-
-
 SCAN_PASSING = 0.1  # Share of items up to which those that pass a filter are scanned; to be replaced by measurement.
 # Passing rows are not spread evenly, and a query that finds too few of them is answered by a scan: FAISS is asked for
 # so many times more than an even spread needs, and for some beyond, without which few would often be too few.

@@ -164,7 +164,7 @@ class Retriever:
             most: people that are drawn from the log.
 
         Returns:
-            Their vectors, float32 ``(B, D)``, and events of each item of the index, int64 ``(N,)``.
+            Their vectors, float32 ``(B, D)``, one for each interest, and events of each item of the index, ``(N,)``.
 
         Raises:
             InputError: nobody has an item that can be read.
@@ -177,7 +177,7 @@ class Retriever:
         drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
         queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
         counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
-        return queries, counts[self._catalog_rows]
+        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
 
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
