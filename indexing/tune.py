@@ -146,9 +146,7 @@ def tune(
         "wish": {name: value for name, value in wish.items() if value is not None},
         "queries": len(queries),
         "settings": len(settings),
-        "why": "about the fastest with enough recall"
-        if recall is not None
-        else "the most recall within the limits",
+        "why": "about the fastest with enough recall" if recall is not None else "the most recall within the limits",
         "how": f"against exact search, all queries in one batch, median of {ROUNDS} rounds",
         "on_items": found,
     }
