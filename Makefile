@@ -8,7 +8,8 @@ BIN := .venv/bin
 .venv/.ready: pyproject.toml constraints.txt
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "twotower needs Python 3.11 or newer, and python3 here is %d.%d." % sys.version_info[:2])'
 	python3 -m venv .venv
-	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[evaluate,media,onnx,lora,tune,report,dev]'
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[evaluate,media,onnx,lora,tune,serve,postgres,milvus,ray,report,dev]'
+	$(BIN)/python -m pip install --no-compile --no-deps -c constraints.txt milvus-lite
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import serving.retriever, training.trainer; from transformers import AutoModel, AutoTokenizer, BertModel, BertTokenizerFast'
 	@touch $@
 
