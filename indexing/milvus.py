@@ -122,6 +122,11 @@ class MilvusIndex:
         return self._collection.make.dimension
 
     @property
+    def address(self) -> Address:
+        """Where it is."""
+        return self._collection.address
+
+    @property
     def kind(self) -> str:
         """Milvus's index type."""
         return self._collection.kind
@@ -139,8 +144,7 @@ class MilvusIndex:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        there = self._collection
-        return f"MilvusIndex({len(self)} items, {self.dimension} dimensions, kind {self.kind!r}, at {there.address})"
+        return f"MilvusIndex({len(self)} items, {self.dimension} dimensions, kind {self.kind!r}, at {self.address})"
 
     def __iter__(self) -> Iterator[Item]:
         """The items that are still there, in the order of their rows."""

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from indexing.batch import Make, checked_batch, checked_ids, refuse_absent, refuse_present
 from indexing.changes import changed, compacted, worn
-from indexing.index import KIND, ItemIndex
+from indexing.index import ItemIndex
 from indexing.journal import Change, Journal, drop_others
 from indexing.lock import Lock
+from indexing.published import KIND, write_version
 from indexing.versions import current_version, earlier_version, point_at, prune, refuse_stranger, sweep
 from towers.errors import ArtefactError, InputError
 from towers.ids import Id, as_id_array, cast_exact
@@ -33,29 +34,32 @@ class IndexWriter:
     Args:
         path: folder of an index, as `ItemIndex.save` writes it.
 
+    Attributes:
+        folder: that folder.
+
     Raises:
         ArtefactError: not an index, damaged, not writable, or another writer is at work.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = Path(path)
-        refuse_stranger(self._folder)
-        current_version(self._folder)  # before a lock file is put anywhere
-        self._lock: Lock | None = Lock(self._folder)
+        self.folder = Path(path)
+        refuse_stranger(self.folder)
+        current_version(self.folder)  # before a lock file is put anywhere
+        self._lock: Lock | None = Lock(self.folder)
         self._reopen()
 
     def _open(self) -> None:
         """Read the version that is current and the changes since."""
         try:
-            sweep(self._folder)
-            self._base = ItemIndex.load(self._folder)
+            sweep(self.folder)
+            self._base = ItemIndex.load(self.folder)
             assert self._base.version is not None
             self._version = self._base.version
-            drop_others(self._folder, self._version)
-            self._journal = Journal(self._folder, self._version)
+            drop_others(self.folder, self._version)
+            self._journal = Journal(self.folder, self._version)
             self._pending = self._journal.read()
         except OSError as error:
-            raise ArtefactError(f"cannot write {self._folder}: {error.strerror or error}") from error
+            raise ArtefactError(f"cannot write {self.folder}: {error.strerror or error}") from error
         self._fate = {one: change.vectors is not None for change in self._pending for one in change.ids.to_pylist()}
         self._rebuilt = False
 
@@ -167,14 +171,14 @@ class IndexWriter:
             self.compact()
             index = self.index
         try:
-            version = index.write_version(self._folder).name
+            version = write_version(index, self.folder).name
         except BaseException:
             self._reopen()  # whether it is current already is what the disk says
             raise
         # A crash from here on leaves a journal of a version that is not current, which nobody reads.
-        self._version, self._journal, self._rebuilt = version, Journal(self._folder, version), False
-        drop_others(self._folder, version)
-        prune(self._folder, keep)
+        self._version, self._journal, self._rebuilt = version, Journal(self.folder, version), False
+        drop_others(self.folder, version)
+        prune(self.folder, keep)
         return version
 
     def rollback(self, to: str | None = None, *, discard: bool = False) -> str:
@@ -192,7 +196,7 @@ class IndexWriter:
             ArtefactError: that version is damaged.
         """
         self._refuse_closed()
-        name = _point_back(self._folder, to, discard)
+        name = _point_back(self.folder, to, discard)
         self._reopen()
         return name
 
@@ -227,7 +231,7 @@ class IndexWriter:
 
     def _refuse_closed(self) -> None:
         if self._lock is None:
-            raise InputError(f"this writer of {self._folder} is closed; open another one")
+            raise InputError(f"this writer of {self.folder} is closed; open another one")
 
 
 def rollback(path: str | Path, to: str | None = None, *, discard: bool = False) -> str:
