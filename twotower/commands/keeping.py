@@ -59,25 +59,44 @@ def build(
     vectors: OwnVectors = None,
     ids: Ids = None,
     kind: Annotated[str, typer.Option(help="FAISS factory string, Milvus's index type, or auto.")] = "auto",
+    shard: Annotated[int, typer.Option(help="Items of a shard; a build that is killed goes on at the shard.")] = 4096,
+    mmap: Annotated[
+        bool, typer.Option("--mmap", help="Keep vectors in files, not in memory; for kinds of lists.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or one started here.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: all there is room for.")
+    ] = None,
 ) -> None:
-    """Build an index of a catalog with a model, or of vectors of your own."""
+    """Build an index of a catalog with a model, or of vectors of your own.
+
+    A build that was killed goes on when the same command is given again.
+    """
     from indexing.build import build_index
-    from indexing.index import ItemIndex
+    from indexing.index import FLAT, ItemIndex
     from indexing.milvus import MilvusIndex
 
     if (out is None) == (store is None):
         raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
-    if store is not None:
-        named, found, attributes, space = _items(model, catalog, vectors, ids)
-        index = MilvusIndex.build(store, named, found, attributes, kind=kind, space=space)
-        tell(f"the index is in {index.address}: {index!r}")
-        return
+    if mmap and store is not None:
+        raise InputError("--mmap is for --out: a Milvus keeps its vectors itself")
     if _has_model(model, catalog, vectors, ids):
-        built = build_index(model, read_catalog(catalog), out=out, kind=kind)  # type: ignore[arg-type]
+        assert model is not None
+        items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
+        built = build_index(model, items, out=out, kind=own, shard=shard, mmap=mmap, ray=ray, workers=workers)
+    elif mmap or ray or workers is not None:
+        raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
     else:
-        built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind)
-        built.save(out)  # type: ignore[arg-type]
-    tell(f"the index is in {out}: {built!r}")
+        built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind if store is None else FLAT)
+        if out is not None:
+            built.save(out)
+    if store is None:
+        tell(f"the index is in {out}: {built!r}")
+    else:
+        put = MilvusIndex.build(store, built.ids, built.vectors, built.attributes, kind=kind, space=built.space)
+        tell(f"the index is in {put.address}: {put!r}")
 
 
 @index.command()
