@@ -181,3 +181,20 @@ def test_a_model_asks_a_milvus_as_it_asks_a_folder(run: Any, tiny_run: Any, tmp_
         )
     assert "m10" not in [one.item for one in shop.recommend(history=["m04"], k=39)]
     assert "m10" in [one.item for one in shop.refresh().recommend(history=["m04"], k=39)]
+
+
+def test_drift_says_how_far_new_vectors_have_moved(run: Any, tiny_run: Any, tmp_path: Path) -> None:
+    old = write(tmp_path, "old.parquet", list("abcd"), [0, 1, 2, 3])
+    run("index", "build", "--vectors", old, "--out", tmp_path / "index")
+    new = write(tmp_path, "new.parquet", list("bcde"), [2, 3, 4, 5])
+    found = json.loads(run("index", "drift", tmp_path / "index", "--vectors", new, "--json")[1])
+    assert (found["items"], found["added"], found["dropped"], found["neighbours"]) == (3, 1, 1, 1.0)
+    assert found["quantiles"] == [0, 0, 0]
+    assert found["turned"] == pytest.approx([1, 1, 1])
+    _, out, err = run(
+        "index", "drift", tiny_run.index_folder, "--model", tiny_run.model_folder, "--catalog", tiny_run.items
+    )
+    assert "40 items in both" in out
+    assert "100.0% of the 10 nearest" in " ".join(out.split())
+    assert "another space" not in out
+    assert err == ""

@@ -175,6 +175,38 @@ def info(folder: Place, json: Json = False) -> None:
     show(table, facts, json)
 
 
+@index.command()
+def drift(
+    folder: Place,
+    model: Model = None,
+    catalog: Items = None,
+    vectors: OwnVectors = None,
+    ids: Ids = None,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours of an item are compared.")] = 10,
+    json: Json = False,
+) -> None:
+    """Say how far the vectors of a new model, or new vectors of your own, have moved from those of an index."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from indexing.drift import QUANTILES, drift
+    from indexing.index import FLAT, ItemIndex
+    from indexing.store import open_index
+
+    old = open_index(folder)
+    named, found, _, space = _items(model, catalog, vectors, ids)
+    moved = drift(old, ItemIndex.from_arrays(named, found, kind=FLAT, space=space), k=k)
+    table = Table(f"{moved.items:,} items in both", *(f"{100 * share:.0f} %" for share in QUANTILES))
+    for name, cosines in (("cosine of old and new", moved.quantiles), ("after the best rotation", moved.turned)):
+        table.add_row(name, *("" if cosines is None else f"{one:.3f}" for one in cosines or QUANTILES))
+    table.caption = (
+        f"{moved.neighbours:.1%} of the {k} nearest are still among them; {moved.added:,} items added, "
+        f"{moved.dropped:,} dropped" + ("" if old.space == space else "; of another space: build an index of all anew")
+    )
+    show(table, asdict(moved) | {"same_space": old.space == space}, json)
+
+
 def _folder_facts(folder: Path) -> dict[str, Any]:
     from indexing.journal import unpublished
     from indexing.published import KIND
