@@ -100,6 +100,10 @@ class Life:
         self.published = {self.writer.version: self.now.copy()}
         self.read = self.writer.version
 
+    def close(self) -> None:
+        """The end, after which the folder may go."""
+        self.writer.close()
+
     def step(self) -> None:
         """Something happens, and is looked at."""
         weights = np.array(list(self.steps.values()))
@@ -200,6 +204,10 @@ class LifeInMilvus(Life):
         self.reader = MilvusIndex.build(self.folder, ids, vectors, {"number": range(ITEMS)}, kind=self.kind)
         self.writer = MilvusWriter(self.folder)
 
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
     def _search(self) -> int:
         self.reader = self.reader.refresh()
         queries = self.world.draw(int(self.rng.integers(1, BATCH)))
@@ -231,7 +239,7 @@ def live(job: Job) -> dict[str, Any]:
         life = LifeInMilvus(Path(scratch) / "index.db", job) if in_milvus else Life(Path(scratch) / "index", job)
         while sum(life.counts.values()) < job.operations:
             life.step()
-        life.writer.close()
+        life.close()
     metrics: dict[str, Any] = {"operations": sum(life.counts.values()), "differences": len(life.found)}
     if life.gaps:
         metrics |= {"recall_lost_at_most": round(max(life.gaps), 4), "recall_lost": round(float(np.mean(life.gaps)), 5)}
