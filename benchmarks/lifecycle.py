@@ -30,7 +30,8 @@ from indexing.changes import changed
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.journal import Change
-from indexing.milvus import MilvusIndex, MilvusWriter
+from indexing.milvus import MilvusIndex
+from indexing.milvus_writer import MilvusWriter
 from indexing.store import Store
 from indexing.vectors import similarity
 from indexing.writer import IndexWriter

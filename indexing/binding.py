@@ -1,16 +1,17 @@
-"""What a collection says of itself, so that a stranger, another space and a newer format are told from one's own."""
+"""What a collection in a Milvus consists of, and what it says of itself, by which strangers are told from one's own."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from indexing.address import Address
 from indexing.batch import Make
-from indexing.columns import columns_of
+from indexing.columns import LIST_LENGTH, TEXT_BYTES, Column, columns_of
 from towers.errors import ArtefactError, InputError
 
 FORMAT = 1
@@ -30,6 +31,29 @@ def about(make: Make) -> str:
             "attributes": attributes,
         }
     )
+
+
+def schema_of(client: Any, make: Make, columns: Sequence[Column]) -> Any:
+    """The fields of a collection, as a client of pymilvus puts them."""
+    from pymilvus import DataType
+
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=about(make))
+    text: dict[str, Any] = {"max_length": TEXT_BYTES}
+    if pa.types.is_large_string(make.ids):
+        schema.add_field(ID, DataType.VARCHAR, is_primary=True, **text)
+    else:
+        schema.add_field(ID, DataType.INT64, is_primary=True)
+    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=make.dimension)
+    for column in columns:
+        kind = getattr(DataType, column.stored)
+        limits = text if column.stored == "VARCHAR" else {}
+        if column.is_list:
+            schema.add_field(
+                column.field, DataType.ARRAY, element_type=kind, max_capacity=LIST_LENGTH, nullable=True, **limits
+            )
+        else:
+            schema.add_field(column.field, kind, nullable=True, **limits)
+    return schema
 
 
 def read_about(address: Address, described: dict[str, Any]) -> Make:

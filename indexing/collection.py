@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from indexing.address import Address
 from indexing.batch import Batch, Make
-from indexing.binding import ABOUT, ID, VECTOR, about, read_about
-from indexing.columns import LIST_LENGTH, TEXT_BYTES, Column, check_text, columns_of
+from indexing.binding import ABOUT, ID, VECTOR, about, read_about, schema_of
+from indexing.columns import Column, check_text, columns_of
 from indexing.connection import connected, leave, told
 from indexing.expressions import Said, is_in
 from towers.errors import ArtefactError, InputError
@@ -30,7 +30,8 @@ SECONDS = 60.0  # after which a Milvus that does not answer is given up
 class Collection:
     """The items of one address.
 
-    Milvus has no transactions. Each call is repeatable: what broke off half-way is whole after the same call.
+    Milvus has no transactions: of a call that breaks off, part may be done. `put` may be repeated, and where an item is
+    both there and among the removed, it is there.
 
     Args:
         address: where it is.
@@ -74,7 +75,7 @@ class Collection:
                 indexes.add_index(VECTOR, index_type=index, metric_type="IP")
                 client.create_collection(
                     name,
-                    schema=_schema(client, make, fields, said),
+                    schema=schema_of(client, make, fields),
                     index_params=indexes,
                     consistency_level="Session",
                     properties={ABOUT: said},
@@ -219,7 +220,8 @@ class Collection:
             return str(self._client.describe_index(self._name, VECTOR, timeout=SECONDS)["index_type"])
 
     def _put(self, name: str, batch: Batch, columns: Sequence[Column]) -> None:
-        size = max(1, BYTES_AT_ONCE // self._item_bytes)
+        texts = 0 if batch.attributes is None else batch.attributes.nbytes // len(batch.ids)
+        size = max(1, BYTES_AT_ONCE // (self._item_bytes + texts))
         with told(self.address):
             for start in range(0, len(batch.ids), size):
                 some = slice(start, start + size)
@@ -292,28 +294,6 @@ def check_batch(batch: Batch, columns: Sequence[Column]) -> None:
     for column in columns:
         assert batch.attributes is not None
         column.check(batch.attributes[column.name].combine_chunks())
-
-
-def _schema(client: Any, make: Make, columns: Sequence[Column], said: str) -> Any:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False, description=said)
-    text: dict[str, Any] = {"max_length": TEXT_BYTES}
-    if pa.types.is_large_string(make.ids):
-        schema.add_field(ID, DataType.VARCHAR, is_primary=True, **text)
-    else:
-        schema.add_field(ID, DataType.INT64, is_primary=True)
-    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=make.dimension)
-    for column in columns:
-        kind = getattr(DataType, column.stored)
-        limits = text if column.stored == "VARCHAR" else {}
-        if column.is_list:
-            schema.add_field(
-                column.field, DataType.ARRAY, element_type=kind, max_capacity=LIST_LENGTH, nullable=True, **limits
-            )
-        else:
-            schema.add_field(column.field, kind, nullable=True, **limits)
-    return schema
 
 
 def _parts(ids: pa.Array) -> Iterator[list[Id]]:

@@ -1,11 +1,10 @@
-"""Items in a Milvus: `MilvusIndex` is searched as an `ItemIndex` is, `MilvusWriter` has items come and go."""
+"""`MilvusIndex`: items in a Milvus, searched as those of an `ItemIndex` are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import pyarrow as pa
 
 from indexing.address import Address
 from indexing.attributes import as_attributes
-from indexing.batch import Batch, Make, checked_batch, checked_ids, refuse_absent, refuse_present
+from indexing.batch import Make, checked_batch
 from indexing.bonus import check_bonus, with_bonus
 from indexing.collection import MOST, Collection, check_batch
 from indexing.columns import columns_of
@@ -78,7 +77,7 @@ class MilvusIndex:
         make = Make(ids.array.type, vectors.shape[1], space, None if table is None else table.schema)
         batch = checked_batch(ids.array, vectors, table, space, make)
         check_batch(batch, columns_of(make.attributes))
-        collection = _of_make(_address(place), make, kind)
+        collection = _of_make(address_of(place), make, kind)
         collection.put(batch)
         others = collection.ids()
         others = others.filter(pa.array(ids.rows(others) < 0))
@@ -99,7 +98,7 @@ class MilvusIndex:
             ArtefactError: none is there, or one of a stranger, of a newer format or of another space; or Milvus does
                 not answer.
         """
-        return cls(Collection.open(_address(place), space))
+        return cls(Collection.open(address_of(place), space))
 
     @cached_property
     def ids(self) -> IdList:
@@ -262,82 +261,6 @@ class MilvusIndex:
         return np.array(found[:reach], np.int64)
 
 
-class MilvusWriter:
-    """Has items come and go in a collection. What was acknowledged is there for every reader that asks from then on.
-
-    Milvus has no lock and no versions: that one writer is at work at a time is up to those who write, and there is no
-    way back. A call that breaks off half-way is whole after the same call.
-
-    Args:
-        place: what `Address.read` reads.
-
-    Raises:
-        ArtefactError: as `MilvusIndex.open`.
-    """
-
-    def __init__(self, place: str | Path | Address) -> None:
-        self._collection = Collection.open(_address(place))
-
-    def __enter__(self) -> MilvusWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the Milvus. An embedded one writes out and indexes what it was given; a server does when it likes."""
-        if not self._collection.closed:
-            if self._collection.address.embedded:
-                self._collection.flush()
-            self._collection.close()
-
-    def __len__(self) -> int:
-        return self._collection.count()
-
-    def __contains__(self, one: Id) -> bool:
-        return bool(
-            self._collection.present(cast_exact(as_id_array([one]), self._collection.make.ids).drop_null()).any()
-        )
-
-    @property
-    def index(self) -> MilvusIndex:
-        """The index as it is now, with a connection of its own, which stays when the writer is closed."""
-        self._refuse_closed()
-        return MilvusIndex.open(self._collection.address)
-
-    def add(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any = None, *, space: str = "") -> None:
-        """Add items that are not there yet; arguments and errors are those of `indexing.writer.IndexWriter.add`."""
-        batch = self._checked(ids, vectors, attributes, space)
-        refuse_present(batch.ids, self._collection.present(batch.ids))
-        self._collection.put(batch)
-
-    def upsert(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any = None, *, space: str = "") -> None:
-        """Add items, or replace those that are there, attributes included; see `add`."""
-        self._collection.put(self._checked(ids, vectors, attributes, space))
-
-    def remove(self, ids: Iterable[Id]) -> None:
-        """Have items found no more. Their last vectors are kept, in `MilvusIndex.removed`.
-
-        Raises:
-            InputError: no ids, one that is not there, or one that comes twice; nothing is changed.
-            ArtefactError: Milvus does not do as it is asked.
-        """
-        self._refuse_closed()
-        wanted = checked_ids(ids, self._collection.make.ids)
-        refuse_absent(wanted, self._collection.present(wanted))
-        self._collection.remove(wanted)
-
-    def _checked(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any, space: str) -> Batch:
-        self._refuse_closed()
-        return checked_batch(ids, vectors, attributes, space, self._collection.make)
-
-    def _refuse_closed(self) -> None:
-        if self._collection.closed:
-            raise InputError(f"this writer of {self._collection.address} is closed; open another one")
-
-
 class _Vectors:
     """Vectors by row, fetched when they are asked for; zeros where an item has gone since its id was read."""
 
@@ -356,7 +279,7 @@ class _Vectors:
         return found[back.reshape(wanted.shape)]
 
 
-def _address(place: str | Path | Address) -> Address:
+def address_of(place: str | Path | Address) -> Address:
     address = place if isinstance(place, Address) else Address.read(place)
     if address is None:
         raise InputError(f"expected a Milvus, such as milvus.db or http://host:19530, got {str(place)!r}")

@@ -18,7 +18,8 @@ from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.items import Item, Removed
-from indexing.milvus import MilvusIndex, MilvusWriter
+from indexing.milvus import MilvusIndex
+from indexing.milvus_writer import MilvusWriter
 from indexing.vectors import Rows
 from indexing.writer import IndexWriter
 from towers.ids import Id, IdList

@@ -26,7 +26,8 @@ from indexing.exact import exact_search
 from indexing.expressions import expression, literal
 from indexing.filters import Filter
 from indexing.index import ItemIndex
-from indexing.milvus import MilvusIndex, MilvusWriter
+from indexing.milvus import MilvusIndex
+from indexing.milvus_writer import MilvusWriter
 from indexing.store import open_index, open_writer
 from indexing.vectors import unit
 from towers.errors import ArtefactError, InputError, MissingExtraError
@@ -349,7 +350,7 @@ def test_an_embedded_one_is_open_in_one_process_at_a_time(tmp_path: Path) -> Non
 KILLED = """
 import os, signal, sys
 import numpy as np
-from indexing.milvus import MilvusWriter
+from indexing.milvus_writer import MilvusWriter
 writer = MilvusWriter(sys.argv[1])
 writer.add(["c"], np.eye(8, dtype=np.float32)[:1])
 writer.remove(["a"])
@@ -364,6 +365,32 @@ def test_what_was_acknowledged_outlives_its_process(tmp_path: Path) -> None:
     index = MilvusIndex.open(tmp_path / "a.db")
     assert index.ids.to_list() == ["b", "c"]
     assert index.removed.ids.to_list() == ["a"]
+
+
+def test_a_server_is_asked_as_an_embedded_one_is(tmp_path: Path) -> None:
+    from milvus_lite.adapter.grpc.server import start_server_in_thread
+
+    server, database, port = start_server_in_thread(data_dir=str(tmp_path / "data"), host="127.0.0.1", port=0)
+    try:
+        place = f"http://127.0.0.1:{port}#songs"
+        ids = [f"i{n}" for n in range(60)]
+        index = MilvusIndex.build(Path(place), ids, VECTORS[:60], SHOP[:60], kind="FLAT")
+        assert repr(index) == f"MilvusIndex(60 items, 8 dimensions, kind 'FLAT', at {place})"
+        order = index.ids.rows(ids)
+        exact = exact_search(VECTORS[60:], VECTORS[:60], 5)
+        hits = index.search(VECTORS[60:], 5)
+        np.testing.assert_array_equal(hits.rows, order[exact.rows])
+        np.testing.assert_array_equal(hits.scores, exact.scores)
+        with open_writer(place) as writer:
+            writer.remove(["i3"])
+            assert len(writer) == 59
+        assert "i3" not in index
+        index.close()
+    finally:
+        server.stop(grace=0)
+        database.close()
+    with pytest.raises(ArtefactError, match=rf"Milvus .*127.0.0.1:{port}"):
+        open_index(place)
 
 
 def test_vectors_are_fetched_by_row(shop: Collection) -> None:
