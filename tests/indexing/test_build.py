@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from indexing import build as building
 from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.lock import Lock
