@@ -6,6 +6,7 @@ python -m benchmarks.building MODEL CATALOG OUT CACHE [--shard 64] [--workers 2]
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,11 @@ from towers.model import ModelConfig, TwoTower, UserConfig
 from towers.text import TextConfig, TextEncoder
 
 WORDS = "piano violin quiet evening rain engine motor race fast night music slow river winter train letter"
-WAIT = 120  # seconds after which a process that was to show a sign of life has failed
+PATIENCE = {
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_worker_niceness": "0",
+}  # where much else runs
+WAIT = 300  # seconds after which a process that was to show a sign of life has failed
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class World:
         """Begin to build the index `name`, or go on, over a cache of its own."""
         places = self.folder / "model", self.folder / "items.parquet", self.folder / name, self.folder / f"{name}.cache"
         options = ["--shard", str(self.shard), "--workers", str(workers)]
-        return subprocess.Popen([sys.executable, "-m", "benchmarks.building", *map(str, places), *options])
+        command = [sys.executable, "-m", "benchmarks.building", *map(str, places), *options]
+        return subprocess.Popen(command, env={**os.environ, **PATIENCE})
 
     def build(self, name: str, workers: int = 0) -> float:
         """The same to its end; seconds."""

@@ -182,6 +182,7 @@ def main() -> None:
         return
     record, tell = Record("scale"), Console(stderr=True)
     sizes = sizes_to(options.most)
+    approximate.library()
     everything = np.concatenate(list(draw(sizes[-1], DIMENSION, 1)))
     queries = next(draw(QUERIES, DIMENSION, 2))
     for count in sizes:
