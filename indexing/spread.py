@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -59,6 +60,7 @@ def over_ray(
         cpus = None if with_cluster or workers is None else workers * threads
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
     shards = ray.data.from_items([{"shard": number} for number in numbers], override_num_blocks=len(numbers))
     done = shards.map_batches(

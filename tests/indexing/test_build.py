@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +9,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from indexing import build as building
 from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.lock import Lock
@@ -22,8 +16,6 @@ from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.model import TwoTower
-
-ROOT = Path(__file__).parents[2]
 
 
 class Killed(BaseException):
@@ -190,12 +182,3 @@ def test_with_its_vectors_in_files_it_finds_the_same(tiny_run: Any, tmp_path: Pa
     np.testing.assert_array_equal(one.scores, other.scores)
     assert mapped.attributes.equals(plain.attributes)
     assert not (tmp_path / "mapped" / "index.building").exists()
-
-
-@pytest.mark.slow
-def test_on_a_ray_cluster_the_same_bits_come_out_though_a_worker_and_the_driver_are_killed(
-    tiny_run: Any, tmp_path: Path
-) -> None:
-    whole = built(tiny_run, tmp_path / "whole")
-    again = built(tiny_run, tmp_path / "ray", model=tiny_run.model, ray=True, workers=2)
-    assert same(again, whole)
