@@ -18,7 +18,9 @@ from towers.ids import Id, as_id_array, cast_exact
 
 
 class MilvusWriter:
-    """Has items come and go in a collection. What was acknowledged is there for every reader that asks from then on.
+    """Has items come and go in a collection. What was acknowledged is seen by this process at once.
+
+    Others see it when they open an index or refresh one; on a cluster their searches may lag by a second or so.
 
     Milvus has no lock, no versions and no transactions: that one writer is at work at a time is up to those who write,
     there is no way back, and of a call that breaks off, part may be done; `upsert` makes it whole when it is repeated.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def test_a_query_is_answered_alike_alone_and_in_company(index: Store) -> None:
     alone = [index.search(QUERIES[[row]], K) for row in range(len(QUERIES))]
     np.testing.assert_array_equal(np.concatenate([one.rows for one in alone]), together.rows)
     np.testing.assert_array_equal(np.concatenate([one.scores for one in alone]), together.scores)
+
+
+def test_many_threads_may_search_at_once(index: Store) -> None:
+    expected = index.search(QUERIES, K, where={"order": {"<": 200}})
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: index.search(QUERIES, K, where={"order": {"<": 200}}), range(8)))
+    for hits in found:
+        np.testing.assert_array_equal(hits.rows, expected.rows)
+        np.testing.assert_array_equal(hits.scores, expected.scores)
 
 
 def test_where_there_are_fewer_than_k_the_rest_is_empty(index: Store) -> None:
