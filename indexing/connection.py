@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def connected(address: Address) -> Any:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _refuse_other(Path(address.uri))
     with _using:
-        _users[address.uri] += 1
+        _users[os.path.abspath(address.uri)] += 1
     try:
         return pymilvus.MilvusClient(uri=address.uri, token=address.token, timeout=CONNECTING)
     except (pymilvus.MilvusException, grpc.RpcError) as error:
@@ -77,8 +78,8 @@ def leave(client: Any, address: Address) -> None:
 
 def _release(address: Address) -> None:
     with _using:
-        _users[address.uri] -= 1
-        if address.embedded and not _users[address.uri]:
+        _users[os.path.abspath(address.uri)] -= 1
+        if address.embedded and not _users[os.path.abspath(address.uri)]:
             from milvus_lite.server_manager import server_manager_instance
 
             server_manager_instance.release_server(address.uri)

@@ -185,7 +185,7 @@ class MilvusIndex:
         return with_bonus(hits, queries, self.vectors, kept, excluded)
 
     def refresh(self) -> MilvusIndex:
-        """The same collection as it is now, new items included; always a new one, as Milvus does not say what changed."""
+        """The same collection as it is now, new items included; never this one, as Milvus does not say what changed."""
         return MilvusIndex(self._collection)
 
     def _items(self, ids: pa.Array) -> list[Item]:

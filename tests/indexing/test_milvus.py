@@ -344,6 +344,7 @@ def test_an_embedded_one_is_open_in_one_process_at_a_time(tmp_path: Path) -> Non
         with pytest.raises(ArtefactError, match=r"a.db cannot be opened: another process has it open, it is damaged"):
             open_index(tmp_path / "a.db")
     index = open_index(tmp_path / "a.db")
+    MilvusWriter(f"{tmp_path}/../{tmp_path.name}/a.db").close()  # the same by another name, and not the last one
     assert index.ids.to_list() == ["a", "b"]
 
 
