@@ -19,7 +19,7 @@ from towers.errors import ArtefactError, InputError
 
 PART_BYTES = 2**25  # vectors of a part: what is in memory at once, beside the sample
 POINTS = 64  # vectors of the sample for each list; FAISS asks for at least 39
-LEAST = 2**14  # vectors of the sample for all else that is trained; a product quantiser asks for 9,984
+LEAST = 10_000  # vectors of the sample for all else that is trained; a product quantiser asks for 9,984
 
 
 def check(kind: str, dimension: int) -> None:

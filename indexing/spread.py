@@ -52,13 +52,12 @@ def over_ray(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        TwoTowerError: a worker could not do its shard.
+        TwoTowerError: there is no cluster, or a worker could not do its shard.
     """
     ray = _library()
     with_cluster = "RAY_ADDRESS" in os.environ or ray.is_initialized()
     if not ray.is_initialized():
-        cpus = None if with_cluster or workers is None else workers * threads
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        _connect(ray, None if with_cluster or workers is None else workers * threads)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
@@ -91,6 +90,15 @@ class _Worker:
         buffer = io.BytesIO()
         np.save(buffer, self._embed(self._part(self._items, number)), allow_pickle=False)
         return {"shard": [number], "vectors": [buffer.getvalue()]}
+
+
+def _connect(ray: Any, cpus: int | None) -> None:
+    try:
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises no narrower one where a cluster does not start in time
+        address = os.environ.get("RAY_ADDRESS")
+        what = f"the Ray cluster {address} cannot be reached" if address else "no Ray cluster could be started here"
+        raise TwoTowerError(f"{what}: {error}; what is done is kept, give the same command again") from error
 
 
 def _library() -> Any:
