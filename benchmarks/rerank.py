@@ -206,8 +206,8 @@ def sweep(make: Weighted, asked: Asked, seen: Seen) -> list[dict[str, float]]:
     before, found = measured(asked, (Rating(),), seen), []
     for weight in WEIGHTS:
         after = measured(asked, (Rating(), make(weight)), seen)
-        change = {name: relative(after[name], before[name]).value for name in ("ndcg@10", "diversity@10")}
-        found.append({"weight": weight, **{name: round(value, 6) for name, value in change.items()}})
+        means = {name: np.nanmean([after[name], before[name]], axis=1) for name in ("ndcg@10", "diversity@10")}
+        found.append({"weight": weight, **{name: round(float(a / b - 1), 6) for name, (a, b) in means.items()}})
     return found
 
 

@@ -140,7 +140,7 @@ def test_values_of_a_column_are_compared_as_sets() -> None:
     expected = [[1, 0.5, 0, 0, 0], [0.5, 1, 0, half, 0], [0, 0, 1, 0, 0], [0, half, 0, 1, 0], [0, 0, 0, 0, 0]]
     np.testing.assert_allclose(tags[np.ix_([0, 1, 3], [0, 1, 3])], np.array(expected)[np.ix_([0, 1, 3], [0, 1, 3])])
     np.testing.assert_array_equal(items.similarities(np.array([0, 3, 5]), "year"), np.diag([1, 0, 1]))
-    with pytest.raises(InputError, match="no column 'genre' .did you mean 'genres'"):
+    with pytest.raises(InputError, match=r"no column 'genre' .did you mean 'genres'"):
         items.similarities(np.arange(2), "genre")
 
 
@@ -228,7 +228,12 @@ def test_steps_have_their_turn_and_places_are_told() -> None:
     rated = Candidates(given.rows, given.scores, np.array([[0.0, 0.0, 0.5, 0.0]], np.float32))
     done = rerank([Pin({2: "d"}), Rating(), Block(items=("a",))], rated, known())
     assert done.steps == ("block", "rating", "pin")
-    assert [rows.tolist() for rows in done.orders] == [[[0, 1, 2, 3]], [[1, 2, 3, -1]], [[2, 1, 3, -1]], [[2, 3, 1, -1]]]
+    assert [rows.tolist() for rows in done.orders] == [
+        [[0, 1, 2, 3]],
+        [[1, 2, 3, -1]],
+        [[2, 1, 3, -1]],
+        [[2, 3, 1, -1]],
+    ]
     assert done.places(3) == (4, 3, 3, 2)
     assert done.candidates.scores[0].tolist() == pytest.approx([2.1, 1.4, 1.8, -np.inf])
 
