@@ -274,7 +274,7 @@ def frontier(curves: Mapping[str, list[dict[str, float]]], differences: list[dic
     """Diversity over NDCG, both relative to before: lines over the weights (validation), points as chosen (test)."""
     figure = blank("Diversity of genres against NDCG@10, change in %", height=460, left=64, bottom=56)
     changes = {(one["ours"], one["metric"]): one["relative"] for one in differences}
-    for (name, curve), colour in zip(curves.items(), COLOURS, strict=True):
+    for (name, curve), colour in zip(curves.items(), COLOURS, strict=False):
         figure.add_scatter(
             x=[100 * one["ndcg@10"] for one in curve],
             y=[100 * one["diversity@10"] for one in curve],
