@@ -121,8 +121,8 @@ def main() -> None:
         f"costs at most {ALLOWED:.0%} of NDCG@10 on validation data, the rules are examples settled beforehand; "
         "diversity@10 is the mean of 1 - cosine over pairs of a list, of genres (1 for each that a film has), "
         "diversity@10/text of the frozen text encoder's vectors of title, year and genres, their mean taken off; "
-        "tail@10 is the share of what is shown that takes the last fifth of the training events; ms is the median processor time of "
-        f"one request, {TIMED} people one at a time; 95 % intervals by bootstrap over people",
+        "tail@10 is the share of what is shown that takes the last fifth of the training events; ms is the median "
+        f"processor time of one request, {TIMED} people one at a time; 95 % intervals by bootstrap over people",
         "weights": weights,
         "differences": list(_differences(found)),
         "frontier": curves,
@@ -228,7 +228,7 @@ def price(step: Step, asked: Asked) -> np.ndarray:
 
 
 def predicting(model: TwoTower, memory: Memory, asked: Asked) -> np.ndarray:
-    """Milliseconds of processor time for predicting the candidates' ratings for one person at a time, which the first step needs."""
+    """Milliseconds of processor time that predicted ratings, which the first step needs, take for one person."""
     spent = []
     for person in range(min(TIMED, len(asked.questions))):
         one, known = _alone(asked, person)
