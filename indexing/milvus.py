@@ -135,6 +135,11 @@ class MilvusIndex:
         """Of the attributes; None where there are none."""
         return self._collection.make.attributes
 
+    @property
+    def attributes(self) -> None:
+        """They stay in the Milvus, which filters by them."""
+        return None
+
     def close(self) -> None:
         """Leave the Milvus, with all that `refresh` gave; an embedded one may then be opened by another process."""
         self._collection.close()

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from indexing.address import Address
 from indexing.excluded import Exclude
@@ -35,6 +36,10 @@ class Store(Protocol):
     @property
     def vectors(self) -> Rows:
         """Its vector: ``vectors[rows]`` is float32 ``(M, D)``."""
+
+    @property
+    def attributes(self) -> pa.Table | None:
+        """A row for each; None where there are none, or where they stay in the store."""
 
     @property
     def space(self) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 
 from towers.errors import InputError
 from towers.history import Histories
+from towers.popularity import GROUPS, popularity_groups
 
-GROUPS = ("head", "torso", "tail")
 MANY = 5_000  # distinct values from which the bootstrap draws people instead
 
 
@@ -141,27 +141,6 @@ def subtopic_recall(rows: np.ndarray, targets: Histories, topics: np.ndarray, k:
     return ratio((liked & shown).sum(axis=1), liked.sum(axis=1))
 
 
-def popularity_groups(counts: np.ndarray) -> np.ndarray:
-    """Head, torso and tail of a catalog.
-
-    With items from most to least popular (ties: lower row first), the head is the shortest start of
-    the list that takes 20 % of the interactions, head and torso the shortest that takes 80 %; the tail
-    is the rest, items without interactions always included.
-
-    Args:
-        counts: int64 ``(N,)`` training interactions of each item.
-
-    Returns:
-        int64 ``(N,)``: 0 head, 1 torso, 2 tail.
-    """
-    order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
-    groups = np.empty(len(counts), np.int64)
-    # Whole numbers, so that no rounding decides at exactly 20 or 80 %.
-    groups[order] = (5 * before >= counts.sum()).astype(np.int64) + (5 * before >= 4 * counts.sum())
-    return groups
-
-
 def group_masks(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Which items belong to each group that is reported: bool ``(N,)`` by name.
 
@@ -209,6 +188,25 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0, n:
     if len(ours) != len(theirs):
         raise InputError(f"a paired difference needs the same people twice, got {len(ours)} and {len(theirs)}")
     return bootstrap(np.asarray(ours) - np.asarray(theirs), seed=seed, n=n)
+
+
+def relative_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0, n: int = 2000) -> Interval:
+    """``mean of ours / mean of theirs - 1`` over the same people, with its interval: by what share it rose or fell.
+
+    Args:
+        ours, theirs: as in `paired_difference`; where either is NaN a person is left out.
+        seed, n: as in `bootstrap`.
+
+    Raises:
+        InputError: not the same people, or a mean of theirs of 0.
+    """
+    pairs = np.stack([np.asarray(ours, np.float64), np.asarray(theirs, np.float64)], axis=1)
+    pairs = pairs[~np.isnan(pairs).any(axis=1)]
+    if not pairs[:, 1].sum():
+        raise InputError("nothing can be said relative to a mean of 0")
+    sums = _resampled_sums(pairs, np.random.default_rng(seed), n)
+    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5]) - 1
+    return Interval(float(pairs[:, 0].sum() / pairs[:, 1].sum()) - 1, float(low), float(high))
 
 
 def mae(predicted: np.ndarray, actual: np.ndarray, people: np.ndarray, *, seed: int = 0) -> Interval:
