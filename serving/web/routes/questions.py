@@ -1,0 +1,78 @@
+"""Recommendations, and items like one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, UploadFile
+from pydantic import ValidationError
+
+from serving.recommendations import Recommendations
+from serving.web.faults import not_found
+from serving.web.gate import allow
+from serving.web.keys import Role
+from serving.web.offer import Offer
+from serving.web.schemas import Alike, Answer, Question
+from serving.web.state import Service, State
+from towers.errors import InputError
+
+router = APIRouter(tags=["questions"], dependencies=[Depends(allow(Role.reader))])
+
+
+@router.post("/recommend")
+async def recommend(question: Question, service: Service) -> Answer:
+    """The items that suit somebody best, none that they have met."""
+    return await _recommend(question, {}, service)
+
+
+@router.post("/recommend/media")
+async def recommend_by_media(
+    service: Service,
+    question: Annotated[str, Form(description="JSON as for /v1/recommend.", max_length=100_000)] = "{}",
+    image: Annotated[UploadFile | None, File(description="A picture of what somebody would like.")] = None,
+    audio: Annotated[UploadFile | None, File(description="A sound of what somebody would like.")] = None,
+) -> Answer:
+    """The same by a picture, a sound, or both; beside a user, a history or a text, or alone."""
+    try:
+        asked = Question.model_validate_json(question)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"question.{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
+    given = {"image": image, "audio": audio}
+    media = {name: await file.read() for name, file in given.items() if file is not None}
+    return await _recommend(asked, media, service)
+
+
+@router.post("/similar")
+async def similar(question: Alike, service: Service) -> Answer:
+    """The items most like one."""
+    _check_k(question.k, service)
+    offer = service.shelf.offer
+    if offer.row(question.item) < 0:
+        raise not_found("item")
+    asked = {"by": question.by, "where": question.where, "k": question.k}
+    found = await service.desk.run(lambda: offer.retriever.similar(question.item, **asked))
+    return answer(found, offer)
+
+
+async def _recommend(question: Question, media: dict[str, bytes], service: State) -> Answer:
+    _check_k(question.k, service)
+    offer = service.shelf.offer
+    if question.user is not None and not offer.retriever.knows(question.user):
+        raise not_found("person")
+    asked = question.model_dump(include={"user", "history", "text", "where", "k"}) | media
+    return answer(await service.desk.ask(offer.retriever.recommend_many, asked), offer)
+
+
+def answer(found: Recommendations, offer: Offer) -> Answer:
+    """What a retriever found, as it is sent."""
+    told: dict[str, Any] = found.to_json()
+    for item in told["items"]:
+        row = offer.row(item["item"])
+        item |= {kind: offer.has(row, kind) for kind in ("image", "audio")}
+    return Answer.model_validate(told | {"version": offer.version})
+
+
+def _check_k(k: int, service: State) -> None:
+    if k > service.limits.k:
+        raise InputError(f"k is at most {service.limits.k} here, got {k}")
