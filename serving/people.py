@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from towers.catalog import ITEM_ID, Catalog
 from towers.errors import InputError
 from towers.history import Histories
-from towers.ids import Id, as_id_array
+from towers.ids import Id, IdList, as_id_array
 from towers.interactions import USER_ID, Interactions, Positive
 
 
@@ -78,6 +78,15 @@ class People:
         self._users, self._events = known.histories(catalog)
         _, self.positives = known.histories(catalog, positive=positive)
         self._catalog, self._has_vector = catalog, has_vector
+
+    @property
+    def ids(self) -> IdList:
+        """Everybody."""
+        return self._users
+
+    def has(self, user: Id) -> bool:
+        """Whether there is a person with this id."""
+        return bool(self._users.rows([user])[0] >= 0)
 
     def person(self, user: Id) -> Person:
         """The person with this id.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from indexing.interests import search_interests
 from serving.people import People, Person, session, stranger
 from serving.recommendations import Recommendation, Recommendations
 from towers.catalog import Catalog
-from towers.errors import ArtefactError, InputError
+from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
 from towers.ids import Id, cast_exact
 from towers.interactions import Interactions
@@ -93,6 +94,24 @@ class Retriever:
         if index is self._index:
             return self
         return Retriever(self._model, index, self._given, self._log, depth=self._depth)
+
+    def knows(self, user: Id) -> bool:
+        """Whether the log has a person with this id."""
+        return self._log is not None and self._people.has(user)
+
+    def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
+        """What `recommend` gives for each question, or the error that it raises.
+
+        Args:
+            questions: arguments of `recommend`.
+        """
+        answers: list[Recommendations | TwoTowerError] = []
+        for question in questions:
+            try:
+                answers.append(self.recommend(**question))
+            except TwoTowerError as error:
+                answers.append(error)
+        return answers
 
     def recommend(
         self,

@@ -56,7 +56,7 @@ def create_app(shelf: Shelf, *, keys: Keys | None = None, limits: Limits | None 
     faults.install(app)
     told = [Depends(HTTPBearer(auto_error=False))]  # for OpenAPI alone: the gate looks at keys before anything is read
     for routes in (questions, items):
-        app.include_router(routes.router, prefix="/v1", dependencies=told)
+        app.include_router(routes.router, dependencies=told)
     app.include_router(health.router)
     app.include_router(page.router)
     return Gate(app, keys=keys, limits=limits, metrics=metrics)

@@ -69,6 +69,9 @@ class Desk:
         except TimeoutError:
             self._metrics.refused.labels("time").inc()
             raise BusyError(f"there was no answer within {self._limits.seconds:g} seconds") from None
+        finally:
+            with contextlib.suppress(ValueError):  # it is in the queue still where nobody waits for it any more
+                self._queue.remove(one)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -110,15 +113,12 @@ class Desk:
             self._free.set()
 
     def _next(self) -> list[_Waiting]:
-        """The oldest questions that go together; those whose asker has left are dropped."""
+        """The oldest questions that go together."""
         batch: list[_Waiting] = []
         while self._queue and len(batch) < self._limits.batch:
-            if self._queue[0].answer.done():
-                self._queue.popleft()
-            elif batch and self._queue[0].many != batch[0].many:
+            if batch and self._queue[0].many != batch[0].many:
                 break
-            else:
-                batch.append(self._queue.popleft())
+            batch.append(self._queue.popleft())
         return batch
 
     async def _answer(self, batch: list[_Waiting]) -> None:

@@ -44,6 +44,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BusyError, lambda _, error: told(503, f"too busy: {error}", again=AGAIN))
     app.add_exception_handler(ArtefactError, lambda _, error: told(409, str(error)))
     app.add_exception_handler(OSError, _system)
+    app.add_exception_handler(Exception, lambda *_: told(500, "something went wrong here; the log says more"))
 
 
 def _http(_: Request, error: Exception) -> JSONResponse:

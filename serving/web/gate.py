@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -89,7 +90,7 @@ class Gate:
         except Exception as error:  # told in the log without its text, which may hold what somebody sent
             log("failed", level=logging.ERROR, error=error, request=request, route=_route(scope))
             if not status:
-                await told(500, f"something went wrong here; the log says more under {request}")(scope, receive, sending)
+                await told(500, "something went wrong here; the log says more")(scope, receive, sending)
         seconds = time.perf_counter() - began
         caller: Caller = scope.get("state", {}).get("caller", Caller("", Role.reader))
         self._metrics.requests.labels(_route(scope), str(status)).inc()
@@ -176,8 +177,9 @@ def _route(scope: Scope) -> str:
 
 
 def _name(host: str) -> str:
-    """``[::1]:8000`` is ``::1``."""
-    return host[1 : host.index("]")] if host.startswith("[") and "]" in host else host.rsplit(":", 1)[0]
+    """``[::1]:8000`` is ``::1``; "" where it is no host and port."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:]+)\]|([a-z0-9.-]+))(?::\d+)?", host.lower())
+    return "" if found is None else found[1] or found[2]
 
 
 def _length(headers: Headers) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from indexing.build import is_attribute
 from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.errors import TwoTowerError
@@ -48,6 +50,12 @@ class Offer:
         """Whether the catalog names a picture or a sound of an item."""
         column = self.column(kind)
         return column is not None and self.catalog.table[column][row].as_py() is not None
+
+    def attributes(self, row: int) -> dict[str, Any]:
+        """What the catalog says of an item, but for pictures, sounds and vectors."""
+        names = [field.name for field in self.catalog.table.schema if is_attribute(field)]
+        (values,) = self.catalog.table.select(names).slice(row, 1).to_pylist() if names else ({},)
+        return values
 
     def column(self, kind: str) -> str | None:
         """The catalog's column of pictures or sounds, None where it has none that are files or bytes."""

@@ -15,7 +15,7 @@ from serving.web.keys import Role
 from serving.web.offer import Offer
 from serving.web.state import Service
 
-router = APIRouter(tags=["items"], dependencies=[Depends(allow(Role.reader))])
+router = APIRouter(prefix="/v1", tags=["items"], dependencies=[Depends(allow(Role.reader))])
 
 ItemId = Annotated[str, Query(min_length=1, max_length=200, description="An item's id.", examples=["i17"])]
 BEGINS = {

@@ -16,7 +16,7 @@ from serving.web.schemas import Alike, Answer, Question
 from serving.web.state import Service, State
 from towers.errors import InputError
 
-router = APIRouter(tags=["questions"], dependencies=[Depends(allow(Role.reader))])
+router = APIRouter(prefix="/v1", tags=["questions"], dependencies=[Depends(allow(Role.reader))])
 
 
 @router.post("/recommend")
