@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.interests import search_interests
+from serving.moment import away_from
 from serving.people import People, Person, session, stranger
 from serving.recommendations import Recommendation, Recommendations
 from towers.catalog import Catalog
@@ -26,6 +27,9 @@ from towers.model import TwoTower
 from towers.tables import missing_name
 from towers.user import Memory
 from towers.words import Words
+
+if TYPE_CHECKING:
+    from serving.store.store import Store
 
 Media = str | Path | bytes
 NAMES = {"image": "a picture", "audio": "a sound"}
@@ -42,6 +46,10 @@ class Retriever:
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
+        store: what people did since the log was written; each question reads it anew, so that an event changes the
+            next answer. A `user` may be somebody that only the store knows, such as an anonymous session.
+        half_life: days after which an event counts half as much as one now to the sequence reader; see
+            `towers.sequence_reader.SequenceReader.read`. None: old ones count as training has it.
 
     Raises:
         ArtefactError: the index was made with another model, or has no item of the catalog.
@@ -57,6 +65,8 @@ class Retriever:
         log: Interactions | None = None,
         *,
         depth: int = 100,
+        store: Store | None = None,
+        half_life: float | None = None,
     ) -> None:
         _check_read(catalog, Catalog)
         if log is not None:
@@ -81,7 +91,8 @@ class Retriever:
             )
         vectors = _vectors_of(catalog, index)
         self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
-        self._memory = model.memory(catalog, vectors)
+        self._store, self._half_life = store, half_life
+        self._memory = model.memory(catalog, vectors).fading(half_life)
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:
@@ -93,7 +104,8 @@ class Retriever:
         index = self._index.refresh()
         if index is self._index:
             return self
-        return Retriever(self._model, index, self._given, self._log, depth=self._depth)
+        more: dict[str, Any] = {"depth": self._depth, "store": self._store, "half_life": self._half_life}
+        return Retriever(self._model, index, self._given, self._log, **more)
 
     def knows(self, user: Id) -> bool:
         """Whether the log has a person with this id."""
@@ -127,7 +139,7 @@ class Retriever:
         """The k items that suit a person best, none that they have met.
 
         Args:
-            user: somebody in the log.
+            user: somebody in the log or in the store.
             history: items that somebody met, oldest first; unknown ones are set aside and named in the answer.
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
                 the history's text. Items that have its very words gain by them.
@@ -145,6 +157,7 @@ class Retriever:
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
         queries = self._model.encode(*self._with_media(person.history, media), [text])
+        queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
         hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text), where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
@@ -221,9 +234,10 @@ class Retriever:
 
     @cached_property
     def _people(self) -> People:
-        if self._log is None:
+        if self._log is None and self._store is None:
             raise InputError("no log was given, so no user is known: give a log, or a history or a text instead")
-        return People(self._log, self._catalog, self._has_vector, self._model.config.data)
+        stars = _stars(self._model, self._log)
+        return People(self._log, self._catalog, self._has_vector, self._model.config.data, self._store, stars)
 
     def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None, *, shown: bool) -> Person:
         """Who asks; `shown` says that a picture or a sound comes with the question."""
@@ -335,6 +349,11 @@ def _check_k(k: int) -> None:
 def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:
     if not isinstance(data, kind):
         raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")
+
+
+def _stars(model: TwoTower, log: Interactions | None) -> tuple[float, float] | None:
+    """The ratings that stand for 0 and 1 in what people say."""
+    return (log.rating_range if log is not None else None) or model.config.rating.range
 
 
 def _rating_range(model: TwoTower, log: Interactions | None) -> tuple[float, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from towers.errors import InputError
 from towers.fusion import MaskedFusion, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
-from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
+from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 
@@ -33,11 +34,23 @@ class Memory:
         vectors: item vectors float32 ``(N, D)``.
         id_rows: row of each item's own vector in the model ``(N,)``, -1 for none.
         text: writes histories for the text reader; None where it is off.
+        half_life: seconds after which an event counts half to the sequence reader; None: as training has it.
     """
 
     vectors: Float[Tensor, "n d"]
     id_rows: Int[Tensor, " n"]
     text: HistoryText | None
+    half_life: float | None = None
+
+    def fading(self, days: float | None) -> Memory:
+        """The same, with old events counting less; None: not so.
+
+        Raises:
+            InputError: not above 0.
+        """
+        if days is not None and not 0 < days < math.inf:
+            raise InputError(f"half_life must be a number of days above 0, got {days!r}")
+        return replace(self, half_life=None if days is None else days * DAY)
 
     def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
         """The same and, as the last row, one more item of which nothing but its vector is known."""
@@ -46,6 +59,7 @@ class Memory:
             torch.cat([self.vectors, vector.to(self.vectors.device)]),
             torch.cat([self.id_rows, new_row]),
             self.text.with_one_more() if self.text is not None else None,
+            self.half_life,
         )
 
 
@@ -184,7 +198,7 @@ class UserTower(nn.Module):
         length, found = self.sequence.config.length, _nothing(len(histories), self.sequence.shape, memory)
         for rows in _of_like_length(np.minimum(histories.lengths, length)):
             batch = SequenceBatch.of(histories.take(rows), length).to(memory.vectors.device)
-            _fill(found, rows, self.sequence(memory.vectors, batch)[:, -1])
+            _fill(found, rows, self.sequence(memory.vectors, batch, memory.half_life)[:, -1])
         return found
 
     def _texts(self, histories: Histories, memory: Memory) -> Reading | None:
@@ -207,7 +221,7 @@ class UserTower(nn.Module):
         if self.sequence is None or len(one.items) == 0:
             return None
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
-        return self.sequence(memory.vectors, batch)[:, -1]
+        return self.sequence(memory.vectors, batch, memory.half_life)[:, -1]
 
     def _read_text(self, tokens: list[int], device: torch.device) -> Tensor | None:
         if self.text is None or not tokens:

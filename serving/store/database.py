@@ -119,12 +119,8 @@ def _url(uri: str | Path) -> URL:
 
 
 def _sqlite(url: URL) -> Engine:
-    path = Path(url.database or "")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))  # people's own: for nobody else's eyes
-    except OSError as error:
-        raise StoreError(f"the store {path} cannot be opened: {error.strerror}") from error
+    if not str(url.database).startswith("file:"):  # SQLite's own URIs may say that nothing is to be made
+        _make(Path(str(url.database)))
     engine = create_engine(url, connect_args={"timeout": WAIT}, poolclass=QueuePool)
 
     @event.listens_for(engine, "connect")
@@ -140,6 +136,15 @@ def _sqlite(url: URL) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
 
     return engine
+
+
+def _make(path: Path) -> None:
+    """An empty file where there is none, which nobody but its owner reads; SQLite makes those beside it alike."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    except OSError as error:
+        raise StoreError(f"the store {path} cannot be opened: {error.strerror}") from error
 
 
 def _postgres(url: URL) -> Engine:

@@ -11,6 +11,7 @@ from towers.ids import Id
 from towers.tables import missing_name
 
 Kind = Literal["click", "rating", "view", "not-this", "less-like-this"]
+REFUSALS = ("not-this", "less-like-this")
 KINDS: tuple[str, ...] = get_args(Kind)
 LONGEST = 256  # characters of an id
 LATEST = 253_402_300_799.0  # the last second of the year 9999, as in logs

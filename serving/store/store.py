@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, delete, func, insert, select, tuple_, update
 from serving.store import audit as audits
 from serving.store.audit import Audit
 from serving.store.database import Database
-from serving.store.event import Event, checked_id
+from serving.store.event import REFUSALS, Event, checked_id
 from serving.store.lists import Lists
 from serving.store.reviews import Reviews
 from serving.store.schema import events as table
@@ -20,7 +20,6 @@ from towers.ids import Id
 
 TOGETHER = 500  # events looked up at once
 COLUMNS = (table.c.id, table.c.person, table.c.item, table.c.kind, table.c.time, table.c.value, table.c.probability)
-REFUSALS = ("not-this", "less-like-this")
 
 
 class Erased(NamedTuple):
@@ -75,9 +74,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def record(self, events: Iterable[Event]) -> int:
