@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from serving.store.store import Store
 
 
+class UnknownPersonError(InputError):
+    """Somebody of whom neither the log nor the store knows anything."""
+
+
 @dataclass(frozen=True)
 class Person:
     """One person.
@@ -106,19 +110,15 @@ class People:
         """Everybody."""
         return self._users
 
-    def has(self, user: Id) -> bool:
-        """Whether there is a person with this id."""
-        return bool(self._users.rows([user])[0] >= 0)
-
     def person(self, user: Id) -> Person:
         """The person with this id.
 
         Raises:
-            InputError: there is none, or none of their items is in the catalog.
+            UnknownPersonError: there is none.
         """
         row, now = int(self._users.rows([user])[0]), self._moment(user)
         if row < 0 and now is None:
-            raise InputError(self._nothing_known(user))
+            raise UnknownPersonError(self._nothing_known(user))
         past, seen, unknown = self._logged(row)
         less = np.empty(0, np.int64)
         if now is not None:

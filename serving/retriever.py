@@ -107,9 +107,19 @@ class Retriever:
         more: dict[str, Any] = {"depth": self._depth, "store": self._store, "half_life": self._half_life}
         return Retriever(self._model, index, self._given, self._log, **more)
 
-    def knows(self, user: Id) -> bool:
-        """Whether the log has a person with this id."""
-        return self._log is not None and self._people.has(user)
+    @property
+    def people(self) -> People:
+        """Those who can be asked for by their id.
+
+        Raises:
+            InputError: there is neither a log nor a store.
+        """
+        return self._people
+
+    @property
+    def rating_range(self) -> tuple[float, float]:
+        """What predicted ratings of 0 and 1 are told as."""
+        return self._rating_range
 
     def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
         """What `recommend` gives for each question, or the error that it raises.

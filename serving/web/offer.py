@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,9 @@ from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.errors import TwoTowerError
 from towers.ids import Id
+from towers.interactions import Interactions
 from towers.media import media_of
 from towers.model import TwoTower
-
-Loader = Callable[[], "Offer"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,39 +23,46 @@ class Offer:
     """What questions are answered from.
 
     Args:
-        retriever: over the other two and an index.
+        retriever: over the others and an index.
         model: both towers.
         catalog: the items.
+        log: what people did; None: there is none.
         version: which model and index, for people and for comparing answers.
     """
 
     retriever: Retriever
     model: TwoTower
     catalog: Catalog
+    log: Interactions | None
     version: str
 
     def row(self, item: Id) -> int:
         """The item's row in the catalog, -1 where it has none."""
         return int(self.catalog.rows([item])[0])
 
+    def attributes(self, row: int) -> dict[str, Any]:
+        """What the catalog says of an item, but for pictures, sounds and vectors."""
+        names = [field.name for field in self.catalog.table.schema if is_attribute(field)]
+        (values,) = self.catalog.table.select(names).slice(row, 1).to_pylist() if names else ({},)
+        return values
+
+    def words(self, row: int) -> str:
+        """The item's text, as the model's template writes it, without its title."""
+        text = self.catalog.select([row]).texts(self.model.template)[0]  # type: ignore[arg-type]
+        title = self.catalog.titles[row]
+        return text.removeprefix(title).lstrip(" .,:()–-") if text != title else ""
+
     def media(self, row: int, kind: str) -> Path | bytes | None:
         """The picture or sound of an item: a file inside the catalog's folder, its bytes, or None."""
-        column = self.column(kind)
-        if column is None or self.catalog.table[column][row].as_py() is None:
+        if not self.has(row, kind):
             return None
-        (found,), _ = media_of(self.catalog.select([row]), column)  # type: ignore[arg-type]
+        (found,), _ = media_of(self.catalog.select([row]), self.column(kind))  # type: ignore[arg-type]
         return found
 
     def has(self, row: int, kind: str) -> bool:
         """Whether the catalog names a picture or a sound of an item."""
         column = self.column(kind)
         return column is not None and self.catalog.table[column][row].as_py() is not None
-
-    def attributes(self, row: int) -> dict[str, Any]:
-        """What the catalog says of an item, but for pictures, sounds and vectors."""
-        names = [field.name for field in self.catalog.table.schema if is_attribute(field)]
-        (values,) = self.catalog.table.select(names).slice(row, 1).to_pylist() if names else ({},)
-        return values
 
     def column(self, kind: str) -> str | None:
         """The catalog's column of pictures or sounds, None where it has none that are files or bytes."""
@@ -71,28 +78,30 @@ class Shelf:
 
     Args:
         offer: the first one.
-        load: makes a new one from what lies on disk.
     """
 
-    def __init__(self, offer: Offer, load: Loader) -> None:
-        self.offer, self._load = offer, load
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+        self._turn = threading.Lock()
 
-    def renew(self) -> Offer:
-        """Read model, index and catalog again, try them, and only then put them in the place of the old ones.
+    def exchange(self, make: Callable[[Offer], Offer]) -> Offer:
+        """Make a new offer from the current one, try it, and only then put it in the old one's place.
+
+        One at a time, each from what the one before left.
 
         Raises:
-            TwoTowerError: they cannot be read or do not fit together; the old ones stay.
+            TwoTowerError: as `make` raises; the old one stays.
         """
-        new = self._load()
-        warm(new)
-        self.offer = new
+        with self._turn:
+            new = make(self.offer)
+            warm(new)
+            self.offer = new
         return new
 
 
 def warm(offer: Offer) -> None:
     """Ask once, so that the first person asked for does not wait for what is made when it is first needed."""
-    items = offer.catalog.ids
-    for question in ({"history": [items[0]]}, {"text": "anything"}):
+    for question in ({"history": [offer.catalog.ids[0]]}, {"text": "anything"}):
         try:
             offer.retriever.recommend(**question, k=1)  # type: ignore[arg-type]
         except TwoTowerError:
