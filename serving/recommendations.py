@@ -19,11 +19,13 @@ class Recommendation:
     Args:
         item: its id.
         title: what to show.
-        score: what the list is sorted by.
+        score: how well it suits; what the list is sorted by, as far as steps do not weigh items against one another.
         retrieval: cosine of query and item, in [-1, 1], plus what popularity of late and a text's words are worth.
         rating: predicted rating on the scale of the log, or the probability of a click; None where the model
             has not learned any.
         interest: which of the person's interests is nearest to it, from 1 on; None where they have one query.
+        places: where it stood after retrieval, and after each step of re-ranking, from 1 on.
+        probability: with which it stands at its place, where a step drew lots; else None.
     """
 
     item: Id
@@ -32,6 +34,8 @@ class Recommendation:
     retrieval: float
     rating: float | None
     interest: int | None = None
+    places: tuple[int, ...] = ()
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Recommendations:
         items: the answer.
         unknown: items of the history that were set aside, as the catalog or the index lacks them.
         reranked: whether predicted ratings had a say in the order.
+        steps: what re-ranked it, in this order.
     """
 
     query: str
     items: tuple[Recommendation, ...]
     unknown: tuple[Id, ...] = ()
     reranked: bool = False
+    steps: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.items)
@@ -75,12 +81,12 @@ class Recommendations:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as plain values, the rank of each item included."""
-        items = [{"rank": rank, **asdict(one)} for rank, one in enumerate(self, start=1)]
-        if all(one.interest is None for one in self):
-            for item in items:
-                del item["interest"]
-        return {"query": self.query, "reranked": self.reranked, "unknown": list(self.unknown), "items": items}
+        """The answer as plain values, the rank of each item included; what no item has is left out."""
+        items = [{"rank": rank, **asdict(one), "places": list(one.places)} for rank, one in enumerate(self, start=1)]
+        idle = [name for name in ("interest", "places", "probability") if all(not item[name] for item in items)]
+        kept = [{name: value for name, value in item.items() if name not in idle} for item in items]
+        steps = {"steps": list(self.steps)} if self.steps else {}
+        return {"query": self.query, "reranked": self.reranked, **steps, "unknown": list(self.unknown), "items": kept}
 
     def _caption(self) -> str | None:
         if not self.unknown:

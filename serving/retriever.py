@@ -1,4 +1,4 @@
-"""`Retriever`: what next for this person? Retrieve candidates, re-rank them by predicted rating, answer with titles."""
+"""`Retriever`: what next for this person? Retrieve candidates, re-rank them step by step, answer with titles."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from indexing.filters import Where
+from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
-from indexing.interests import search_interests
+from indexing.interests import search_interests, similarities
 from serving.moment import away_from
 from serving.people import People, Person, session, stranger
 from serving.recommendations import Recommendation, Recommendations
+from serving.rerank.contract import Candidates, Known, Reranked, Wishes, rerank
+from serving.rerank.items import Items
+from serving.rerank.recipe import Steps, read_steps
+from serving.rerank.scores import Rating
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
@@ -50,11 +54,13 @@ class Retriever:
             next answer. A `user` may be somebody that only the store knows, such as an anonymous session.
         half_life: days after which an event counts half as much as one now to the sequence reader; see
             `towers.sequence_reader.SequenceReader.read`. None: old ones count as training has it.
+        steps: how they are re-ranked: a list of steps, or a TOML file of them; see `serving.rerank.recipe.read_steps`.
+            Default: by predicted rating.
 
     Raises:
         ArtefactError: the index was made with another model, or has no item of the catalog.
-        InputError: a catalog or log that was not read, a log that has no item of the catalog, or
-            one whose ratings were mapped from another range than those that the model learned from.
+        InputError: a catalog or log that was not read, a log that has no item of the catalog, steps that there are
+            not, or ratings that were mapped from another range than those that the model learned from.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Retriever:
         depth: int = 100,
         store: Store | None = None,
         half_life: float | None = None,
+        steps: Steps = None,
     ) -> None:
         _check_read(catalog, Catalog)
         if log is not None:
@@ -81,6 +88,7 @@ class Retriever:
         self._given, self._log = catalog, log
         catalog = _with_removed(catalog, index)
         self._model, self._index, self._catalog, self._depth = model, index, catalog, depth
+        self._steps = read_steps(steps)
         self._catalog_rows = catalog.rows(index.ids.array)
         self._index_rows = index.ids.rows(catalog.ids.array)
         self._gone = np.flatnonzero(self._catalog_rows < 0)
@@ -104,7 +112,7 @@ class Retriever:
         index = self._index.refresh()
         if index is self._index:
             return self
-        more: dict[str, Any] = {"depth": self._depth, "store": self._store, "half_life": self._half_life}
+        more: dict[str, Any] = {"depth": self._depth, "store": self._store, "half_life": self._half_life, "steps": self._steps}
         return Retriever(self._model, index, self._given, self._log, **more)
 
     @property
@@ -144,6 +152,7 @@ class Retriever:
         image: Media | None = None,
         audio: Media | None = None,
         where: Where | None = None,
+        steps: Steps = None,
         k: int = 10,
     ) -> Recommendations:
         """The k items that suit a person best, none that they have met.
@@ -157,24 +166,29 @@ class Retriever:
                 beside any of the others. They are read as one more item, met just now.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
+            steps: how candidates are re-ranked this time, in place of the retriever's own steps.
             k: how many, at least 1; the answer is shorter where fewer are left.
 
         Raises:
             InputError: nothing to ask by, both `user` and `history`, somebody of whom nothing is known, a text, picture
-                or sound that the model cannot read, or a k that is no whole number from 1 on.
+                or sound that the model cannot read, steps that there are not or that lack what they look at, or a k
+                that is no whole number from 1 on.
         """
         _check_k(k)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
         queries = self._model.encode(*self._with_media(person.history, media), [text])
         queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
-        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text), where)
+        turns = self._steps if steps is None else read_steps(steps)
+        hits = self._candidates(queries, max(k, self._depth), person.seen, text, [one.wishes() for one in turns], where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
-        final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
-        reranked = bool(self._model.rating.weight)
+        known = Known(self._offer, person.history, k, self._model.rerank_scores)
+        done = rerank(turns, Candidates.of(hits, ratings), known)
+        reranked = Rating.name in done.steps and bool(self._model.rating.weight)
         named = [NAMES[name] for name in media] + ([f'"{text}"'] if text is not None else [])
         query = ", ".join([person.name, *named])
-        return Recommendations(query, self._items(final, hits, ratings, queries[0]), person.unknown, reranked)
+        items = self._items(hits, done, k, queries[0])
+        return Recommendations(query, items, person.unknown, reranked, done.steps)
 
     def similar(self, item: Id, *, by: str | None = None, where: Where | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
@@ -197,7 +211,7 @@ class Retriever:
         query = self._index.vectors[[row]] if by is None else self._vector_by(item, by)
         hits = self._search(query, k, np.array([row]), where=where)
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
-        return Recommendations(like, self._items(hits, hits, None))
+        return Recommendations(like, self._items(hits, Reranked((), Candidates.of(hits), ()), k))
 
     def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """What an index is tuned with: how people of the log ask, and how often they met each item.
@@ -275,6 +289,57 @@ class Retriever:
         if self._model.user.text is None:
             raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
 
+    def _candidates(
+        self,
+        queries: np.ndarray,
+        k: int,
+        seen: np.ndarray,
+        text: str | None,
+        wishes: list[Wishes],
+        where: Where | None,
+    ) -> Hits:
+        """The k best for one person, in catalog rows, as steps wish them, and the items that steps want beside them."""
+        every = [Filter.read(one) for one in (where, *(wish.where for wish in wishes)) if one is not None]
+        where = every[0] if len(every) == 1 else {"and": [one.condition for one in every]} if every else None
+        barred = np.concatenate([seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
+        barred = self._index_rows[barred[barred >= 0]]
+        bonus = self._bonus(text)
+        hits = self._search(queries, k, barred, bonus, where)
+        wanted = [one for wish in wishes for one in wish.beside]
+        return self._with(hits, wanted, queries, barred, bonus, where) if wanted else hits
+
+    def _with(
+        self,
+        hits: Hits,
+        wanted: list[Id],
+        queries: np.ndarray,
+        barred: np.ndarray,
+        bonus: np.ndarray | None,
+        where: Where | None,
+    ) -> Hits:
+        """The hits and these items, at the places that their scores give them; not those that may not be shown."""
+        rows = np.unique(self._index.ids.rows(wanted))
+        rows = rows[(rows >= 0) & (self._catalog_rows[rows] >= 0) & ~np.isin(rows, barred)]
+        if where is not None:
+            rows = rows[Filter.read(where).passing(self._index.attributes)[rows]]
+        rows = rows[~np.isin(self._catalog_rows[rows], hits.rows[0])]
+        scores = similarities(queries, self._index.vectors[rows])[0] + (0 if bonus is None else bonus[rows])
+        rows = np.append(hits.rows[0], self._catalog_rows[rows])
+        scores = np.append(hits.scores[0], scores.astype(np.float32))
+        order = np.argsort(-scores, kind="stable")
+        return Hits(rows[None, order], scores[None, order])
+
+    @cached_property
+    def _offer(self) -> Items:
+        """What steps know of the items: attributes as the index has them, else as the catalog does."""
+        table = self._catalog.table
+        if self._index.attributes is not None:
+            table = self._index.attributes.take(pa.array(self._index_rows, mask=self._index_rows < 0))
+        counts = None
+        if self._log is not None:
+            counts = np.bincount(self._people.positives.items, minlength=len(self._catalog))
+        return Items(self._catalog.ids, self._memory.vectors.cpu().numpy(), table, counts)
+
     def _search(
         self,
         queries: np.ndarray,
@@ -308,28 +373,40 @@ class Retriever:
         return Words(self._catalog.texts(self._model.template))
 
     def _items(
-        self, final: Hits, found: Hits, ratings: np.ndarray | None, query: np.ndarray | None = None
+        self, found: Hits, done: Reranked, k: int, query: np.ndarray | None = None
     ) -> tuple[Recommendation, ...]:
-        """The items of `final` with what was found out about them on the way."""
-        nearest = self._nearest(final.rows[0], query)
+        """The first k items of one person's list, with what was found out about them on the way."""
+        final = done.candidates
+        rows = final.rows[0, :k][final.rows[0, :k] >= 0].tolist()
+        nearest = self._nearest(np.array(rows, np.int64), query)
         cosines = dict(zip(found.rows[0].tolist(), found.scores[0].tolist(), strict=True))
-        rated: dict[int, float] = {}
-        if ratings is not None and self._model.rating.fitted:
-            low, high = self._rating_range
-            rated = dict(zip(found.rows[0].tolist(), (low + ratings[0] * (high - low)).tolist(), strict=True))
+        rated = dict(zip(rows, self._stars(final), strict=False))
+        chances = {} if final.probabilities is None else dict(zip(rows, final.probabilities[0].tolist(), strict=False))
         return tuple(
             Recommendation(
-                self._catalog.ids[row], self._catalog.titles[row], score, cosines[row], rated.get(row), nearest.get(row)
+                self._catalog.ids[row],
+                self._catalog.titles[row],
+                score,
+                cosines[row],
+                rated.get(row),
+                nearest.get(row),
+                done.places(row),
+                chances.get(row),
             )
-            for row, score in zip(final.rows[0].tolist(), final.scores[0].tolist(), strict=True)
-            if row >= 0
+            for row, score in zip(rows, final.scores[0].tolist(), strict=False)
         )
+
+    def _stars(self, final: Candidates) -> list[float]:
+        """Predicted ratings of one person's list on the scale of the log; none where the model has not learned any."""
+        if final.ratings is None or not self._model.rating.fitted:
+            return []
+        low, high = self._rating_range
+        return (low + final.ratings[0] * (high - low)).tolist()
 
     def _nearest(self, rows: np.ndarray, query: np.ndarray | None) -> dict[int, int]:
         """Which of several interests ``(K, D)`` each of these items is nearest to, from 1 on."""
         if query is None or query.ndim == 1:
             return {}
-        rows = rows[rows >= 0]
         closest = (self._index.vectors[self._index_rows[rows]] @ query.T).argmax(axis=1)
         return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from towers.errors import InputError
 from towers.history import Histories
+from towers.popularity import GROUPS, popularity_groups
 
-GROUPS = ("head", "torso", "tail")
 MANY = 5_000  # distinct values from which the bootstrap draws people instead
 
 
@@ -139,27 +139,6 @@ def subtopic_recall(rows: np.ndarray, targets: Histories, topics: np.ndarray, k:
     top = cut(rows, k)
     shown = (topics[top] & (top >= 0)[:, :, None]).any(axis=1)
     return ratio((liked & shown).sum(axis=1), liked.sum(axis=1))
-
-
-def popularity_groups(counts: np.ndarray) -> np.ndarray:
-    """Head, torso and tail of a catalog.
-
-    With items from most to least popular (ties: lower row first), the head is the shortest start of
-    the list that takes 20 % of the interactions, head and torso the shortest that takes 80 %; the tail
-    is the rest, items without interactions always included.
-
-    Args:
-        counts: int64 ``(N,)`` training interactions of each item.
-
-    Returns:
-        int64 ``(N,)``: 0 head, 1 torso, 2 tail.
-    """
-    order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
-    groups = np.empty(len(counts), np.int64)
-    # Whole numbers, so that no rounding decides at exactly 20 or 80 %.
-    groups[order] = (5 * before >= counts.sum()).astype(np.int64) + (5 * before >= 4 * counts.sum())
-    return groups
 
 
 def group_masks(counts: np.ndarray) -> dict[str, np.ndarray]:

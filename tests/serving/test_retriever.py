@@ -122,7 +122,7 @@ def test_several_interests_give_one_list_that_tells_them_apart(tiny_run: Any, se
 def test_one_interest_is_not_told(shop: Retriever) -> None:
     found = shop.recommend(user=USER, k=3)
     assert [one.interest for one in found] == [None] * 3
-    assert set(found.to_json()["items"][0]) == {"rank", "item", "title", "score", "retrieval", "rating"}
+    assert set(found.to_json()["items"][0]) == {"rank", "item", "title", "score", "retrieval", "rating", "places"}
 
 
 def test_a_person_has_the_same_history_text_alone_and_among_others(tiny_run: Any) -> None:

@@ -1,0 +1,1 @@
+"""Re-ranking as a short pipeline: steps that turn the candidates of retrieval into the list that is shown."""
