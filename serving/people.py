@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from serving.moment import Moment, moment
@@ -157,3 +158,24 @@ class People:
 def _items(which: np.ndarray) -> str:
     count = int(which.sum())
     return f"{count:,} item" if count == 1 else f"{count:,} items"
+
+
+def alike(histories: Sequence[Histories]) -> list[list[int]]:
+    """Places of histories that tell the same things, and so can stand side by side: times, texts, who somebody is."""
+    groups: dict[tuple[bool, ...], list[int]] = {}
+    for place, one in enumerate(histories):
+        groups.setdefault((one.times is None, one.texts is None, one.about is None), []).append(place)
+    return list(groups.values())
+
+
+def side_by_side(histories: Sequence[Histories]) -> Histories:
+    """B histories of one person each as one of B people; they must be `alike`."""
+    first = histories[0]
+    return Histories(
+        np.cumsum([0, *(len(one.items) for one in histories)]),
+        np.concatenate([one.items for one in histories]),
+        None if first.times is None else np.concatenate([one.times for one in histories]),  # type: ignore[misc]
+        np.concatenate([one.ratings for one in histories]),
+        None if first.texts is None else pa.concat_arrays([one.texts for one in histories]),
+        None if first.about is None else pa.concat_arrays([one.about for one in histories]),
+    )

@@ -118,6 +118,8 @@ def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
         new = pa.Table.from_pylist([dict(row) for row in rows], schema)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"an item does not fit the catalog's columns: {error}") from error
+    if len({row[ITEM_ID] for row in rows}) < len(rows):
+        raise InputError("an item comes twice in one change")
     at = catalog.rows(new[ITEM_ID])
     order = np.arange(len(catalog))
     order[at[at >= 0]] = len(catalog) + np.flatnonzero(at >= 0)
