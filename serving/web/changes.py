@@ -21,6 +21,7 @@ from towers.tables import missing_name
 
 FOLDER = "serve"  # beside the catalog's file: paths of pictures and sounds must lie inside its folder
 JOURNAL, FILES = "items.jsonl", "media"
+FILE = "file"  # what the journal has in the place of bytes: where they lie
 
 
 class Changes:
@@ -37,12 +38,12 @@ class Changes:
         self._path = folder / FOLDER / JOURNAL
 
     def put(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write down items that are new or changed.
+        """Write down items that are new, or what of them is changed.
 
         Raises:
             ArtefactError: it cannot be written.
         """
-        self._append([{"put": dict(row)} for row in rows])
+        self._append([{"put": {name: self._written(value) for name, value in row.items()}} for row in rows])
 
     def remove(self, items: Sequence[Id]) -> None:
         """Write down items that are gone."""
@@ -63,14 +64,21 @@ class Changes:
             ArtefactError: the journal cannot be read.
             InputError: a change does not fit the catalog, such as one whose columns are others now.
         """
-        fate: dict[Id, Mapping[str, Any] | None] = {}
+        fate: dict[Id, dict[str, Any] | None] = {}
         for line in self._lines():
             if "put" in line:
-                fate[line["put"][ITEM_ID]] = line["put"]
+                item = line["put"][ITEM_ID]
+                fate[item] = (fate.get(item) or {}) | {name: self._read(value) for name, value in line["put"].items()}
             else:
                 fate[line["remove"]] = None
         rows = [row for row in fate.values() if row is not None]
         return without(with_rows(catalog, rows), [item for item, row in fate.items() if row is None])
+
+    def _written(self, value: Any) -> Any:
+        return {FILE: self.keep(value)} if isinstance(value, bytes) else value
+
+    def _read(self, value: Any) -> Any:
+        return (self._base / value[FILE]).read_bytes() if isinstance(value, dict) and FILE in value else value
 
     def _lines(self) -> list[dict[str, Any]]:
         """What was acknowledged: a last line without an end was not."""
@@ -103,7 +111,7 @@ class Changes:
 
 
 def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
-    """A catalog with these items in the place of those with the same ids, or behind all others.
+    """A catalog with these items: what is told of those that are there already is changed, others come behind all.
 
     Raises:
         InputError: a column that the catalog lacks, or a value that does not fit one.
@@ -114,12 +122,12 @@ def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
     for row in rows:
         if strange := [name for name in row if name not in schema.names]:
             raise InputError(f"the catalog {missing_name('column', strange[0], schema.names)}")
-    try:
-        new = pa.Table.from_pylist([dict(row) for row in rows], schema)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"an item does not fit the catalog's columns: {error}") from error
     if len({row[ITEM_ID] for row in rows}) < len(rows):
         raise InputError("an item comes twice in one change")
+    try:
+        new = pa.Table.from_pylist([_before(catalog, row[ITEM_ID]) | dict(row) for row in rows], schema)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"an item does not fit the catalog's columns: {error}") from error
     at = catalog.rows(new[ITEM_ID])
     order = np.arange(len(catalog))
     order[at[at >= 0]] = len(catalog) + np.flatnonzero(at >= 0)
@@ -127,6 +135,11 @@ def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
     table = pa.concat_tables([catalog.table, new]).take(pa.array(order))
     numbers = np.concatenate([catalog.loaded.rows, np.zeros(len(rows), catalog.loaded.rows.dtype)])[order]
     return Catalog(replace(catalog.loaded, table=table.combine_chunks(), rows=numbers))
+
+
+def _before(catalog: Catalog, item: Id) -> dict[str, Any]:
+    at = int(catalog.rows([item])[0])
+    return catalog.table.slice(at, 1).to_pylist()[0] if at >= 0 else {}
 
 
 def without(catalog: Catalog, items: Sequence[Id]) -> Catalog:

@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from serving.people import UnknownPersonError
 from serving.web.batching import BusyError
-from towers.errors import ArtefactError, InputError, MediaError
+from towers.errors import ArtefactError, InputError, MediaError, StoreError
 
 AGAIN = 1  # seconds after which a busy service is asked again
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -42,7 +43,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(InputError, lambda _, error: told(422, str(error)))
     app.add_exception_handler(MediaError, lambda _, error: told(422, f"the file {error}"))
     app.add_exception_handler(BusyError, lambda _, error: told(503, f"too busy: {error}", again=AGAIN))
-    app.add_exception_handler(ArtefactError, lambda _, error: told(409, str(error)))
+    app.add_exception_handler(UnknownPersonError, lambda *_: told(404, "there is no such person"))
+    app.add_exception_handler(ArtefactError, _artefact)
+    app.add_exception_handler(StoreError, lambda _, error: told(503, str(error), again=5))
     app.add_exception_handler(OSError, _system)
     app.add_exception_handler(Exception, lambda *_: told(500, "something went wrong here; the log says more"))
 
@@ -63,6 +66,13 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _place(where: tuple[Any, ...]) -> str:
     return ".".join(str(part)[:50] for part in where)
+
+
+def _artefact(_: Request, error: Exception) -> JSONResponse:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+        return told(503, f"the disk is full: {error}", again=60)
+    return told(409, str(error))
 
 
 def _system(_: Request, error: Exception) -> JSONResponse:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-LONGEST_HISTORY, LONGEST_TEXT, DEEPEST, MOST_CONDITIONS = 500, 2000, 8, 100
+LONGEST_HISTORY, LONGEST_TEXT, DEEPEST, MOST_CONDITIONS, MOST_EVENTS, MOST_ITEMS = 500, 2000, 8, 100, 100, 100
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Id = Name | Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 K = Annotated[int, Field(strict=True, ge=1, le=10_000, description="How many; the service may allow fewer.")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -83,6 +83,9 @@ class Found(BaseModel):
     retrieval: float = Field(description="Cosine of query and item, and what popularity and words add.")
     rating: float | None = Field(description="Predicted rating, where the model has learned any.")
     interest: int | None = Field(None, description="Which of several interests it is nearest to.")
+    places: list[int] = Field([], description="Where it stood after retrieval, and after each step of re-ranking.")
+    probability: float | None = Field(None, description="With which it stands there, where a step drew lots.")
+    words: str = Field("", description="What the item's text says.")
     image: bool = Field(description="Whether there is a picture to see.")
     audio: bool = Field(description="Whether there is a sound to hear.")
 
@@ -92,9 +95,188 @@ class Answer(BaseModel):
 
     query: str = Field(description="Who or what was asked for, in words.")
     version: str = Field(description="Which model and index answered; the same for the whole answer.")
-    reranked: bool
+    reranked: bool = Field(description="Whether predicted ratings had a say.")
+    steps: list[str] = Field([], description="What re-ranked it, in this order.")
     unknown: list[str | int] = Field(description="Items of the history that were set aside.")
     items: list[Found]
+
+
+class About(BaseModel):
+    """What there is, and what can be asked."""
+
+    version: str
+    items: int
+    people: int = Field(description="In the log.")
+    reads: list[str] = Field(description='Of items: text, image, audio; "sentence" where people may use words.')
+    rating_range: tuple[float, float] | None = Field(description="Least and highest rating, where there are any.")
+    explains: bool
+
+
+class Told(Body):
+    """One thing that somebody did."""
+
+    id: Name = Field(description="Yours, another for each event of a person, the same when it is sent again.")
+    user: Id = Field(description="A user id, or the id of an anonymous session.")
+    item: Id
+    kind: Literal["click", "rating", "view", "not-this", "less-like-this"]
+    time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="Seconds since 1970; default: now."
+    )
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="The rating.")
+    probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="With which the item was shown, where that was left to chance."
+    )
+
+    @model_validator(mode="after")
+    def _a_rating_has_a_value(self) -> Told:
+        if self.kind == "rating" and self.value is None:
+            raise ValueError("a rating needs a value")
+        return self
+
+
+class Feedback(Body):
+    """What people did; kept whole or not at all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"events": [{"id": "7f3a", "user": "u42", "item": "i17", "kind": "rating", "value": 4}]}]
+        }
+    )
+
+    events: list[Told] = Field(min_length=1, max_length=MOST_EVENTS)
+
+
+class Kept(BaseModel):
+    """How much of it was kept."""
+
+    kept: int
+    new: int = Field(description="Those that had not been sent before.")
+
+
+class Search(Body):
+    """A part of a person's id."""
+
+    search: Annotated[str, StringConstraints(max_length=200)] = ""
+    limit: Annotated[int, Field(strict=True, ge=1, le=100)] = 20
+
+
+class PersonFound(BaseModel):
+    """Somebody of the log."""
+
+    user: str | int
+    events: int
+
+
+class Somebody(Body):
+    """One person."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user": "u42"}]})
+
+    user: Id
+    limit: Annotated[int, Field(strict=True, ge=1, le=1000)] = 100
+
+
+class PastEvent(BaseModel):
+    """One thing that somebody did, newest first in a list."""
+
+    item: str | int
+    title: str
+    image: bool
+    audio: bool
+    time: float
+    kind: str
+    rating: float | None
+
+
+class Past(BaseModel):
+    """What is known of somebody."""
+
+    user: str | int
+    events: list[PastEvent]
+
+
+class Erasure(BaseModel):
+    """What was erased."""
+
+    events: int
+    reviews: int
+    entry: int = Field(description="Number of the entry in the audit log, which names nobody.")
+
+
+class Listed(Body):
+    """An item for a list, and why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "reason": "recalled"}]})
+
+    item: Id
+    reason: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class Lists(BaseModel):
+    """Both lists, oldest first."""
+
+    blocked: list[str]
+    pinned: list[str]
+
+
+class Changed(BaseModel):
+    """Whether something is other than before."""
+
+    changed: bool
+
+
+class Asked(Body):
+    """An item to look at, and why."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "reason": "the cover is another's"}]})
+
+    item: Id
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    user: Id | None = None
+
+
+class Reviewed(BaseModel):
+    """Under which number it waits."""
+
+    number: int
+
+
+class Decided(Body):
+    """What becomes of an item that waits."""
+
+    number: Annotated[int, Field(strict=True, ge=1, lt=2**31)]
+    decision: Literal["keep", "block"]
+
+
+class Sealed(BaseModel):
+    """The newest entry of the audit log."""
+
+    number: int
+    hash: str
+
+
+class Version(BaseModel):
+    """Which model and index answer now."""
+
+    version: str
+
+
+class Rows(Body):
+    """Items as rows of the catalog: item_id and the columns that it has, but for pictures and sounds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"items": [{"item_id": "i900", "title": "Quiet piano", "year": 2024}]}]}
+    )
+
+    items: list[dict[Name, Any]] = Field(min_length=1, max_length=MOST_ITEMS)
+
+
+class Ids(Body):
+    """Items by their ids."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": ["i17"]}]})
+
+    items: list[Id] = Field(min_length=1, max_length=MOST_ITEMS)
 
 
 class Fault(BaseModel):

@@ -7,10 +7,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from serving.rerank.contract import Step
+from serving.store.store import Store
 from serving.web.batching import Desk
 from serving.web.limits import Limits
 from serving.web.metrics import Metrics
 from serving.web.offer import Shelf
+from serving.web.source import Source
 
 
 @dataclass
@@ -22,6 +25,9 @@ class State:
         limits: what is refused.
         metrics: what is counted.
         desk: where questions wait.
+        store: feedback, lists, reviews and the audit log.
+        source: where everything lies on disk.
+        steps: how every answer is re-ranked.
         closing: set while the service ends, so that nobody sends it more.
     """
 
@@ -29,6 +35,9 @@ class State:
     limits: Limits
     metrics: Metrics
     desk: Desk
+    store: Store
+    source: Source
+    steps: tuple[Step, ...]
     closing: bool = field(default=False)
 
 

@@ -134,7 +134,7 @@ function choose(user) {
 async function showHistory() {
   let events = [];
   try {
-    events = (await get("/v1/people/history", { user: state.user })).events;
+    events = (await post("/v1/people/history", { user: state.user })).events;
   } catch (error) {
     if (error.status !== 404) throw error; // somebody new has none
   }
@@ -171,7 +171,7 @@ function later(task) {
 
 by("person").addEventListener("input", () =>
   later(async () => {
-    const found = await get("/v1/people", { search: by("person").value, limit: 20 });
+    const found = await post("/v1/people/search", { search: by("person").value, limit: 20 });
     by("people").replaceChildren(...found.map(({ user, events }) => element("option", { value: user }, `${events} items`)));
   }),
 );

@@ -12,11 +12,28 @@ from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
 from serving.web.offer import Offer
-from serving.web.schemas import Alike, Answer, Question
+from serving.web.schemas import About, Alike, Answer, Question
 from serving.web.state import Service, State
+from serving.web.wishes import steps_of
 from towers.errors import InputError
 
 router = APIRouter(prefix="/v1", tags=["questions"], dependencies=[Depends(allow(Role.reader))])
+
+
+@router.get("/about")
+async def about(service: Service) -> About:
+    """What there is, and what can be asked."""
+    offer = service.shelf.offer
+    reads = [*offer.model.item.contents, *(["sentence"] if offer.model.user.text is not None else [])]
+    log = offer.retriever.people.ids if offer.log is not None else []
+    return About(
+        version=offer.version,
+        items=len(offer.catalog),
+        people=len(log),
+        reads=reads,
+        rating_range=offer.retriever.rating_range if offer.model.rating.fitted else None,
+        explains=hasattr(offer.retriever, "explain"),
+    )
 
 
 @router.post("/recommend")
@@ -58,9 +75,8 @@ async def similar(question: Alike, service: Service) -> Answer:
 async def _recommend(question: Question, media: dict[str, bytes], service: State) -> Answer:
     _check_k(question.k, service)
     offer = service.shelf.offer
-    if question.user is not None and not offer.retriever.knows(question.user):
-        raise not_found("person")
-    asked = question.model_dump(include={"user", "history", "text", "where", "k"}) | media
+    asked = question.model_dump(include={"user", "history", "text", "where", "k"}, exclude_none=True) | media
+    asked["steps"] = steps_of(service.steps, question.diversity, question.novelty, service.store.lists)
     return answer(await service.desk.ask(offer.retriever.recommend_many, asked), offer)
 
 
@@ -69,7 +85,7 @@ def answer(found: Recommendations, offer: Offer) -> Answer:
     told: dict[str, Any] = found.to_json()
     for item in told["items"]:
         row = offer.row(item["item"])
-        item |= {kind: offer.has(row, kind) for kind in ("image", "audio")}
+        item |= {kind: offer.has(row, kind) for kind in ("image", "audio")} | {"words": offer.words(row)}
     return Answer.model_validate(told | {"version": offer.version})
 
 
