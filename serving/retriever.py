@@ -17,8 +17,11 @@ from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.interests import search_interests, similarities
+from serving.explain import Explained, Explainer
+from serving.explanation import Explanation
 from serving.moment import away_from
 from serving.people import People, Person, alike, session, side_by_side, stranger
+from serving.reading import Question
 from serving.recommendations import Recommendation, Recommendations
 from serving.rerank.contract import Candidates, Known, Reranked, Step, Wishes, rerank
 from serving.rerank.items import Items
@@ -274,6 +277,37 @@ class Retriever:
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, Reranked((), Candidates.of(hits), ()), k))
 
+    def explain(
+        self,
+        item: Id,
+        *,
+        user: Id | None = None,
+        history: Iterable[Id] | None = None,
+        text: str | None = None,
+        image: Media | None = None,
+        audio: Media | None = None,
+        words: bool = True,
+        counterfactuals: int = 3,
+    ) -> Explanation:
+        """Why an item for a person: which past items, which kinds of content, which words, and how sure.
+
+        Args:
+            item: its id; whether it would be recommended or not, and also one that the person has met.
+            user, history, text, image, audio: who asks, as in `recommend`.
+            words: whether to tell what each word adds that BERT reads; takes it several times as long.
+            counterfactuals: how many of the most telling past items are each left out, at most: the place that the
+                item would have then.
+
+        Raises:
+            InputError: an item that is not in the index and the catalog, or a question that `recommend` refuses.
+        """
+        row = self._row_of(item)
+        media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
+        person = self._person(user, history, text, shown=bool(media))
+        question = Question(person, *self._with_media(person.history, media), text)
+        explained = Explained(row, self._memory.vectors[row], self._bonuses(row, text))
+        return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
+
     def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """What an index is tuned with: how people of the log ask, and how often they met each item.
 
@@ -432,6 +466,36 @@ class Retriever:
     def _words(self) -> Words:
         """Of what the items' texts say; made when first asked for."""
         return Words(self._catalog.texts(self._model.template))
+
+    def _row_of(self, item: Id) -> int:
+        """The catalog row of an item that can be recommended."""
+        row = int(self._catalog.rows([item])[0])
+        if row < 0 or self._index_rows[row] < 0:
+            some = self._index.ids[0]
+            raise InputError(
+                f"there is no item {item!r} in both the index and the catalog, so it is never recommended; the index "
+                f"has {len(self._index):,} items, such as {some!r}"
+            )
+        return row
+
+    def _bonuses(self, row: int, text: str | None) -> dict[str, float]:
+        """What `_bonus` adds up for one item of the catalog."""
+        found = {} if self._trend is None else {"popularity": float(self._trend[row])}
+        if text is not None:
+            assert self._model.user.text is not None
+            found["words"] = float(self._model.user.text.words) * float(self._words.shares(text)[row])
+        return found
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._model, self._catalog, self._ranked)
+
+    def _ranked(self, question: Question, queries: np.ndarray) -> Hits:
+        """Candidates for somebody in the order in which they are recommended, as catalog rows."""
+        person = question.person
+        hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text))
+        ratings = self._model.rate(person.history, self._memory, hits.rows)
+        return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
 
     def _items(
         self, found: Hits, done: Reranked, k: int, query: np.ndarray | None = None

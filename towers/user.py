@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from towers.errors import InputError
-from towers.fusion import MaskedFusion, unit
+from towers.fusion import MaskedFusion, added, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
 from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
@@ -147,13 +147,29 @@ class UserTower(nn.Module):
             sequence, text = self.readings(histories.take([person]), memory, sentences[person])
             if sequence is None and text is None:
                 raise InputError(NOTHING_KNOWN)
-            if sentences[person] and sequence is not None and text is not None:
-                # What a person asks for counts as much as what they did.
-                query = unit(sequence + self._beside_each(text))
-            else:
-                query = self.fuse(_everywhere(sequence), _everywhere(text))
+            query = unit(added(self.weighted(sequence, text, asked=bool(sentences[person]))))
             queries[person] = query[0].cpu().numpy()
         return queries
+
+    def weighted(
+        self,
+        sequence: Float[Tensor, "*q d"] | None,
+        text: Float[Tensor, "*b d"] | None,
+        *,
+        asked: bool,
+    ) -> dict[str, Float[Tensor, "*q d"]]:
+        """What each of the `readings` of a person adds to their query before it is scaled to unit norm.
+
+        Args:
+            sequence, text: what the readers gave, None where they had nothing to read.
+            asked: whether the text is a sentence: what a person asks for counts as much as what they did.
+        """
+        parts = {} if sequence is None else {"sequence": sequence}
+        if text is not None:
+            parts["text"] = self._beside_each(text)
+        if asked and len(parts) == 2:
+            return parts
+        return {name: self.fusion.gate(name) * part for name, part in parts.items()}
 
     @torch.inference_mode()
     def readings(
@@ -228,10 +244,6 @@ class UserTower(nn.Module):
             return None
         ids, mask = self.text.encoder.pad([tokens])
         return self.text(ids.to(device), mask.to(device))
-
-
-def _everywhere(part: Tensor | None) -> tuple[Tensor, None] | None:
-    return None if part is None else (part, None)
 
 
 def _nothing(people: int, shape: tuple[int, ...], memory: Memory) -> Reading:

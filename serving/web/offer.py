@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ class Shelf:
             TwoTowerError: as `make` raises; the old one stays.
         """
         with self._turn:
+            gc.collect()  # an offer that was exchanged earlier may hold on to itself
             new = make(self.offer)
             warm(new)
             self.offer = new

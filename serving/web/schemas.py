@@ -109,7 +109,58 @@ class About(BaseModel):
     people: int = Field(description="In the log.")
     reads: list[str] = Field(description='Of items: text, image, audio; "sentence" where people may use words.')
     rating_range: tuple[float, float] | None = Field(description="Least and highest rating, where there are any.")
-    explains: bool
+
+
+class Why(Body):
+    """An item, and who asks as for recommendations."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "user": "u42"}]})
+
+    item: Id
+    user: Id | None = None
+    history: list[Id] | None = Field(None, max_length=LONGEST_HISTORY)
+    text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)] | None = None
+    words: bool = Field(False, description="Whether to tell what each word adds; takes several times as long.")
+
+
+class Part(BaseModel):
+    """Something that speaks for an item, or against it."""
+
+    name: str
+    value: float = Field(description="What it adds to the score.")
+    share: float = Field(description="Of all of its kind, in [-1, 1].")
+
+
+class PastPart(BaseModel):
+    """What an item of the past adds."""
+
+    item: str | int | None
+    title: str
+    value: float
+    share: float
+
+
+class Otherwise(BaseModel):
+    """What would be without one item of the past."""
+
+    without: str
+    place: int | None = Field(description="Of the explained item; null: far down.")
+
+
+class Reason(BaseModel):
+    """Why an item; parts add up to the score."""
+
+    version: str
+    sentence: str
+    score: float
+    place: int | None
+    confidence: float
+    parts: list[Part]
+    contents: list[Part]
+    past: list[PastPart]
+    words: list[Part]
+    otherwise: list[Otherwise]
+    remainder: float
 
 
 class Told(Body):

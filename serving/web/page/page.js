@@ -262,7 +262,7 @@ function card(one, asked) {
     element("h3", { tabindex: "-1" }, one.title),
     one.words ? element("p", { class: "words" }, one.words) : null,
     element("p", { class: "score" }, `score ${number(one.retrieval)}${rating}`),
-    state.about.explains && state.file === null ? reasons(one, asked) : null,
+    state.file === null ? reasons(one, asked) : null,
     state.user === null ? null : answers(one),
   );
 }
@@ -317,25 +317,30 @@ async function sent(body, tries = 3) {
 // --- reasons ------------------------------------------------------------------------------------------------------
 
 function reasons(one, asked) {
-  const list = element("dl", { class: "reasons" });
-  const made = element("details", {}, element("summary", { "aria-label": `Why ${one.title}?` }, "Why?"), list);
+  const told = element("div", { "aria-live": "polite" });
+  const made = element("details", {}, element("summary", { "aria-label": `Why ${one.title}?` }, "Why?"), told);
   made.addEventListener("toggle", async () => {
-    if (!made.open || list.childElementCount) return;
+    if (!made.open || told.childElementCount) return;
+    const { user, text } = asked;
     try {
-      const said = await post("/v1/explain", { ...asked, k: undefined, item: one.item });
-      const most = Math.max(...said.parts.map(({ share }) => Math.abs(share)), 1e-9);
-      list.replaceChildren(...said.parts.map((part) => reason(part, most)));
+      const said = await post("/v1/explain", { item: one.item, ...(user === undefined ? {} : { user }), ...(text === undefined ? {} : { text }) });
+      const past = said.past.slice(0, 4);
+      const most = Math.max(...past.map(({ value }) => Math.abs(value)), 1e-9);
+      told.replaceChildren(
+        element("p", {}, said.sentence),
+        element("dl", { class: "reasons" }, ...past.map((part) => reason(part, most))),
+      );
     } catch (error) {
-      list.replaceChildren(element("dt", {}, error.message));
+      told.replaceChildren(element("p", {}, error.message));
     }
   });
   return made;
 }
 
-function reason({ name, share }, most) {
-  const bar = element("span", { class: share < 0 ? "bar against" : "bar", "aria-hidden": "true" });
-  bar.style.width = `${(100 * Math.abs(share)) / most}%`;
-  return element("div", {}, element("dt", {}, name), element("dd", {}, (share < 0 ? "" : "+") + number(share)), bar);
+function reason({ title, value }, most) {
+  const bar = element("span", { class: value < 0 ? "bar against" : "bar", "aria-hidden": "true" });
+  bar.style.width = `${(100 * Math.abs(value)) / most}%`;
+  return element("div", {}, element("dt", {}, title), element("dd", {}, (value < 0 ? "" : "+") + number(value)), bar);
 }
 
 // --- wishes -------------------------------------------------------------------------------------------------------

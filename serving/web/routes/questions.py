@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, UploadFile
 from pydantic import ValidationError
 
+from serving.explanation import CONTENTS, READERS
 from serving.recommendations import Recommendations
 from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
 from serving.web.offer import Offer
-from serving.web.schemas import About, Alike, Answer, Question
+from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
 from serving.web.state import Service, State
 from serving.web.wishes import steps_of
 from towers.errors import InputError
@@ -32,7 +33,6 @@ async def about(service: Service) -> About:
         people=len(log),
         reads=reads,
         rating_range=offer.retriever.rating_range if offer.model.rating.fitted else None,
-        explains=hasattr(offer.retriever, "explain"),
     )
 
 
@@ -70,6 +70,32 @@ async def similar(question: Alike, service: Service) -> Answer:
     asked = {"by": question.by, "where": question.where, "k": question.k}
     found = await service.desk.run(lambda: offer.retriever.similar(question.item, **asked))
     return answer(found, offer)
+
+
+@router.post("/explain")
+async def explain(question: Why, service: Service) -> Reason:
+    """Why an item for somebody: which of the past, which words, what of the item; and what would be otherwise."""
+    offer = service.shelf.offer
+    if offer.row(question.item) < 0:
+        raise not_found("item")
+    asked = question.model_dump(include={"user", "history", "text", "words"}, exclude_none=True)
+    found = await service.desk.run(lambda: offer.retriever.explain(question.item, **asked))
+    return Reason(
+        version=offer.version,
+        sentence=found.sentence(),
+        score=found.score,
+        place=found.place,
+        confidence=found.confidence,
+        parts=[Part(name=READERS[one.name], value=one.value, share=one.share) for one in found.parts],
+        contents=[Part(name=CONTENTS.get(one.name, one.name), value=one.value, share=one.share) for one in found.contents],
+        past=[
+            PastPart(item=one.item, title=one.title, value=one.value, share=one.share)
+            for one in found.past[: service.limits.k]
+        ],
+        words=[Part(name=one.word, value=one.value, share=one.share) for one in found.words[: service.limits.k]],
+        otherwise=[Otherwise(without=one.title, place=one.place) for one in found.counterfactuals],
+        remainder=found.remainder,
+    )
 
 
 async def _recommend(question: Question, media: dict[str, bytes], service: State) -> Answer:
