@@ -174,7 +174,7 @@ def side_by_side(histories: Sequence[Histories]) -> Histories:
     return Histories(
         np.cumsum([0, *(len(one.items) for one in histories)]),
         np.concatenate([one.items for one in histories]),
-        None if first.times is None else np.concatenate([one.times for one in histories]),  # type: ignore[misc]
+        None if first.times is None else np.concatenate([one.times for one in histories]),
         np.concatenate([one.ratings for one in histories]),
         None if first.texts is None else pa.concat_arrays([one.texts for one in histories]),
         None if first.about is None else pa.concat_arrays([one.about for one in histories]),

@@ -23,6 +23,7 @@ from twotower.commands import (
     keeping,
     learning,
     measuring,
+    serving,
     tuning,
     tuning_index,
 )
@@ -51,6 +52,7 @@ for group in (
     evaluating.app,
     importing.app,
     measuring.app,
+    serving.app,
 ):
     app.add_typer(group)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -24,7 +26,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=True)
-        of = {"registry": self._registry, "namespace": "twotower"}
+        of: dict[str, Any] = {"registry": self._registry, "namespace": "twotower"}
         self.requests = Counter("requests", "Requests answered.", ["route", "status"], **of)
         self.seconds = Histogram("request_seconds", "Seconds to an answer.", ["route"], buckets=SECONDS, **of)
         self.batch = Histogram("batch_questions", "Questions computed together.", buckets=SIZES, **of)

@@ -67,7 +67,9 @@ def ask(asked: Asked, service: Service) -> Reviewed:
 
 @router.get("/audit")
 def audit(
-    service: Service, since: Annotated[int, Query(ge=0, lt=2**62)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    service: Service,
+    since: Annotated[int, Query(ge=0, lt=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[Entry]:
     """Entries of the audit log after one, oldest first."""
     return service.store.audit.entries(since, limit)
@@ -82,7 +84,7 @@ def verify(service: Service) -> Sealed:
 
 @router.post("/swap")
 def swap(service: Service, who: Who) -> Version:
-    """Read model, index, catalog and log again from where they lie, and answer from them. No request fails meanwhile."""
+    """Read model, index, catalog and log again from where they lie, and answer from them; no request fails."""
     return Version(version=renewed(service, who.id))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
@@ -16,6 +17,7 @@ from towers.errors import InputError
 AHEAD = 86_400  # seconds that a clock may be fast
 
 router = APIRouter(prefix="/v1", tags=["people"])
+Who = Annotated[Caller, Depends(allow(Role.admin))]
 
 
 @router.post("/feedback", dependencies=[Depends(allow(Role.writer))])
@@ -87,17 +89,15 @@ def history(asked: Somebody, service: Service) -> Past:
 
 
 @router.post("/people/export")
-def export(asked: Somebody, service: Service, caller: Caller = Depends(allow(Role.admin))) -> dict[str, object]:
+def export(asked: Somebody, service: Service, who: Who) -> dict[str, object]:
     """Everything that somebody gave to this service."""
     found = service.store.export(asked.user)
-    service.store.audit.note(caller.id, "export", person=asked.user)
+    service.store.audit.note(who.id, "export", person=asked.user)
     return found
 
 
 @router.post("/people/erase")
-def erase(asked: Somebody, service: Service, caller: Caller = Depends(allow(Role.admin))) -> Erasure:
+def erase(asked: Somebody, service: Service, who: Who) -> Erasure:
     """Erase everything that somebody gave to this service. What the log's file has of them is not touched."""
-    gone = service.store.erase(asked.user, by=caller.id)
+    gone = service.store.erase(asked.user, by=who.id)
     return Erasure(events=gone.events, reviews=gone.reviews, entry=gone.entry)
-
-

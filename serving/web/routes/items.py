@@ -81,9 +81,9 @@ def media(service: Service, item: ItemId, kind: Annotated[Literal["image", "audi
     offer = service.shelf.offer
     row = offer.row(item)
     found = offer.media(row, kind) if row >= 0 else None
-    if found is None or isinstance(found, Path) and not found.is_file():
+    if found is None or (isinstance(found, Path) and not found.is_file()):
         raise not_found(kind)
-    with_type = _type(found if isinstance(found, bytes) else found.open("rb").read(16))
+    with_type = _type(_beginning(found))
     if not with_type.startswith(kind):
         raise not_found(kind)
     headers = {"Cache-Control": "private, max-age=300"}
@@ -97,7 +97,9 @@ def put(asked: Rows, service: Service) -> Version:
     """Add items, or change those that are there: a row replaces the one before, its picture and its sound remain."""
     offer = service.shelf.offer
     refuse_media(asked.items, [name for kind in MEDIA if (name := offer.column(kind)) is not None])
-    return Version(version=service.shelf.exchange(lambda now: service.source.put(now, _whole(now, asked.items))).version)
+    return Version(
+        version=service.shelf.exchange(lambda now: service.source.put(now, _whole(now, asked.items))).version
+    )
 
 
 @router.post("/items/remove", dependencies=WRITER)
@@ -105,7 +107,9 @@ def remove(asked: Ids, service: Service) -> Version:
     """Have items found no more. Those who met them keep them in their histories."""
     if any(service.shelf.offer.row(item) < 0 for item in asked.items):
         raise not_found("item")
-    return Version(version=service.shelf.exchange(lambda now: service.source.remove(now, _own(now, asked.items))).version)
+    return Version(
+        version=service.shelf.exchange(lambda now: service.source.remove(now, _own(now, asked.items))).version
+    )
 
 
 @router.post("/items/media", dependencies=WRITER)
@@ -166,6 +170,13 @@ def item_at(offer: Offer, row: int) -> Item:
         audio=offer.has(row, "audio"),
         attributes=offer.attributes(row),
     )
+
+
+def _beginning(found: Path | bytes) -> bytes:
+    if isinstance(found, bytes):
+        return found
+    with found.open("rb") as file:
+        return file.read(16)
 
 
 def _type(content: bytes) -> str:

@@ -87,7 +87,9 @@ async def explain(question: Why, service: Service) -> Reason:
         place=found.place,
         confidence=found.confidence,
         parts=[Part(name=READERS[one.name], value=one.value, share=one.share) for one in found.parts],
-        contents=[Part(name=CONTENTS.get(one.name, one.name), value=one.value, share=one.share) for one in found.contents],
+        contents=[
+            Part(name=CONTENTS.get(one.name, one.name), value=one.value, share=one.share) for one in found.contents
+        ],
         past=[
             PastPart(item=one.item, title=one.title, value=one.value, share=one.share)
             for one in found.past[: service.limits.k]

@@ -33,7 +33,9 @@ def test_a_key_is_found_again_and_its_secret_is_nowhere(tmp_path: Path) -> None:
     assert len(salts) == 2
 
 
-@pytest.mark.parametrize("given", ["", "tt", "tt_", "tt__", "tt_{id}_", "tt_{id}_wrong", "xx_{id}_{secret}", "{secret}"])
+@pytest.mark.parametrize(
+    "given", ["", "tt", "tt_", "tt__", "tt_{id}_", "tt_{id}_wrong", "xx_{id}_{secret}", "{secret}"]
+)
 def test_nothing_else_is_a_key(tmp_path: Path, given: str) -> None:
     keys = Keys(tmp_path / "keys.json")
     _, name, secret = keys.add("the shop", Role.reader).split("_", 2)
