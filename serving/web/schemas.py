@@ -312,6 +312,27 @@ class Version(BaseModel):
     version: str
 
 
+class ReviewTold(BaseModel):
+    """An item that waits for somebody to look at it."""
+
+    number: int
+    item: str
+    reason: str
+    person: str | None
+    time: float
+
+
+class EntryTold(BaseModel):
+    """One entry of the audit log."""
+
+    number: int
+    time: float
+    who: str
+    action: str
+    details: dict[str, Any] | None = Field(description="null where they spoke of somebody who was erased.")
+    person: str | None
+
+
 class Rows(Body):
     """Items as rows of the catalog: item_id and the columns that it has, but for pictures and sounds."""
 

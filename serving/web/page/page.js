@@ -322,6 +322,7 @@ function reasons(one, asked) {
   made.addEventListener("toggle", async () => {
     if (!made.open || told.childElementCount) return;
     const { user, text } = asked;
+    told.replaceChildren(element("p", { class: "waiting" }, "Working it out …"));
     try {
       const said = await post("/v1/explain", { item: one.item, ...(user === undefined ? {} : { user }), ...(text === undefined ? {} : { text }) });
       const past = said.past.slice(0, 4);

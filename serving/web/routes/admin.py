@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
-from serving.store.audit import Entry
-from serving.store.reviews import Review
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
 from serving.web.logs import log
-from serving.web.schemas import Asked, Changed, Decided, Listed, Lists, Reviewed, Sealed, Version
+from serving.web.schemas import Asked, Changed, Decided, EntryTold, Listed, Lists, Reviewed, ReviewTold, Sealed, Version
 from serving.web.state import Service
 from towers.errors import InputError, TwoTowerError
 
@@ -27,7 +25,7 @@ def lists(service: Service) -> Lists:
     return Lists(blocked=service.store.lists.blocked(), pinned=service.store.lists.pinned())
 
 
-@router.post("/{list}/{change}")
+@router.post("/lists/{list}/{change}")
 def change(
     list: Literal["block", "pin"], change: Literal["add", "remove"], asked: Listed, service: Service, who: Who
 ) -> Changed:
@@ -45,9 +43,9 @@ def change(
 
 
 @router.get("/reviews")
-def reviews(service: Service) -> list[Review]:
+def reviews(service: Service) -> list[ReviewTold]:
     """Items that wait for somebody to look at them, oldest first."""
-    return service.store.reviews.waiting()
+    return [ReviewTold.model_validate(one._asdict()) for one in service.store.reviews.waiting()]
 
 
 @router.post("/reviews/decide")
@@ -70,9 +68,9 @@ def audit(
     service: Service,
     since: Annotated[int, Query(ge=0, lt=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> list[Entry]:
+) -> list[EntryTold]:
     """Entries of the audit log after one, oldest first."""
-    return service.store.audit.entries(since, limit)
+    return [EntryTold.model_validate(one._asdict()) for one in service.store.audit.entries(since, limit)]
 
 
 @router.post("/audit/verify")

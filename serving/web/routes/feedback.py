@@ -72,7 +72,7 @@ def history(asked: Somebody, service: Service) -> Past:
     for one in service.store.history(asked.user):
         if one.kind in ("not-this", "less-like-this") and (row := offer.row(one.item)) >= 0:
             events.append((one.time, row, {"rating": None, "kind": one.kind}))
-    events.sort(key=lambda event: -event[0])
+    events.sort(key=lambda event: event[0])
     newest = [
         PastEvent(
             item=offer.catalog.ids[row],
@@ -82,7 +82,7 @@ def history(asked: Somebody, service: Service) -> Past:
             time=at,
             **told,
         )
-        for at, row, told in events[: asked.limit]
+        for at, row, told in events[::-1][: asked.limit]
         if row < len(offer.catalog)
     ]
     return Past(user=asked.user, events=newest)

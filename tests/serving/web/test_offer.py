@@ -18,13 +18,13 @@ from towers.errors import ArtefactError
 
 
 def fresh(run: Any, version: str) -> Offer:
-    return Offer(Retriever(run.model, run.index, run.catalog, run.log), run.model, run.catalog, version)
+    return Offer(Retriever(run.model, run.index, run.catalog, run.log), run.model, run.catalog, run.log, version)
 
 
 def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
     client: Any, tiny_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shelf = Shelf(fresh(tiny_run, "old"), lambda: fresh(tiny_run, "new"))
+    shelf = Shelf(fresh(tiny_run, "old"))
     begun, go = threading.Event(), threading.Event()
     own = Retriever.recommend_many
 
@@ -39,7 +39,7 @@ def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(service.post, "/v1/recommend", json={"user": 7})
         assert begun.wait(10)
-        shelf.renew()
+        shelf.exchange(lambda _: fresh(tiny_run, "new"))
         second = threads.submit(service.post, "/v1/recommend", json={"user": 7})
         assert old() is not None
         go.set()
@@ -49,10 +49,27 @@ def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
 
 
 def test_what_does_not_fit_together_changes_nothing(tiny_run: Any) -> None:
-    def broken() -> Offer:
+    def broken(_: Offer) -> Offer:
         raise ArtefactError("the index belongs to another model")
 
-    shelf = Shelf(fresh(tiny_run, "old"), broken)
+    shelf = Shelf(fresh(tiny_run, "old"))
     with pytest.raises(ArtefactError):
-        shelf.renew()
+        shelf.exchange(broken)
     assert shelf.offer.version == "old"
+
+
+def test_a_swap_reads_what_lies_on_disk_and_a_broken_one_is_refused(
+    client: Any, source: Any, tiny_run: Any, store: Any
+) -> None:
+    service = client()
+    done = service.post("/v1/admin/swap")
+    assert done.status_code == 200
+    assert service.post("/v1/recommend", json={"user": 7}).json()["version"] == done.json()["version"] != "first"
+    assert [entry.action for entry in store.audit.entries()] == ["swap"]
+    source.model = tiny_run.model_folder / "none"
+    refused = service.post("/v1/admin/swap")
+    assert refused.status_code == 409
+    assert service.get("/v1/about").json()["version"] == done.json()["version"]
+    counted = service.get("/metrics").text
+    assert 'twotower_swaps_total{outcome="done"} 1.0' in counted
+    assert 'twotower_swaps_total{outcome="refused"} 1.0' in counted

@@ -19,7 +19,7 @@ def test_a_recommendation_is_the_retrievers(client: Any, shop: Retriever) -> Non
     assert [one["item"] for one in told["items"]] == [one.item for one in own]
     assert [one["score"] for one in told["items"]] == pytest.approx([one.score for one in own])
     assert told["version"] == "first"
-    assert told["items"][0]["image"] is False
+    assert told["items"][0]["image"] is True
 
 
 @pytest.mark.parametrize(
