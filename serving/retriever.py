@@ -115,6 +115,7 @@ class Retriever:
         text: str | None = None,
         image: Media | None = None,
         audio: Media | None = None,
+        person: Person | None = None,
         where: Where | None = None,
         k: int = 10,
     ) -> Recommendations:
@@ -127,6 +128,7 @@ class Retriever:
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
                 beside any of the others. They are read as one more item, met just now.
+            person: instead of a user or a history, somebody that was made elsewhere, such as by a questionnaire.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
             k: how many, at least 1; the answer is shorter where fewer are left.
@@ -137,10 +139,16 @@ class Retriever:
         """
         _check_k(k)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
-        person = self._person(user, history, text, shown=bool(media))
-        queries = self._model.encode(*self._with_media(person.history, media), [text])
+        if person is None:
+            person = self._person(user, history, text, shown=bool(media))
+        if person.leaning is not None and not (len(person.history.items) or media or text):
+            queries = person.leaning.query[None]
+        else:
+            queries = self._model.encode(*self._with_media(person.history, media), [text])
         queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
-        hits = self._search(queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text), where)
+        hits = self._search(
+            queries, max(k, self._depth), self._index_rows[person.seen], self._bonus(text, person), where
+        )
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         final = hits.rescored(self._model.rerank_scores(hits.scores, ratings)).first(k)
         reranked = bool(self._model.rating.weight)
@@ -183,15 +191,42 @@ class Retriever:
         Raises:
             InputError: nobody has an item that can be read.
         """
+        _, queries = self._drawn(most)
+        items = self._people.positives.items
+        counts = np.append(np.bincount(items[self._has_vector[items]], minlength=len(self._catalog)), 0)
+        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items on offer and, behind them, removed ones that people have met."""
+        return self._catalog
+
+    def acquaintances(self, most: int) -> tuple[Histories, np.ndarray]:
+        """Some people of the log, to hold others against.
+
+        Args:
+            most: how many are drawn.
+
+        Returns:
+            All that each of them met, in rows of `catalog`, and their vectors, float32 ``(H, D)`` of unit norm (of
+            several interests the mean).
+
+        Raises:
+            InputError: no log, or nobody in it has an item of the index.
+        """
+        drawn, queries = self._drawn(most)
+        means = queries.reshape(len(drawn), -1, queries.shape[-1]).mean(axis=1)
+        return self._people.events(drawn), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _drawn(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of people in the log, at most so many, and their queries."""
         positives = self._people.positives
         positives = positives.keep(self._has_vector[positives.items])
         people = np.flatnonzero(positives.lengths)
         if not len(people):
-            raise InputError("nobody in the log has an item of the index, so it cannot be tuned with their questions")
+            raise InputError("nobody in the log has an item of the index, so there is nobody to ask like")
         drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
-        queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
-        counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
-        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+        return drawn, self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
 
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
@@ -261,9 +296,12 @@ class Retriever:
         hits = search_interests(self._index, queries, k, exclude=[barred], bonus=bonus, where=where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
-    def _bonus(self, text: str | None) -> np.ndarray | None:
-        """What speaks for each item of the index beside its vector: popularity of late, and words of the text."""
+    def _bonus(self, text: str | None, person: Person) -> np.ndarray | None:
+        """What speaks for each item of the index beside its vector: popularity of late, words of the text, leaning."""
         bonus = self._trend
+        if person.leaning is not None:
+            leaning = person.leaning.bonus / float(self._model.scale.detach())
+            bonus = leaning if bonus is None else bonus + leaning
         if text is not None:
             assert self._model.user.text is not None
             words = float(self._model.user.text.words) * self._words.shares(text)
