@@ -26,6 +26,19 @@ class UnknownPersonError(InputError):
 
 
 @dataclass(frozen=True)
+class Leaning:
+    """What is presumed of a person beside what they did.
+
+    Args:
+        query: float32 ``(D,)`` of unit norm, to ask with where there is nothing to read.
+        bonus: float32 ``(N,)`` added for each item of the catalog, in logits.
+    """
+
+    query: np.ndarray
+    bonus: np.ndarray
+
+
+@dataclass(frozen=True)
 class Person:
     """One person.
 
@@ -35,6 +48,7 @@ class Person:
         seen: int64 ``(n,)`` catalog rows of all that they met.
         unknown: items that they met and that are set aside.
         less: int64 ``(m,)`` catalog rows of readable items that they want less like.
+        leaning: what is presumed of them; None: nothing.
     """
 
     name: str
@@ -42,6 +56,7 @@ class Person:
     seen: np.ndarray
     unknown: tuple[Id, ...] = ()
     less: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    leaning: Leaning | None = None
 
 
 def stranger() -> Person:
@@ -110,6 +125,10 @@ class People:
     def ids(self) -> IdList:
         """Everybody."""
         return self._users
+
+    def events(self, people: np.ndarray) -> Histories:
+        """All that these people of the log met, rows of `positives`."""
+        return self._events.take(people)
 
     def person(self, user: Id) -> Person:
         """The person with this id.

@@ -154,6 +154,7 @@ class Retriever:
         text: str | None = None,
         image: Media | None = None,
         audio: Media | None = None,
+        person: Person | None = None,
         where: Where | None = None,
         steps: Steps = None,
         k: int = 10,
@@ -167,6 +168,7 @@ class Retriever:
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
                 beside any of the others. They are read as one more item, met just now.
+            person: instead of a user or a history, somebody that was made elsewhere, such as by a questionnaire.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
             steps: how candidates are re-ranked this time, in place of the retriever's own steps.
@@ -178,7 +180,9 @@ class Retriever:
                 that is no whole number from 1 on.
         """
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
-        asked = self._asked(user, history, text, media, where, steps, k)
+        asked = self._asked(user, history, text, media, person, where, steps, k)
+        if asked.person.leaning is not None and not (len(asked.person.history.items) or media or text):
+            return self._answer(asked, asked.person.leaning.query[None])
         return self._answer(asked, self._model.encode(*self._with_media(asked.person.history, media), [text]))
 
     def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
@@ -193,7 +197,7 @@ class Retriever:
         together: dict[int, _Asked] = {}
         for place, question in enumerate(questions):
             try:
-                if question.keys() & {"text", "image", "audio"}:
+                if question.keys() & {"text", "image", "audio", "person"}:
                     answers[place] = self.recommend(**question)
                 else:
                     together[place] = self._asked(**{"user": None, "history": None, **question})
@@ -229,13 +233,15 @@ class Retriever:
         history: Iterable[Id] | None,
         text: str | None = None,
         media: Mapping[str, Media] = MappingProxyType({}),
+        person: Person | None = None,
         where: Where | None = None,
         steps: Steps = None,
         k: int = 10,
     ) -> _Asked:
         """A question, checked."""
         _check_k(k)
-        person = self._person(user, history, text, shown=bool(media))
+        if person is None:
+            person = self._person(user, history, text, shown=bool(media))
         turns = self._steps if steps is None else read_steps(steps)
         return _Asked(person, text, tuple(media), where, turns, k)
 
@@ -244,7 +250,7 @@ class Retriever:
         person, text, k = asked.person, asked.text, asked.k
         queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
         wishes = [one.wishes() for one in asked.turns]
-        hits = self._candidates(queries, max(k, self._depth), person.seen, text, wishes, asked.where)
+        hits = self._candidates(queries, max(k, self._depth), person, text, wishes, asked.where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         known = Known(self._offer, person.history, k, self._model.rerank_scores)
         done = rerank(asked.turns, Candidates.of(hits, ratings), known)
@@ -320,15 +326,42 @@ class Retriever:
         Raises:
             InputError: nobody has an item that can be read.
         """
+        _, queries = self._drawn(most)
+        items = self._people.positives.items
+        counts = np.append(np.bincount(items[self._has_vector[items]], minlength=len(self._catalog)), 0)
+        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items on offer and, behind them, removed ones that people have met."""
+        return self._catalog
+
+    def acquaintances(self, most: int) -> tuple[Histories, np.ndarray]:
+        """Some people of the log, to hold others against.
+
+        Args:
+            most: how many are drawn.
+
+        Returns:
+            All that each of them met, in rows of `catalog`, and their vectors, float32 ``(H, D)`` of unit norm (of
+            several interests the mean).
+
+        Raises:
+            InputError: no log, or nobody in it has an item of the index.
+        """
+        drawn, queries = self._drawn(most)
+        means = queries.reshape(len(drawn), -1, queries.shape[-1]).mean(axis=1)
+        return self._people.events(drawn), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _drawn(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of people in the log, at most so many, and their queries."""
         positives = self._people.positives
         positives = positives.keep(self._has_vector[positives.items])
         people = np.flatnonzero(positives.lengths)
         if not len(people):
-            raise InputError("nobody in the log has an item of the index, so it cannot be tuned with their questions")
+            raise InputError("nobody in the log has an item of the index, so there is nobody to ask like")
         drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
-        queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
-        counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
-        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+        return drawn, self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
 
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
@@ -388,7 +421,7 @@ class Retriever:
         self,
         queries: np.ndarray,
         k: int,
-        seen: np.ndarray,
+        person: Person,
         text: str | None,
         wishes: list[Wishes],
         where: Where | None,
@@ -396,9 +429,9 @@ class Retriever:
         """The k best for one person, in catalog rows, as steps wish them, and the items that steps want beside them."""
         every = [Filter.read(one) for one in (where, *(wish.where for wish in wishes)) if one is not None]
         where = every[0] if len(every) == 1 else {"and": [one.condition for one in every]} if every else None
-        barred = np.concatenate([seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
+        barred = np.concatenate([person.seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
         barred = self._index_rows[barred[barred >= 0]]
-        bonus = self._bonus(text)
+        bonus = self._bonus(text, person)
         hits = self._search(queries, k, barred, bonus, where)
         wanted = [one for wish in wishes for one in wish.beside]
         return self._with(hits, wanted, queries, barred, bonus, where) if wanted else hits
@@ -449,9 +482,12 @@ class Retriever:
         hits = search_interests(self._index, queries, k, exclude=[barred], bonus=bonus, where=where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
-    def _bonus(self, text: str | None) -> np.ndarray | None:
-        """What speaks for each item of the index beside its vector: popularity of late, and words of the text."""
+    def _bonus(self, text: str | None, person: Person) -> np.ndarray | None:
+        """What speaks for each item of the index beside its vector: popularity of late, words of the text, leaning."""
         bonus = self._trend
+        if person.leaning is not None:
+            leaning = person.leaning.bonus / float(self._model.scale.detach())
+            bonus = leaning if bonus is None else bonus + leaning
         if text is not None:
             assert self._model.user.text is not None
             words = float(self._model.user.text.words) * self._words.shares(text)
@@ -493,7 +529,7 @@ class Retriever:
     def _ranked(self, question: Question, queries: np.ndarray) -> Hits:
         """Candidates for somebody in the order in which they are recommended, as catalog rows."""
         person = question.person
-        hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text))
+        hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text, person))
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
 

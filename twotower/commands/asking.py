@@ -13,7 +13,9 @@ from twotower.commands.reading import (
     IndexFolder,
     Json,
     ModelFolder,
+    StoreUri,
     console,
+    open_store,
     read_catalog,
     read_log,
     show,
@@ -36,19 +38,20 @@ def recommend(
     catalog: CatalogFile,
     interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
-    user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
+    user: Annotated[str | None, typer.Option(help="Somebody in the log or the store.")] = None,
     history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
     where: Where = None,
+    store: StoreUri = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
     """Recommend items to somebody."""
     items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
     with console().status("loading"):
-        answer = _retriever(model, index, catalog, interactions, people).recommend(
+        answer = _retriever(model, index, catalog, interactions, people, store).recommend(
             user=user, history=items, text=text, image=image, audio=audio, where=where, k=k
         )
     show(answer.table(), answer.to_json(), json)
@@ -72,11 +75,16 @@ def similar(
 
 
 def _retriever(
-    model: Path, index: Path, catalog: Path, interactions: Path | None = None, people: Path | None = None
+    model: Path,
+    index: Path,
+    catalog: Path,
+    interactions: Path | None = None,
+    people: Path | None = None,
+    store: str | None = None,
 ) -> Retriever:
     from serving.retriever import Retriever
     from towers.model import TwoTower
 
     items, towers = read_catalog(catalog), TwoTower.load(model)
     log = None if interactions is None else read_log(interactions, people, towers.config.rating.range)
-    return Retriever(towers, index, items, log)
+    return Retriever(towers, index, items, log, store=None if store is None else open_store(store))
