@@ -55,6 +55,29 @@ def novelty(rows: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
     return ratio(np.where(shown >= 0, bits[shown], 0.0).sum(axis=1), (shown >= 0).sum(axis=1))
 
 
+def diversity(rows: np.ndarray, vectors: np.ndarray, k: int) -> np.ndarray:
+    """Intra-list diversity@k: mean of ``1 - cosine`` over pairs of a person's first k (Zhang and Hurley, RecSys 2008).
+
+    Args:
+        rows: int64 ``(B, K)`` item rows, K at least k, -1 where a list ends early.
+        vectors: float ``(N, F)`` of what items are compared by, unit norm, or 0 for an item that is like no other.
+        k: length of the lists.
+
+    Returns:
+        float64 ``(B,)``, NaN where a list has fewer than two items.
+    """
+    shown = cut(rows, k)
+    there = (shown >= 0).astype(np.float64)
+    total, own = np.zeros((len(shown), vectors.shape[1])), np.zeros(len(shown))
+    for place in range(shown.shape[1]):
+        one = vectors[shown[:, place]] * there[:, place, None]
+        total, own = total + one, own + (one**2).sum(axis=1)
+    count = there.sum(axis=1)
+    # Products over all ordered pairs are the square of the sum, those of an item with itself taken off.
+    pairs = count * (count - 1)
+    return ratio(pairs - ((total**2).sum(axis=1) - own), pairs)
+
+
 def inverse_propensities(counts: np.ndarray, *, power: float = POWER, clip: float = CLIP) -> np.ndarray:
     """How much an answer with each item counts, so that answers stand for what people like, not for what they met.
 

@@ -190,6 +190,25 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0, n:
     return bootstrap(np.asarray(ours) - np.asarray(theirs), seed=seed, n=n)
 
 
+def relative_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0, n: int = 2000) -> Interval:
+    """``mean of ours / mean of theirs - 1`` over the same people, with its interval: by what share it rose or fell.
+
+    Args:
+        ours, theirs: as in `paired_difference`; where either is NaN a person is left out.
+        seed, n: as in `bootstrap`.
+
+    Raises:
+        InputError: not the same people, or a mean of theirs of 0.
+    """
+    pairs = np.stack([np.asarray(ours, np.float64), np.asarray(theirs, np.float64)], axis=1)
+    pairs = pairs[~np.isnan(pairs).any(axis=1)]
+    if not pairs[:, 1].sum():
+        raise InputError("nothing can be said relative to a mean of 0")
+    sums = _resampled_sums(pairs, np.random.default_rng(seed), n)
+    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5]) - 1
+    return Interval(float(pairs[:, 0].sum() / pairs[:, 1].sum()) - 1, float(low), float(high))
+
+
 def mae(predicted: np.ndarray, actual: np.ndarray, people: np.ndarray, *, seed: int = 0) -> Interval:
     """Mean absolute error over ratings, ``mean |predicted - actual|``, with an interval over people.
 

@@ -58,7 +58,7 @@ def calibrated(gains: np.ndarray, groups: np.ndarray, mix: np.ndarray, weight: f
     taken: list[int] = []
     left, counts = gains.astype(np.float64), np.zeros(len(mix))
     for place in range(1, min(k, len(gains)) + 1):
-        costs = np.array([divergence(mix, (counts + one) / place) for one in np.eye(len(mix))])
+        costs = divergence(mix, (counts + np.eye(len(mix))) / place)
         best = int(np.argmax(left - weight * costs[groups]))
         counts[groups[best]] += 1
         left[best] = -np.inf
@@ -66,8 +66,8 @@ def calibrated(gains: np.ndarray, groups: np.ndarray, mix: np.ndarray, weight: f
     return followed(taken, len(gains))
 
 
-def divergence(wanted: np.ndarray, had: np.ndarray) -> float:
-    """``KL(wanted || had)`` in nats, `had` smoothed with a hundredth of `wanted`."""
+def divergence(wanted: np.ndarray, had: np.ndarray) -> np.ndarray:
+    """``KL(wanted || had)`` in nats of mixes ``(..., G)``, `had` smoothed with a hundredth of `wanted`."""
     there = wanted > 0
-    smooth = (1 - SMOOTHING) * had[there] + SMOOTHING * wanted[there]
-    return float((wanted[there] * np.log(wanted[there] / smooth)).sum())
+    smooth = (1 - SMOOTHING) * had[..., there] + SMOOTHING * wanted[there]
+    return np.log(wanted[there] / smooth) @ wanted[there]

@@ -45,6 +45,10 @@ def recommend(
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
     where: Where = None,
     store: StoreUri = None,
+    steps: Annotated[
+        Path | None,
+        typer.Option(help="How they are re-ranked: a TOML file with [[steps]]; default: by predicted rating."),
+    ] = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
@@ -52,7 +56,7 @@ def recommend(
     items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
     with console().status("loading"):
         answer = _retriever(model, index, catalog, interactions, people, store).recommend(
-            user=user, history=items, text=text, image=image, audio=audio, where=where, k=k
+            user=user, history=items, text=text, image=image, audio=audio, where=where, steps=steps, k=k
         )
     show(answer.table(), answer.to_json(), json)
 
