@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from towers.history import Histories
 from towers.ids import Id, cast_exact
 from towers.interactions import Interactions
 from towers.model import TwoTower
+from towers.recent import Recent
 from towers.tables import missing_name
 from towers.user import Memory
 from towers.words import Words
 
 Media = str | Path | bytes
+READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
 NAMES = {"image": "a picture", "audio": "a sound"}
 
 
@@ -83,7 +86,7 @@ class Retriever:
             )
         vectors = _vectors_of(catalog, index)
         self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
-        self._memory = model.memory(catalog, vectors)
+        self._memory = replace(model.memory(catalog, vectors), read=Recent(READ))
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:

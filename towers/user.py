@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from towers.errors import InputError
 from towers.fusion import MaskedFusion, added, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
+from towers.recent import Recent
 from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
@@ -33,11 +35,14 @@ class Memory:
         vectors: item vectors float32 ``(N, D)``.
         id_rows: row of each item's own vector in the model ``(N,)``, -1 for none.
         text: writes histories for the text reader; None where it is off.
+        read: what the text reader made of the last texts, by a digest of their tokens; None keeps nothing, as it must
+            be where the model still changes.
     """
 
     vectors: Float[Tensor, "n d"]
     id_rows: Int[Tensor, " n"]
     text: HistoryText | None
+    read: Recent[Tensor | None] | None = None
 
     def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
         """The same and, as the last row, one more item of which nothing but its vector is known."""
@@ -46,6 +51,7 @@ class Memory:
             torch.cat([self.vectors, vector.to(self.vectors.device)]),
             torch.cat([self.id_rows, new_row]),
             self.text.with_one_more() if self.text is not None else None,
+            self.read,
         )
 
 
@@ -165,7 +171,7 @@ class UserTower(nn.Module):
         was_training = self.training
         self.eval()
         device = memory.vectors.device
-        both = self._read_sequence(one, memory, device), self._read_text(self._tokens(one, sentence, memory), device)
+        both = self._read_sequence(one, memory, device), self._recall_text(self._tokens(one, sentence, memory), memory)
         self.train(was_training)
         return both
 
@@ -224,6 +230,14 @@ class UserTower(nn.Module):
             return None
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
         return self.sequence(memory.vectors, batch)[:, -1]
+
+    def _recall_text(self, tokens: list[int], memory: Memory) -> Tensor | None:
+        """What the text reader makes of tokens, read only where it is not remembered."""
+        device = memory.vectors.device
+        if memory.read is None or not tokens:
+            return self._read_text(tokens, device)
+        digest = hashlib.blake2b(np.array(tokens, np.int64).tobytes(), digest_size=16).digest()
+        return memory.read.get(digest, lambda: self._read_text(tokens, device))
 
     def _read_text(self, tokens: list[int], device: torch.device) -> Tensor | None:
         if self.text is None or not tokens:
