@@ -11,19 +11,21 @@ from torch import Tensor
 
 from indexing.hits import Hits
 from serving.explanation import NAMED, Counterfactual, Explanation, Part, PastItem, Word, share
-from serving.reading import SMALLEST, Question, Reading, leave_out, read
+from serving.reading import SMALLEST, LeftOut, Question, Reading, leave_out, read
 from serving.words_read import token_values, words_of
 from towers.catalog import Catalog
-from towers.embed import VectorCache
+from towers.embed import NoCache
 from towers.errors import InputError
 from towers.fusion import added
 from towers.history import NOTHING_KNOWN
 from towers.ids import Id
 from towers.model import TwoTower
+from towers.recent import Recent
 
 SHOWN = "what was shown"  # the title of a picture or a sound that a question came with
 OTHER = "other"  # of an item's vector: what its content in the catalog does not account for
 TINY = 1e-5
+ITEMS, PEOPLE = 4096, 64  # of which what was found out is kept, so that the next reason is quicker
 
 Rank = Callable[[Question, np.ndarray], Hits]
 
@@ -55,6 +57,8 @@ class Explainer:
     def __init__(self, model: TwoTower, catalog: Catalog, rank: Rank) -> None:
         self._model, self._catalog, self._rank = model.eval(), catalog, rank
         self._scale = float(model.scale.detach())
+        self._item_parts: Recent[dict[str, Tensor]] = Recent(ITEMS)
+        self._left_out: Recent[LeftOut] = Recent(PEOPLE)
 
     def explain(self, item: Explained, question: Question, *, words: bool, counterfactuals: int) -> Explanation:
         """The reason for one item.
@@ -107,14 +111,10 @@ class Explainer:
 
     def _contents(self, item: Explained, reading: Reading) -> dict[str, float]:
         """What each kind of the item's content adds to what its vector and the person's have in common."""
-        one = self._catalog.select(np.array([item.row]))
-        query = reading.query[_nearest(reading, item)]
-        with torch.inference_mode():
-            contents, _ = self._model.contents(one, VectorCache())
-            parts = self._model.item.weighted(contents.to(query.device), self._model.id_rows(one).to(query.device))
-            norm = added(parts).norm().clamp(min=SMALLEST)
-            found = {name: self._scale * float(query @ part[0] / norm) for name, part in parts.items() if part.any()}
-        other = self._scale * float(query @ item.vector) - sum(found.values())
+        query = self._scale * reading.query[_nearest(reading, item)]
+        parts = self._item_parts.get(item.row, lambda: _item_parts(self._model, self._catalog, item.row))
+        found = {name: float(query @ part) for name, part in parts.items()}
+        other = float(query @ item.vector) - sum(found.values())
         return {**found, OTHER: other} if abs(other) > TINY else found
 
     def _past(self, item: Explained, question: Question, reading: Reading) -> list[tuple[int, float, float]]:
@@ -124,7 +124,8 @@ class Explainer:
         most of what they say they say together, and each is given an equal share of that (the egalitarian
         non-separable contribution value of Moulin, 1985). A reader that reads nothing adds 0, so nothing remains.
         """
-        left, interest = leave_out(self._model, question), _nearest(reading, item)
+        left = self._left_out.get(question.digest, lambda: leave_out(self._model, question))
+        interest = _nearest(reading, item)
         if not len(left.rows):
             return []
         part = reading.parts[left.reader][interest]
@@ -165,6 +166,16 @@ class Explainer:
         if row >= len(self._catalog):
             return None, SHOWN
         return self._catalog.ids[row], self._catalog.titles[row]
+
+
+@torch.inference_mode()
+def _item_parts(model: TwoTower, catalog: Catalog, row: int) -> dict[str, Tensor]:
+    """What each kind of an item's content, as far as it is there, adds to its vector ``(D,)``."""
+    one, device = catalog.select(np.array([row])), model.log_scale.device
+    contents, _ = model.contents(one, NoCache())
+    parts = model.item.weighted(contents.to(device), model.id_rows(one).to(device))
+    norm = added(parts).norm().clamp(min=SMALLEST)
+    return {name: part[0] / norm for name, part in parts.items() if part.any()}
 
 
 def _read_tokens(model: TwoTower, question: Question) -> tuple[list[int], list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ from towers.history import Histories
 from towers.ids import Id, cast_exact
 from towers.interactions import Interactions
 from towers.model import TwoTower
+from towers.recent import Recent
 from towers.tables import missing_name
 from towers.user import Memory
 from towers.words import Words
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from serving.store.store import Store
 
 Media = str | Path | bytes
+READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
 NAMES = {"image": "a picture", "audio": "a sound"}
 
 
@@ -117,7 +119,7 @@ class Retriever:
         vectors = _vectors_of(catalog, index)
         self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
         self._store, self._half_life = store, half_life
-        self._memory = model.memory(catalog, vectors).fading(half_life)
+        self._memory = replace(model.memory(catalog, vectors).fading(half_life), read=Recent(READ))
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:

@@ -23,7 +23,7 @@ from torch import Tensor
 from towers.artefact import atomic_file
 from towers.encoders.contract import Encoder
 from towers.errors import MediaError
-from towers.precision import bf16_is_fast, bf16_is_near, fast_copy
+from towers.precision import autocast_for, bf16_is_fast, bf16_is_near, fast_copy
 from towers.weights import cache_folder
 
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
@@ -90,6 +90,25 @@ class VectorCache:
                     vectors[place] = torch.from_numpy(known[key])
         present = torch.tensor([n in keys and n not in faults for n in range(len(contents))], dtype=torch.bool)
         return Embedded(vectors, present, dict(sorted(faults.items())))
+
+
+class NoCache(VectorCache):
+    """Embeds a few contents and keeps nothing: for one item it would take longer to look through what is on disk."""
+
+    def embed(self, encoder: Encoder, contents: Sequence[Content | None], *, progress: bool = False) -> Embedded:
+        """Vectors of `contents`, computed now."""
+        vectors, present = torch.zeros(len(contents), encoder.dimension), torch.zeros(len(contents), dtype=torch.bool)
+        faults = {}
+        with torch.inference_mode(), autocast_for(encoder):
+            for place, content in enumerate(contents):
+                if content is None:
+                    continue
+                try:
+                    vectors[place] = encoder.encode([encoder.prepare(content)]).float()[0].cpu()
+                    present[place] = True
+                except MediaError as error:
+                    faults[place] = str(error)
+        return Embedded(vectors, present, faults)
 
 
 def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from towers.errors import InputError
 from towers.fusion import MaskedFusion, added, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
+from towers.recent import Recent
 from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
@@ -35,12 +37,15 @@ class Memory:
         id_rows: row of each item's own vector in the model ``(N,)``, -1 for none.
         text: writes histories for the text reader; None where it is off.
         half_life: seconds after which an event counts half to the sequence reader; None: as training has it.
+        read: what the text reader made of the last texts, by a digest of their tokens; None keeps nothing, as it must
+            be where the model still changes.
     """
 
     vectors: Float[Tensor, "n d"]
     id_rows: Int[Tensor, " n"]
     text: HistoryText | None
     half_life: float | None = None
+    read: Recent[Tensor | None] | None = None
 
     def fading(self, days: float | None) -> Memory:
         """The same, with old events counting less; None: not so.
@@ -60,6 +65,7 @@ class Memory:
             torch.cat([self.id_rows, new_row]),
             self.text.with_one_more() if self.text is not None else None,
             self.half_life,
+            self.read,
         )
 
 
@@ -179,7 +185,7 @@ class UserTower(nn.Module):
         was_training = self.training
         self.eval()
         device = memory.vectors.device
-        both = self._read_sequence(one, memory, device), self._read_text(self._tokens(one, sentence, memory), device)
+        both = self._read_sequence(one, memory, device), self._recall_text(self._tokens(one, sentence, memory), memory)
         self.train(was_training)
         return both
 
@@ -221,9 +227,18 @@ class UserTower(nn.Module):
         if self.text is None or memory.text is None or not self.reads_text:
             return None
         tokens, found = memory.text.tokens(histories), _nothing(len(histories), self.shape[-1:], memory)
-        for rows in _of_like_length(np.array([len(ids) for ids in tokens])):
+        lengths = np.array([len(ids) for ids in tokens])
+        for row, ids in enumerate(tokens):
+            if memory.read is not None and (vector := memory.read.find(_digest(ids))) is not None:
+                _fill(found, np.array([row]), vector)
+                lengths[row] = 0  # there is nothing left to read
+        for rows in _of_like_length(lengths):
             ids, mask = self.text.encoder.pad([tokens[row] for row in rows])
-            _fill(found, rows, self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device)))
+            vectors = self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device))
+            _fill(found, rows, vectors)
+            if memory.read is not None:
+                for row, vector in zip(rows, vectors, strict=True):
+                    memory.read.keep(_digest(tokens[row]), vector[None])
         return found
 
     def _tokens(self, one: Histories, sentence: str | None, memory: Memory) -> list[int]:
@@ -239,11 +254,22 @@ class UserTower(nn.Module):
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
         return self.sequence(memory.vectors, batch, memory.half_life)[:, -1]
 
+    def _recall_text(self, tokens: list[int], memory: Memory) -> Tensor | None:
+        """What the text reader makes of tokens, read only where it is not remembered."""
+        device = memory.vectors.device
+        if memory.read is None or not tokens:
+            return self._read_text(tokens, device)
+        return memory.read.get(_digest(tokens), lambda: self._read_text(tokens, device))
+
     def _read_text(self, tokens: list[int], device: torch.device) -> Tensor | None:
         if self.text is None or not tokens:
             return None
         ids, mask = self.text.encoder.pad([tokens])
         return self.text(ids.to(device), mask.to(device))
+
+
+def _digest(tokens: list[int]) -> bytes:
+    return hashlib.blake2b(np.array(tokens, np.int64).tobytes(), digest_size=16).digest()
 
 
 def _nothing(people: int, shape: tuple[int, ...], memory: Memory) -> Reading:
