@@ -47,7 +47,7 @@ def run(
         InputError: somebody listens there already, or the address is not this machine's.
         TwoTowerError: something cannot be read.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     offer = source.load()
     warm(offer)
     shelf = Shelf(offer)
@@ -68,7 +68,7 @@ def run(
     uvicorn.Server(config).run([listening])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket, opened before minutes of loading rather than after them."""
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     own = socket.socket(kind, socket.SOCK_STREAM)
