@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
+import time
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,13 +17,16 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+import uvicorn
 from starlette.testclient import TestClient
 
 from serving.retriever import Retriever
 from serving.store.store import Store
 from serving.web.app import create_app
 from serving.web.changes import Changes
+from serving.web.limits import Limits
 from serving.web.offer import Offer, Shelf
+from serving.web.run import listen
 from serving.web.source import Source
 from towers.catalog import Catalog
 
@@ -78,6 +83,21 @@ def client(offer: Offer, source: Source, store: Store) -> Iterator[Callable[...,
             return running.enter_context(TestClient(app, base_url="http://localhost", raise_server_exceptions=False))
 
         yield start
+
+
+@pytest.fixture
+def address(offer: Any, source: Any, store: Any) -> Iterator[str]:
+    """A service at a port of its own."""
+    listening = listen("127.0.0.1", 0)
+    app = create_app(Shelf(offer), source, store, limits=Limits(seconds=60))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
 
 
 def picture() -> bytes:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from serving.retriever import Retriever
+from serving.web.limits import Limits
 from serving.web.offer import Offer, Shelf
 from towers.errors import ArtefactError
 
@@ -33,7 +34,7 @@ def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
         assert go.wait(10)
         return own(self, questions)
 
-    service = client(shelf)
+    service = client(shelf, limits=Limits(seconds=60))
     monkeypatch.setattr(Retriever, "recommend_many", waiting)
     old = weakref.ref(shelf.offer.retriever)
     with ThreadPoolExecutor(2) as threads:
