@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from indexing.build import is_attribute
 from serving.retriever import Retriever
 from towers.catalog import Catalog
@@ -47,11 +49,11 @@ class Offer:
         (values,) = self.catalog.table.select(names).slice(row, 1).to_pylist() if names else ({},)
         return values
 
-    def words(self, row: int) -> str:
-        """The item's text, as the model's template writes it, without its title."""
-        text = self.catalog.select([row]).texts(self.model.template)[0]  # type: ignore[arg-type]
-        title = self.catalog.titles[row]
-        return text.removeprefix(title).lstrip(" .,:()–-") if text != title else ""
+    def words(self, rows: np.ndarray) -> list[str]:
+        """The texts of different items, as the model's template writes them, without their titles."""
+        texts = self.catalog.select(rows).texts(self.model.template)
+        titles = (self.catalog.titles[row] for row in rows.tolist())
+        return [text.removeprefix(title).lstrip(" .,:()–-") for text, title in zip(texts, titles, strict=True)]
 
     def media(self, row: int, kind: str) -> Path | bytes | None:
         """The picture or sound of an item: a file inside the catalog's folder, its bytes, or None."""

@@ -50,7 +50,7 @@ class Item(BaseModel):
 
 
 @router.get("/items", dependencies=READER)
-async def search(
+def search(
     service: Service,
     search: Annotated[str, Query(max_length=200, description="A part of the title.", examples=["piano"])] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -58,7 +58,7 @@ async def search(
     """Items whose title has these letters, in the order of the catalog."""
     offer, wanted = service.shelf.offer, search.casefold()
     rows = (row for row, title in enumerate(offer.catalog.titles) if wanted in title.casefold())
-    return [item_at(offer, row) for row, _ in zip(rows, range(limit), strict=False)]
+    return [item_at(offer, row) for _, row in zip(range(limit), rows, strict=False)]
 
 
 @router.get("/item", dependencies=READER)
@@ -129,7 +129,8 @@ def put_media(
     for kind, content in given.items():
         if not _type(content[:16]).startswith(kind):
             raise InputError(f"the file given as {kind} is none of the kinds that are shown")
-        offer.model.encode_media({kind: content})  # what the model cannot read is refused before anything is kept
+        if kind in offer.model.media:
+            offer.model.encode_media({kind: content})  # what it cannot read is refused before anything is kept
 
     def with_media(now: Offer) -> Offer:
         row: dict[str, Any] = {ITEM_ID: now.catalog.ids[now.row(item)]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
 from serving.explanation import CONTENTS, READERS
@@ -104,16 +105,17 @@ async def _recommend(question: Question, media: dict[str, bytes], service: State
     _check_k(question.k, service)
     offer = service.shelf.offer
     asked = question.model_dump(include={"user", "history", "text", "where", "k"}, exclude_none=True) | media
-    asked["steps"] = steps_of(service.steps, question.diversity, question.novelty, service.store.lists)
+    lists = service.store.lists
+    asked["steps"] = await run_in_threadpool(steps_of, service.steps, question.diversity, question.novelty, lists)
     return answer(await service.desk.ask(offer.retriever.recommend_many, asked), offer)
 
 
 def answer(found: Recommendations, offer: Offer) -> Answer:
     """What a retriever found, as it is sent."""
     told: dict[str, Any] = found.to_json()
-    for item in told["items"]:
-        row = offer.row(item["item"])
-        item |= {kind: offer.has(row, kind) for kind in ("image", "audio")} | {"words": offer.words(row)}
+    rows = offer.catalog.rows([item["item"] for item in told["items"]])
+    for item, row, words in zip(told["items"], rows.tolist(), offer.words(rows), strict=True):
+        item |= {kind: offer.has(row, kind) for kind in ("image", "audio")} | {"words": words}
     return Answer.model_validate(told | {"version": offer.version})
 
 

@@ -13,7 +13,6 @@ pytest.importorskip("playwright", reason="needs Playwright")
 
 from playwright.sync_api import sync_playwright
 
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = '<img src=x onerror="document.title=1">'
 
