@@ -63,6 +63,7 @@ def run(
         proxy_headers=False,
         **settings,
     )
+    listening.listen(PENDING)  # who hears that it is ready finds it so
     at = f"[{host}]" if ":" in host else host
     ready(f"{len(offer.catalog):,} items at http://{at}:{listening.getsockname()[1]}; Ctrl-C ends it")
     uvicorn.Server(config).run([listening])
