@@ -206,7 +206,7 @@ def _plan(folder: Path, catalog: Catalog, log: Interactions) -> Plan | Outcome:
     cut = float(new[int((1 - NEWEST) * len(new))])
     _, positives = known.histories(catalog, positive=recipe.data)
     _, everything = known.histories(catalog)
-    questions = _newest(positives, until, cut)
+    questions = newest(positives, until, cut)
     if len(questions) < LEAST:
         people = f"{len(questions)} people whom release {name} knows did something new"
         return Outcome(False, f"of {len(new):,} new events, only {people}; {LEAST} are needed to compare", name, {})
@@ -214,7 +214,7 @@ def _plan(folder: Path, catalog: Catalog, log: Interactions) -> Plan | Outcome:
     return Plan(name, until, cut, past, rated, questions, len(new))
 
 
-def _newest(histories: Histories, until: float, cut: float) -> Questions:
+def newest(histories: Histories, until: float, cut: float) -> Questions:
     """What people who did something up to `until` did from `cut` on that is new to them."""
     assert histories.times is not None
     later, keys = histories.times >= cut, pairs(histories)

@@ -23,7 +23,7 @@ from training.metrics import Interval
 from twotower import refresh as module
 from twotower import releases
 from twotower.cli import main
-from twotower.refresh import begin, joined, refresh
+from twotower.refresh import begin, joined, newest, refresh
 
 LATER = 1_000_000.0
 
@@ -128,7 +128,7 @@ def test_questions_are_about_people_who_were_known_and_what_is_new_to_them(tiny_
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     _, histories = Interactions.read(frame).histories(tiny_run.catalog)
-    questions = module._newest(histories, until=4.0, cut=8.0)
+    questions = newest(histories, until=4.0, cut=8.0)
     assert questions.people.tolist() == [0]
     assert tiny_run.catalog.ids.take(questions.histories.items) == ["m01", "m02"]
     assert tiny_run.catalog.ids.take(questions.targets.items) == ["m03", "m04"]
