@@ -57,8 +57,8 @@ def main() -> None:
         record.rows.append({"method": method, "split": "cold-people", "seed": 0, "metrics": metrics})
     record.notes = {
         "protocol": f"{len(train)} people to learn from, {len(people)} others to ask, whom nothing was trained on"
-        f"{' (those to choose by)' if options.validation else ''}; a random half of each one's ratings answers (4 stars "
-        "and more: likes it; never met: does not know it), the films liked in the other half are to be found among all "
+        f"{' (those to choose by)' if options.validation else ''}; a random half of each one's ratings answers (4 "
+        "stars and more: likes it; never met: does not know it), the films liked in the other half are to be found among all "
         "but that first half, for every method alike; most popular: liked by most; random questions about the same "
         f"{len(questionnaire.askable)} films, mean of {DRAWS} draws; 95 % intervals by bootstrap over people; weights "
         "were chosen on other people",

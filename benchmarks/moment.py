@@ -1,4 +1,4 @@
-"""python -m benchmarks.moment [--epochs N] [--every DAYS] [--save]
+"""python -m benchmarks.moment [--epochs N] [--every DAYS] [--out DIR] [--save]
 
 What it is worth to follow each event: MovieLens-100K, split in time, people with a history only, each of their later
 events asked for by itself. Histories that follow each event against histories frozen at the split, and against training
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -43,7 +44,9 @@ def main() -> None:
     _, split = split_log("temporal", log.known(catalog), catalog, Positive())
     train = {"epochs": options.epochs, "evaluate_every": min(4, options.epochs)}
     recipe = Recipe.read({"item": {"template": TEMPLATE}, "user": {"text": False}, "train": train})
-    model, _ = fit_split(catalog, split, recipe)
+    if not (options.out / "model" / "manifest.json").exists():
+        fit_split(catalog, split, recipe, out=options.out / "model")
+    model = TwoTower.load(options.out / "model")
     events = Events(split)
     found, seconds = ask(model, catalog, split.refit, events)
     again, training = retrained(model, catalog, split, recipe, events, options.every)
@@ -81,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=8, help="of the model that is asked; later ones take a fourth")
     parser.add_argument("--every", type=float, default=4, help="days between two trainings")
+    parser.add_argument("--out", type=Path, default=Path("runs/moment"), help="where the model is kept")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     return parser.parse_args()
 

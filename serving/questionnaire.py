@@ -83,9 +83,8 @@ class Questionnaire:
         given = np.array([UNKNOWN if one is None else int(one) + 1 for one in answers.values()], np.int64)
         mean = weights @ self._vectors
         likes = np.bincount(self._items, weights[self._people] * self._liked, len(self.catalog))
-        leaning = Leaning(
-            (mean / np.linalg.norm(mean)).astype(np.float32), np.log(np.maximum(likes, FLOOR)).astype(np.float32)
-        )
+        bonus = np.log(np.maximum(likes, FLOOR) / FLOOR).astype(np.float32)
+        leaning = Leaning((mean / np.linalg.norm(mean)).astype(np.float32), bonus)
         history = Histories.of([rows[given == LIKED].tolist()])
         name = f"someone new with {int((given != UNKNOWN).sum()):,} answers"
         return Person(name, history, rows[given != UNKNOWN], leaning=leaning)

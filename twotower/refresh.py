@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NEWEST = 0.3  # of the new events are not learned from but asked for
 LEAST = 10  # people to compare by
 METRICS = ("recall@20", "ndcg@20")
+MOST_LOST = 0.1  # of what the current model reaches: more is refused even where it may be chance
 LEARNED = ("click", "rating")  # kinds of the store's events that training reads
 
 
@@ -123,8 +124,9 @@ def refresh(
     """Continue training on what came since, compare on the newest slice of it, and promote what is not worse.
 
     The current model goes on learning from all events before the slice. Both models are then asked what people whom
-    the current one knew did in the slice, which neither has seen; the new one is refused if a metric is lower by more
-    than chance, that is if the 95 % interval of the paired difference lies below 0.
+    the current one knew did in the slice, which neither has seen. The new one is refused if a metric is lower by more
+    than chance, that is if the 95 % interval of the paired difference lies below 0; or, as few people make wide
+    intervals, if it is lower by more than a tenth of what the current model reaches.
 
     Args:
         folder: of releases.
@@ -150,8 +152,8 @@ def refresh(
         old, trained = TwoTower.load(here), _facts(here)
         new = go_on(old, catalog, plan.past, Recipe.read(trained["recipe"]), epochs=epochs, rated=plan.rated)
         index = build_index(new, catalog, progress=False)
-        differences = _compare(old, new, catalog, plan)
-        worse = {name: found for name, found in differences.items() if found.high < 0}
+        differences, reached = _compare(old, new, catalog, plan)
+        worse = {n: d for n, d in differences.items() if d.high < 0 or d.value < -MOST_LOST * reached[n]}
         if worse:
             said = "; ".join(f"{name} {_signed(found)}" for name, found in worse.items())
             return Outcome(False, f"refused, as the new model is worse: {said}", plan.current, differences)
@@ -204,7 +206,7 @@ def _plan(folder: Path, catalog: Catalog, log: Interactions) -> Plan | Outcome:
     cut = float(new[int((1 - NEWEST) * len(new))])
     _, positives = known.histories(catalog, positive=recipe.data)
     _, everything = known.histories(catalog)
-    questions = _newest(positives, until, cut)
+    questions = newest(positives, until, cut)
     if len(questions) < LEAST:
         people = f"{len(questions)} people whom release {name} knows did something new"
         return Outcome(False, f"of {len(new):,} new events, only {people}; {LEAST} are needed to compare", name, {})
@@ -212,7 +214,7 @@ def _plan(folder: Path, catalog: Catalog, log: Interactions) -> Plan | Outcome:
     return Plan(name, until, cut, past, rated, questions, len(new))
 
 
-def _newest(histories: Histories, until: float, cut: float) -> Questions:
+def newest(histories: Histories, until: float, cut: float) -> Questions:
     """What people who did something up to `until` did from `cut` on that is new to them."""
     assert histories.times is not None
     later, keys = histories.times >= cut, pairs(histories)
@@ -226,15 +228,18 @@ def _newest(histories: Histories, until: float, cut: float) -> Questions:
     return Questions(people, histories.keep(~later).take(people), targets.take(people))
 
 
-def _compare(old: TwoTower, new: TwoTower, catalog: Catalog, plan: Plan) -> dict[str, Interval]:
-    """The new model's metrics less the old one's, over the same catalog, log and people."""
+def _compare(
+    old: TwoTower, new: TwoTower, catalog: Catalog, plan: Plan
+) -> tuple[dict[str, Interval], dict[str, float]]:
+    """The new model's metrics less the old one's, over the same catalog, log and people; and the old one's."""
     counts = np.bincount(plan.past.items, minlength=len(catalog))
     found = []
     for model in (new, old):
         index = build_index(model, catalog, progress=False)
         ranker = IndexRanker(model, index, catalog, together=True, log=plan.past)
         found.append(evaluate(ranker, plan.questions, counts=counts, ks=(20,), depth=20).per_person)
-    return {name: paired_difference(found[0][name], found[1][name]) for name in METRICS}
+    differences = {name: paired_difference(found[0][name], found[1][name]) for name in METRICS}
+    return differences, {name: float(found[1][name].mean()) for name in METRICS}
 
 
 def _facts(model: Path) -> dict[str, Any]:
