@@ -89,7 +89,10 @@ class Recommendations:
         return {"query": self.query, "reranked": self.reranked, **steps, "unknown": list(self.unknown), "items": kept}
 
     def _caption(self) -> str | None:
-        if not self.unknown:
-            return None
-        some = ", ".join(map(str, self.unknown[:3])) + (", …" if len(self.unknown) > 3 else "")
-        return escape(f"{len(self.unknown)} without a vector set aside: {some}")
+        told = []
+        if set(self.steps) - {"rating"}:
+            told.append(f"re-ranked: {', '.join(self.steps)}")
+        if self.unknown:
+            some = ", ".join(map(str, self.unknown[:3])) + (", …" if len(self.unknown) > 3 else "")
+            told.append(f"{len(self.unknown)} without a vector set aside: {some}")
+        return escape("; ".join(told)) or None

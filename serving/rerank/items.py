@@ -16,6 +16,8 @@ from towers.ids import IdList
 from towers.popularity import popularity_groups
 from towers.tables import missing_name
 
+KEPT = 100  # filters whose answers are kept
+
 
 class _Values(NamedTuple):
     """A column as numbers: item n has the values ``codes[offsets[n]:offsets[n + 1]]``."""
@@ -71,9 +73,13 @@ class Items:
         """bool ``(N,)`` which items a filter lets pass; kept, as steps ask the same again and again."""
         condition = Filter.read(where)
         key = condition.to_json()
-        if key not in self._passing:
-            self._passing[key] = condition.passing(self.attributes)
-        return self._passing[key]
+        passing = self._passing.get(key)
+        if passing is None:
+            passing = condition.passing(self.attributes)
+            if len(self._passing) >= KEPT:
+                self._passing.clear()
+            self._passing[key] = passing
+        return passing
 
     @cached_property
     def groups(self) -> np.ndarray:

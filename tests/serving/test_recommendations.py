@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
@@ -57,6 +58,8 @@ def test_the_table_shows_what_was_asked_found_and_set_aside() -> None:
         "2.500",
     ]
     assert "4 without a vector set aside: x, y, z, …" in text
+    assert "re-ranked" not in text + printed(replace(TWO, steps=("rating",)))
+    assert "re-ranked: rating, mmr; 4 without" in printed(replace(TWO, steps=("rating", "mmr")))
 
 
 def test_a_table_without_ratings_has_no_column_for_them() -> None:

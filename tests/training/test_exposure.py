@@ -9,6 +9,7 @@ from training.exposure import (
     coverage,
     debiased_ndcg,
     debiased_recall,
+    diversity,
     gini,
     inverse_propensities,
     novelty,
@@ -37,6 +38,14 @@ def test_novelty_by_hand() -> None:
     counts = np.array([15, 7, 3, 1, 0, 0])  # with one more each 16, 8, 4, 2, 1, 1 of 32: 1 to 5 bits
     np.testing.assert_allclose(novelty(ROWS, counts, 2), [(5 + 3) / 2, (5 + 4) / 2, np.nan, (1 + 2) / 2, (4 + 1) / 2])
     np.testing.assert_allclose(novelty(ROWS, counts, 4)[:2], [(5 + 3 + 1 + 2) / 4, (5 + 4) / 2])
+
+
+def test_diversity_by_hand() -> None:
+    vectors = np.array([[1, 0], [0.6, 0.8], [0, 1], [-1, 0], [0, 0]])
+    rows = np.array([[0, 1, 2], [0, 0, 3], [4, 0, 2], [1, 2, -1], [1, -1, -1]])
+    expected = [(0.4 + 1 + 0.2) / 3, (0 + 2 + 2) / 3, 1, 0.2, np.nan]
+    np.testing.assert_allclose(diversity(rows, vectors, 3), expected, atol=1e-12)
+    np.testing.assert_allclose(diversity(rows, vectors, 2), [0.4, 0, 1, 0.2, np.nan], atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [0, 5])

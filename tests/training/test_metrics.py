@@ -16,10 +16,10 @@ from training.metrics import (
     matches,
     ndcg,
     paired_difference,
-    popularity_groups,
     positions,
     recall,
     reciprocal_rank,
+    relative_difference,
     rmse,
     subtopic_recall,
 )
@@ -167,19 +167,6 @@ def _agree(ours: dict, rows: np.ndarray, targets: Histories, gains: np.ndarray) 
         np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9, err_msg=f"{measure}@{k}")
 
 
-@pytest.mark.parametrize(
-    ("counts", "groups"),
-    [
-        ([10, 0, 50, 20, 20], [2, 2, 0, 1, 1]),  # 50 | 20 20 | 10 0
-        ([20, 60, 20], [1, 0, 2]),  # exactly 80 % before the last
-        ([1] * 10, [0, 0, 1, 1, 1, 1, 1, 1, 2, 2]),  # ties: lower row first
-        ([0, 0], [2, 2]),
-    ],
-)
-def test_popularity_groups(counts: list[int], groups: list[int]) -> None:
-    assert popularity_groups(np.array(counts)).tolist() == groups
-
-
 def test_groups_of_a_catalog_and_cold_within_its_tail() -> None:
     masks = group_masks(np.array([10, 0, 50, 20, 20]))
     rows = {name: np.flatnonzero(mask).tolist() for name, mask in masks.items()}
@@ -227,6 +214,16 @@ def test_bootstrap_of_many_distinct_values_is_as_wide_as_theory_says() -> None:
 def test_bootstrap_refuses_a_mean_of_nobody() -> None:
     with pytest.raises(InputError, match="none among 2"):
         bootstrap(np.array([np.nan, np.nan]))
+
+
+def test_relative_difference_is_that_of_the_means_over_the_same_people() -> None:
+    theirs = np.linspace(1, 2, 200)
+    np.testing.assert_allclose(relative_difference(1.3 * theirs, theirs), [0.3, 0.3, 0.3])
+    value, low, high = relative_difference(np.append(theirs + 0.3, np.nan), np.append(theirs, 9.0))
+    assert value == pytest.approx(0.2)  # 1.8 of 1.5; each person's own share would be 0.208 in the mean
+    assert 0.19 < low < 0.2 < high < 0.21
+    with pytest.raises(InputError, match="mean of 0"):
+        relative_difference(theirs, 0 * theirs)
 
 
 def test_paired_difference_looks_at_people_not_at_means() -> None:
