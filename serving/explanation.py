@@ -142,8 +142,9 @@ class Explanation:
         return tuple(one for one in self.past[:NAMED] if one.drop > 0)
 
     def named_words(self) -> tuple[Word, ...]:
-        """The words that the reason names."""
-        return tuple(one for one in self.words[:NAMED] if one.value > 0)
+        """The words that the reason names, those without letters and numbers passed over."""
+        speaking = [one for one in self.words if one.value > 0 and any(map(str.isalnum, one.word))]
+        return tuple(speaking[:NAMED])
 
     def sentence(self) -> str:
         """The reason for people."""
@@ -173,14 +174,18 @@ class Explanation:
         return Group(head, *filter(None, tables))
 
     def _because(self) -> str:
-        if self.past:
-            titles = [one.title for one in self.named()]
-            if not titles or self.confidence < SOME:
-                some = f", {_listed(titles)} above all" if titles else ""
-                return f"it fits the past as a whole{some}"
-            return f"{'mostly' if self.confidence >= CLEAR else 'among others'} because of {_listed(titles)}"
-        words = [f'"{one.word}"' for one in self.named_words()]
-        return f"because of {_listed(words)}" if words else "because of what was asked for"
+        read = {one.name: one.share for one in self.parts}
+        by_words = read.get("text", 0.0) >= LITTLE
+        words = _listed([f'"{one.word}"' for one in self.named_words()]) if by_words else ""
+        titles = _listed([one.title for one in self.named()])
+        if words and read["text"] > read.get("sequence", 0.0):
+            return f"because of {words}" + (f"; of the past, {titles} speak most for it" if titles else "")
+        if not self.past:
+            return "because of what was asked for"
+        if not titles or self.confidence < SOME:
+            return "it fits the past as a whole" + (f", {titles} above all" if titles else "")
+        lead = "mostly" if self.confidence >= CLEAR else "among others"
+        return f"{lead} because of {titles}" + (f", and of {words}" if words else "")
 
     def _by_content(self) -> str:
         kinds = sorted((one for one in self.contents if one.share >= LITTLE), key=lambda one: -one.share)

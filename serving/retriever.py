@@ -307,8 +307,11 @@ class Retriever:
                 item would have then.
 
         Raises:
-            InputError: an item that is not in the index and the catalog, or a question that `recommend` refuses.
+            InputError: an item that is not in the index and the catalog, a question that `recommend` refuses, or
+                `counterfactuals` that are no whole number from 0 on.
         """
+        if isinstance(counterfactuals, bool) or not isinstance(counterfactuals, int) or counterfactuals < 0:
+            raise InputError(f"counterfactuals must be a whole number from 0 on, got {counterfactuals!r}")
         row = self._row_of(item)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))

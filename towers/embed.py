@@ -23,7 +23,7 @@ from torch import Tensor
 from towers.artefact import atomic_file
 from towers.encoders.contract import Encoder
 from towers.errors import MediaError
-from towers.precision import autocast_for, bf16_is_fast, bf16_is_near, fast_copy
+from towers.precision import bf16_is_fast, bf16_is_near, fast_copy
 from towers.weights import cache_folder
 
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
@@ -99,7 +99,7 @@ class NoCache(VectorCache):
         """Vectors of `contents`, computed now."""
         vectors, present = torch.zeros(len(contents), encoder.dimension), torch.zeros(len(contents), dtype=torch.bool)
         faults = {}
-        with torch.inference_mode(), autocast_for(encoder):
+        with torch.inference_mode():
             for place, content in enumerate(contents):
                 if content is None:
                     continue
