@@ -157,3 +157,15 @@ def refuse_media(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> N
     for row in rows:
         if named := [name for name in row if name in {*MEDIA, *columns}]:
             raise InputError(f"{named[0]} is sent as a file, to /v1/items/media, not named in an item")
+
+
+def refuse_no_json(row: Mapping[str, Any]) -> None:
+    """Python reads NaN and Infinity in JSON, where they do not belong and no journal of JSON can keep them.
+
+    Raises:
+        InputError: a row that holds one, or half of a pair of surrogates.
+    """
+    try:
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise InputError(f"an item holds what JSON cannot: {error}") from None

@@ -47,7 +47,7 @@ class Offer:
         """What the catalog says of an item, but for pictures, sounds and vectors."""
         names = [field.name for field in self.catalog.table.schema if is_attribute(field)]
         (values,) = self.catalog.table.select(names).slice(row, 1).to_pylist() if names else ({},)
-        return values
+        return {name: None if value != value else value for name, value in values.items()}  # JSON has no NaN
 
     def words(self, rows: np.ndarray) -> list[str]:
         """The texts of different items, as the model's template writes them, without their titles."""

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from indexing.build import is_attribute
-from serving.web.changes import refuse_media
+from serving.web.changes import refuse_media, refuse_no_json
 from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
@@ -157,6 +157,7 @@ def _whole(offer: Offer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
         item = one.get(ITEM_ID)
         if isinstance(item, bool) or not isinstance(item, str | int):
             raise InputError(f"every item needs an {ITEM_ID}, text or a whole number")
+        refuse_no_json(one)
         at = offer.row(item)
         whole.append(nothing | one | {ITEM_ID: item if at < 0 else offer.catalog.ids[at]})
     return whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -63,11 +64,16 @@ def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, sou
         ([{"item_id": "x", "title": "a"}, {"item_id": "x", "title": "b"}], "comes twice"),
         ([{"item_id": "x", "title": "a", "image": "/etc/passwd"}], "sent as a file"),
         ([{"item_id": "x", "title": "a", "audio": "x"}], "sent as a file"),
+        ([{"item_id": "x", "title": float("nan")}], "what JSON cannot"),
+        ([{"item_id": "x", "title": "\ud800"}], "what JSON cannot"),
+        ([{"item_id": "x", "title": [["a"]]}], "does not fit"),
     ],
 )
 def test_what_is_no_item_changes_nothing(client: Any, source: Any, rows: Any, said: str) -> None:
     version = ItemIndex.load(source.index).version
-    answer = client().put("/v1/items", json={"items": rows})
+    answer = client().put(
+        "/v1/items", content=json.dumps({"items": rows}), headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == 422
     assert said in answer.json()["error"]
     assert ItemIndex.load(source.index).version == version
