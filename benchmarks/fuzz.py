@@ -18,6 +18,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,8 @@ def _draw(operation: Any, mode: Any, most: int, send: Callable[[Any], None]) -> 
     def ask(case: Any) -> None:
         send(case)
 
-    try:
+    with suppress(Unsatisfiable):  # where nothing is expected, nothing is wrong
         ask()
-    except Unsatisfiable:
-        pass  # where nothing is expected, nothing is wrong
 
 
 def _send(client: httpx.Client, role: Role, key: str, tally: Tally, case: Any) -> None:
