@@ -35,7 +35,7 @@ from towers.interactions import Interactions
 from training.config import Recipe
 from training.trainer import train
 
-ITEMS, PEOPLE, ASKED, CLIENTS = 1_000, 400, 40, 8
+ITEMS, PEOPLE, ASKED, CLIENTS = 500, 120, 40, 8
 LIMITS = {**FREE, "seconds": 30.0}
 ROOM = 2**20  # bytes to which files may grow when the disk is full
 SAME = 1e-3
