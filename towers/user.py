@@ -228,8 +228,8 @@ class UserTower(nn.Module):
             return None
         tokens, found = memory.text.tokens(histories), _nothing(len(histories), self.shape[-1:], memory)
         lengths = np.array([len(ids) for ids in tokens])
-        for row, ids in enumerate(tokens):
-            if memory.read is not None and (vector := memory.read.find(_digest(ids))) is not None:
+        for row, one in enumerate(tokens):
+            if memory.read is not None and (vector := memory.read.find(_digest(one))) is not None:
                 _fill(found, np.array([row]), vector)
                 lengths[row] = 0  # there is nothing left to read
         for rows in _of_like_length(lengths):

@@ -107,6 +107,6 @@ def warm(offer: Offer) -> None:
     """Ask once, so that the first person asked for does not wait for what is made when it is first needed."""
     for question in ({"history": [offer.catalog.ids[0]]}, {"text": "anything"}):
         try:
-            offer.retriever.recommend(**question, k=1)  # type: ignore[arg-type]
+            offer.retriever.recommend(**question, k=1)
         except TwoTowerError:
             continue  # a model may not read this, or not know the item; what is asked later says so

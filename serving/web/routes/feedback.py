@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from serving.store.event import LATEST, Event
+from serving.store.event import LATEST, REFUSALS, Event
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
 from serving.web.schemas import Erasure, Feedback, Kept, Past, PastEvent, PersonFound, Search, Somebody
@@ -36,8 +36,8 @@ def feedback(told: Feedback, service: Service) -> Kept:
         Event(one.id, one.user, one.item, one.kind, one.time or now, one.value, one.probability) for one in told.events
     ]
     new = service.store.record(events)
-    for one in events:
-        service.metrics.events.labels(one.kind).inc()
+    for event in events:
+        service.metrics.events.labels(event.kind).inc()
     return Kept(kept=len(events), new=new)
 
 
@@ -63,15 +63,14 @@ def history(asked: Somebody, service: Service) -> Past:
     offer = service.shelf.offer
     person = offer.retriever.people.person(asked.user)
     low, high = offer.retriever.rating_range
-    events = []
-    for place in range(len(person.history.items)):
+    events: list[tuple[float, int, str, float | None]] = []
+    for place, row in enumerate(person.history.items.tolist()):
         rating, times = float(person.history.ratings[place]), person.history.times
-        row = int(person.history.items[place])
-        told = {"rating": None if rating != rating else low + rating * (high - low), "kind": "click"}
-        events.append((0.0 if times is None else float(times[place]), row, told))
+        stars = None if rating != rating else low + rating * (high - low)
+        events.append((0.0 if times is None else float(times[place]), row, "click", stars))
     for one in service.store.history(asked.user):
-        if one.kind in ("not-this", "less-like-this") and (row := offer.row(one.item)) >= 0:
-            events.append((one.time, row, {"rating": None, "kind": one.kind}))
+        if one.kind in REFUSALS and (at := offer.row(one.item)) >= 0:
+            events.append((one.time, at, one.kind, None))
     events.sort(key=lambda event: event[0])
     newest = [
         PastEvent(
@@ -79,10 +78,11 @@ def history(asked: Somebody, service: Service) -> Past:
             title=offer.catalog.titles[row],
             image=offer.has(row, "image"),
             audio=offer.has(row, "audio"),
-            time=at,
-            **told,
+            time=when,
+            kind=kind,
+            rating=stars,
         )
-        for at, row, told in events[::-1][: asked.limit]
+        for when, row, kind, stars in events[::-1][: asked.limit]
         if row < len(offer.catalog)
     ]
     return Past(user=asked.user, events=newest)

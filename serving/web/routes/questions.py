@@ -27,11 +27,10 @@ async def about(service: Service) -> About:
     """What there is, and what can be asked."""
     offer = service.shelf.offer
     reads = [*offer.model.item.contents, *(["sentence"] if offer.model.user.text is not None else [])]
-    log = offer.retriever.people.ids if offer.log is not None else []
     return About(
         version=offer.version,
         items=len(offer.catalog),
-        people=len(log),
+        people=0 if offer.log is None else len(offer.retriever.people.ids),
         reads=reads,
         rating_range=offer.retriever.rating_range if offer.model.rating.fitted else None,
     )
@@ -68,8 +67,8 @@ async def similar(question: Alike, service: Service) -> Answer:
     offer = service.shelf.offer
     if offer.row(question.item) < 0:
         raise not_found("item")
-    asked = {"by": question.by, "where": question.where, "k": question.k}
-    found = await service.desk.run(lambda: offer.retriever.similar(question.item, **asked))
+    by, where, k = question.by, question.where, question.k
+    found = await service.desk.run(lambda: offer.retriever.similar(question.item, by=by, where=where, k=k))
     return answer(found, offer)
 
 
