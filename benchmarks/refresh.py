@@ -62,8 +62,8 @@ def main() -> None:
     record.notes = {
         "protocol": f"the last {SHARE:.0%} of the log as {DAYS} days of as many events; each day's refresh holds back "
         "its newest events to compare by; after it, people whom the model knew are asked what they did the next day, "
-        f"by retrieval with popularity of late; on day {poisoned} {ACCOUNTS} accounts that are nobody add {EVENTS} random "
-        "events each, which are gone the day after; 95 % intervals by bootstrap over people; one model, one seed",
+        f"by retrieval with popularity of late; on day {poisoned} {ACCOUNTS} accounts that are nobody add {EVENTS} "
+        "random events each, which are gone the day after; 95 % intervals by bootstrap over people; one seed",
         "days": outcomes,
         "refused": [one["day"] for one in outcomes if one["differences"] and not one["promoted"]],
     }
