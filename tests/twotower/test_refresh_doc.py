@@ -15,7 +15,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "refresh.md").read_text("utf-8")
 def test_its_options_and_figures_are_those_of_the_code() -> None:
     options = {f"--{name.replace('_', '-')}" for name in signature(refreshing.refresh).parameters}
     commands = [line for line in TEXT.splitlines() if "twotower refresh " in line]
-    assert len(commands) == 7
+    assert len(commands) == 6
     for line in commands:
         assert set(re.findall(r"--[a-z-]+", line)) <= options
     assert (refresh.NEWEST, refresh.LEAST, refresh.MOST_LOST) == (0.3, 10, 0.1)
