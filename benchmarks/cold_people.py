@@ -58,10 +58,10 @@ def main() -> None:
     record.notes = {
         "protocol": f"{len(train)} people to learn from, {len(people)} others to ask, whom nothing was trained on"
         f"{' (those to choose by)' if options.validation else ''}; a random half of each one's ratings answers (4 "
-        "stars and more: likes it; never met: does not know it), the films liked in the other half are to be found among all "
-        "but that first half, for every method alike; most popular: liked by most; random questions about the same "
-        f"{len(questionnaire.askable)} films, mean of {DRAWS} draws; 95 % intervals by bootstrap over people; weights "
-        "were chosen on other people",
+        "stars and more: likes it; never met: does not know it), the films liked in the other half are to be found "
+        "among all but that first half, for every method alike; most popular: liked by most; random questions about "
+        f"the same {len(questionnaire.askable)} films, mean of {DRAWS} draws; 95 % intervals by bootstrap over people; "
+        "weights were chosen on other people",
         "differences": differences(values),
     }
     _show(record)

@@ -70,7 +70,7 @@ def main() -> None:
         "differences": {
             name: plain(paired_difference(values["following"], values[name])) for name in values if name != "following"
         },
-        "share_of_gain": round(share_of_gain(values), 3),
+        "share_of_gain": share_of_gain(values),
         "seconds_of_retraining": plain(training),
         "seconds_of_asking": round(seconds, 2),
         "epochs_of_retraining": max(1, options.epochs // 4),
@@ -170,10 +170,10 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, n: int = 2000) -> tuple[float, f
     return float(ours.mean() / theirs.mean()), float(low), float(high)
 
 
-def share_of_gain(values: dict[str, np.ndarray]) -> float:
-    """How much of what training gains over frozen histories is had by following alone."""
+def share_of_gain(values: dict[str, np.ndarray]) -> float | None:
+    """How much of what training gains over frozen histories is had by following alone; None where it gains nothing."""
     gained = values["retrained"].mean() - values["frozen"].mean()
-    return float((values["following"].mean() - values["frozen"].mean()) / gained) if gained > 0 else float("inf")
+    return round(float((values["following"].mean() - values["frozen"].mean()) / gained), 3) if gained > 0 else None
 
 
 def _show(record: Record) -> None:
@@ -185,7 +185,9 @@ def _show(record: Record) -> None:
     screen.print(table)
     value, low, high = record.notes["ratio"]
     screen.print(f"following / frozen: {value:.2f} ({low:.2f}–{high:.2f})")
-    screen.print(f"of what training gains over frozen, following alone has {record.notes['share_of_gain']:.0%}")
+    share = record.notes["share_of_gain"]
+    gained = "training gains nothing" if share is None else f"following has {share:.0%} of what training gains"
+    screen.print(f"over frozen histories, {gained}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from twotower import releases
 from twotower.refresh import begin, newest, refresh
 
 DAYS, SHARE = 10, 0.3
-ACCOUNTS, EVENTS = 600, 100  # of the flood: as many events as all that people did before
+ACCOUNTS, EVENTS, PUSHED = 600, 100, 20  # of the flood: about as many events as people did before, and items
 FROZEN, REFRESHED = "frozen", "refreshed"
 
 
@@ -62,8 +62,9 @@ def main() -> None:
     record.notes = {
         "protocol": f"the last {SHARE:.0%} of the log as {DAYS} days of as many events; each day's refresh holds back "
         "its newest events to compare by; after it, people whom the model knew are asked what they did the next day, "
-        f"by retrieval with popularity of late; on day {poisoned} {ACCOUNTS} accounts that are nobody add {EVENTS} random "
-        "events each, which are gone the day after; 95 % intervals by bootstrap over people; one model, one seed",
+        f"by retrieval with popularity of late; on day {poisoned} {ACCOUNTS} accounts that are nobody add {EVENTS} "
+        f"events each, every other one of {PUSHED} films that are pushed, and are gone the day after; 95 % intervals "
+        "by bootstrap over people; one seed",
         "days": outcomes,
         "refused": [one["day"] for one in outcomes if one["differences"] and not one["promoted"]],
     }
@@ -102,18 +103,21 @@ def _begin(catalog: Catalog, log: Interactions, epochs: int, out: Path) -> None:
     begin(out / "shop", out / "model", catalog, log)
 
 
-def flooded(log: Interactions, catalog: Catalog, start: float, end: float) -> Interactions:
-    """The log with events of accounts that are nobody between two times, at random."""
-    rng, count = np.random.default_rng(0), ACCOUNTS * EVENTS
-    old = pl.DataFrame(pl.from_arrow(log.table)).with_columns(pl.col("user_id", "item_id").cast(pl.String))
+def flooded(log: Interactions, catalog: Catalog, start: float, end: float, accounts: int = ACCOUNTS) -> Interactions:
+    """The log with events of accounts that are nobody between two times: after each known item one that is pushed."""
+    rng, pairs = np.random.default_rng(0), accounts * EVENTS // 2
+    counts = np.bincount(catalog.rows(log.table["item_id"]), minlength=len(catalog))
+    known = rng.choice(len(catalog), pairs, p=counts / counts.sum())
+    pushed = rng.choice(np.argsort(counts, kind="stable")[:PUSHED], pairs)
     flood = pl.DataFrame(
         {
-            "user_id": [f"robot {n % ACCOUNTS}" for n in range(count)],
-            "item_id": [str(one) for one in catalog.ids.take(rng.integers(len(catalog), size=count))],
-            "timestamp": np.sort(rng.uniform(start, end, count)),
-            "rating": np.ones(count, np.float32),
+            "user_id": np.repeat([f"robot {n}" for n in range(accounts)], EVENTS),
+            "item_id": [str(one) for one in catalog.ids.take(np.stack([known, pushed], axis=1).ravel())],
+            "timestamp": np.sort(rng.uniform(start, end, (accounts, EVENTS))).ravel(),
+            "rating": np.ones(2 * pairs, np.float32),
         }
     )
+    old = pl.DataFrame(pl.from_arrow(log.table)).with_columns(pl.col("user_id", "item_id").cast(pl.String))
     table = pl.concat([old, flood], how="diagonal_relaxed").to_arrow()
     return replace(log, loaded=replace(log.loaded, table=table))
 

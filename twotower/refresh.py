@@ -231,12 +231,16 @@ def newest(histories: Histories, until: float, cut: float) -> Questions:
 def _compare(
     old: TwoTower, new: TwoTower, catalog: Catalog, plan: Plan
 ) -> tuple[dict[str, Interval], dict[str, float]]:
-    """The new model's metrics less the old one's, over the same catalog, log and people; and the old one's."""
+    """The new model's metrics less the old one's, by their vectors alone, on the same people; and the old one's.
+
+    Popularity of late is not the model's, and where a flood of events has made something popular it would hide what
+    they taught.
+    """
     counts = np.bincount(plan.past.items, minlength=len(catalog))
     found = []
     for model in (new, old):
         index = build_index(model, catalog, progress=False)
-        ranker = IndexRanker(model, index, catalog, together=True, log=plan.past)
+        ranker = IndexRanker(model, index, catalog, together=True)
         found.append(evaluate(ranker, plan.questions, counts=counts, ks=(20,), depth=20).per_person)
     differences = {name: paired_difference(found[0][name], found[1][name]) for name in METRICS}
     return differences, {name: float(found[1][name].mean()) for name in METRICS}
