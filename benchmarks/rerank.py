@@ -28,7 +28,7 @@ from indexing.build import build_index
 from indexing.index import ItemIndex
 from serving.rerank.calibration import Calibration
 from serving.rerank.contract import Candidates, Known, Step, rerank
-from serving.rerank.diversity import Dpp, Mmr
+from serving.rerank.diversity import Dpp, MaxSum, Mmr
 from serving.rerank.exploration import EpsilonGreedy, Thompson
 from serving.rerank.items import Items
 from serving.rerank.rules import Block, Floor, Only, Pin, Quota
@@ -55,10 +55,10 @@ K = 10
 STARS = 4  # ratings in [0, 1] times this, plus 1, are stars
 EPOCHS = 15
 ALLOWED = 0.02  # of NDCG, on validation data; the goal allows 0.03, and validation is not the test
-WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8)
+WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 BEFORE, RETRIEVAL = "rating", "retrieval"
 TIMED = 300  # people, one at a time
-COLOURS = ("#4e79a7", "#e15759", "#59a14f", "#b07aa1", "#f28e2b", "#76b7b2")
+COLOURS = ("#4e79a7", "#e15759", "#59a14f", "#b07aa1", "#f28e2b", "#76b7b2", "#9c6b4e", "#868e96")
 
 Weighted = Callable[[float], Step]
 CHOSEN: dict[str, Weighted] = {
@@ -66,6 +66,8 @@ CHOSEN: dict[str, Weighted] = {
     "mmr, genres": partial(Mmr, by="genres"),
     "dpp, vectors": Dpp,
     "dpp, genres": partial(Dpp, by="genres"),
+    "max-sum, vectors": MaxSum,
+    "max-sum, genres": partial(MaxSum, by="genres"),
     "novelty": Novelty,
     "calibration": Calibration,
 }

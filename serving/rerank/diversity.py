@@ -1,4 +1,4 @@
-"""Steps that make lists diverse: maximal marginal relevance, and determinantal point processes."""
+"""Steps that make lists diverse: maximal marginal relevance, determinantal point processes, and sums of distances."""
 
 from __future__ import annotations
 
@@ -70,6 +70,34 @@ class Dpp(Step):
         return candidates.reordered(orders)
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MaxSum(Step):
+    """Max-sum diversification (Gollapudi and Sharma, WWW 2009), taken greedily (Borodin, Lee and Ye, PODS 2012).
+
+    It looks for the list of the highest ``(1 - weight) * sum of relevance + weight * sum of distances / (k - 1)`` over
+    its items and its pairs, a distance being ``1 - cosine``, and shows it in the order that it was given: diverse as a
+    whole, with what suits best still on top. Relevance is as for `Mmr`.
+
+    Args:
+        weight: 0 leaves the list as it is; 1 looks at distances alone.
+        by: what is compared, as for `Mmr`.
+    """
+
+    name: ClassVar[str] = "max-sum"
+    stage: ClassVar[Stage] = Stage.LIST
+
+    weight: Annotated[float, Field(ge=0, le=1)]
+    by: str | None = None
+
+    def __call__(self, candidates: Candidates, known: Known) -> Candidates:
+        """The same candidates, the first k of them as taken, in their order."""
+        share, orders = self.weight / max(known.k - 1, 1), []
+        for rows, scores in candidates.lists():
+            distances = 1 - known.items.similarities(rows, self.by)
+            orders.append(max_sum((1 - self.weight) * relevance(scores), share * distances, known.k))
+        return candidates.reordered(orders)
+
+
 def mmr(gains: np.ndarray, costs: np.ndarray, k: int) -> np.ndarray:
     """Positions of n items, the first k taken one by one by gain less the highest cost beside what was taken.
 
@@ -86,6 +114,24 @@ def mmr(gains: np.ndarray, costs: np.ndarray, k: int) -> np.ndarray:
         left[best] = -np.inf
         taken.append(best)
     return followed(taken, len(gains))
+
+
+def max_sum(gains: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
+    """Positions of n items, first k that were taken one by one by gain and by distances to what was taken before.
+
+    Args:
+        gains: float ``(n,)``.
+        distances: float ``(n, n)``.
+        k: how many are taken; they, and then the rest, keep their order.
+    """
+    taken: list[int] = []
+    left = gains.astype(np.float64)
+    for _ in range(min(k, len(gains))):
+        best = int(np.argmax(left))
+        left = left + distances[best]
+        left[best] = -np.inf
+        taken.append(best)
+    return followed(sorted(taken), len(gains))
 
 
 def dpp(gains: np.ndarray, kernel: np.ndarray, weight: float, k: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from serving.rerank.calibration import Calibration
 from serving.rerank.contract import Step
-from serving.rerank.diversity import Dpp, Mmr
+from serving.rerank.diversity import Dpp, MaxSum, Mmr
 from serving.rerank.exploration import EpsilonGreedy, Thompson
 from serving.rerank.rules import Block, Floor, Only, Pin, Quota
 from serving.rerank.scores import Novelty, Rating
@@ -21,7 +21,21 @@ from towers.tables import missing_name
 
 STEPS: dict[str, type[Step]] = {
     step.name: step
-    for step in (Block, Only, Rating, Novelty, Mmr, Dpp, Calibration, Pin, Quota, Floor, EpsilonGreedy, Thompson)
+    for step in (
+        Block,
+        Only,
+        Rating,
+        Novelty,
+        Mmr,
+        Dpp,
+        MaxSum,
+        Calibration,
+        Pin,
+        Quota,
+        Floor,
+        EpsilonGreedy,
+        Thompson,
+    )
 }
 DEFAULT: tuple[Step, ...] = (Rating(),)
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from serving.rerank.calibration import Calibration, calibrated, divergence
 from serving.rerank.contract import Candidates, Known, Step, relevance, rerank
-from serving.rerank.diversity import SHARED, Dpp, Mmr, dpp, mmr
+from serving.rerank.diversity import SHARED, Dpp, MaxSum, Mmr, dpp, max_sum, mmr
 from serving.rerank.items import Items
 from serving.rerank.rules import Block, Floor, Only, Pin, Quota, raised
 from serving.rerank.scores import Novelty, Rating
@@ -124,6 +124,32 @@ def test_dpp_takes_what_raises_the_determinant_most(seed: int) -> None:
         }
         taken.append(max(value, key=value.__getitem__))
     assert dpp((1 - weight) * gains, kernel, weight, 6)[:6].tolist() == taken
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_max_sum_takes_what_raises_the_sum_most_and_keeps_the_order(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gains, vectors, weight, k = rng.random(9), unit(rng, 9), rng.random(), 5
+    distances = 1 - vectors @ vectors.T
+
+    def worth(chosen: Sequence[int]) -> float:
+        pairs = sum(distances[a, b] for a, b in itertools.combinations(chosen, 2))
+        return (1 - weight) * gains[list(chosen)].sum() + weight * pairs / (k - 1)
+
+    taken: list[int] = []
+    while len(taken) < k:
+        taken.append(max((i for i in range(9) if i not in taken), key=lambda i: worth([*taken, i])))
+    found = max_sum((1 - weight) * gains, weight / (k - 1) * distances, k)
+    assert found.tolist() == sorted(taken) + [i for i in range(9) if i not in taken]
+    best = max(worth(chosen) for chosen in itertools.combinations(range(9), k))
+    assert worth(found[:k].tolist()) >= best / 2  # what is proven of the greedy choice; mostly it is near the best
+
+
+def test_max_sum_by_hand() -> None:
+    about = known(k=2)  # a and c share their genre, d has another one
+    assert names(MaxSum(0.3, by="genres"), [1.0, 0.9, 0.0], about, [0, 2, 3]) == "acd"
+    assert names(MaxSum(0.6, by="genres"), [1.0, 0.9, 0.0], about, [0, 2, 3]) == "adc"
+    assert names(MaxSum(0.6, by="genres"), [1.0, 0.9], known(k=1), [0, 2]) == "ac"
 
 
 def test_dpp_shows_films_of_the_same_genres_where_nothing_else_is_left() -> None:
@@ -249,6 +275,7 @@ def test_several_people_have_what_each_would_have_alone() -> None:
         Mmr(0.5),
         Dpp(0.5),
         Mmr(0.5, by="tags"),
+        MaxSum(0.5),
         Calibration(0.5),
         Floor({"genres": "Drama"}, 0.5),
         Quota({"genres": "War"}, 1),

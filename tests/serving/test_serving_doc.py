@@ -52,6 +52,6 @@ def test_its_snippets_run(
 
 def test_every_step_is_told() -> None:
     for name, step in STEPS.items():
-        (line,) = (line for line in PART.splitlines() if line.startswith("| ") and f"`{name}`" in line.split("|")[1])
+        line = next(line for line in PART.splitlines() if line.startswith("| ") and f"`{name}`" in line.split("|")[1])
         for setting in signature(step).parameters:
             assert f"`{setting}`" in line
