@@ -45,7 +45,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BusyError, lambda _, error: told(503, f"too busy: {error}", again=AGAIN))
     app.add_exception_handler(UnknownPersonError, lambda *_: told(404, "there is no such person"))
     app.add_exception_handler(ArtefactError, _artefact)
-    app.add_exception_handler(StoreError, lambda _, error: told(503, str(error), again=5))
+    app.add_exception_handler(StoreError, _store)
     app.add_exception_handler(OSError, _system)
     app.add_exception_handler(Exception, lambda *_: told(500, "something went wrong here; the log says more"))
 
@@ -66,6 +66,12 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _place(where: tuple[Any, ...]) -> str:
     return ".".join(str(part)[:50] for part in where)
+
+
+def _store(_: Request, error: Exception) -> JSONResponse:
+    """Why, but not where the store lies."""
+    why = str(error).rpartition(": ")[2]
+    return told(503, f"the store cannot be used now, questions are still answered: {why}", again=5)
 
 
 def _artefact(_: Request, error: Exception) -> JSONResponse:
