@@ -31,7 +31,7 @@ def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
 
     def waiting(self: Retriever, questions: Any) -> Any:
         begun.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return own(self, questions)
 
     service = client(shelf, limits=Limits(seconds=60))
@@ -39,7 +39,7 @@ def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
     old = weakref.ref(shelf.offer.retriever)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(service.post, "/v1/recommend", json={"user": 7})
-        assert begun.wait(10)
+        assert begun.wait(60)
         shelf.exchange(lambda _: fresh(tiny_run, "new"))
         second = threads.submit(service.post, "/v1/recommend", json={"user": 7})
         assert old() is not None
