@@ -32,7 +32,7 @@ from indexing.index import ItemIndex
 from indexing.journal import Change
 from indexing.milvus import MilvusIndex
 from indexing.milvus_writer import MilvusWriter
-from indexing.store import Store
+from indexing.store import Index
 from indexing.vectors import similarity
 from indexing.writer import IndexWriter
 from towers.ids import as_id_array
@@ -168,7 +168,7 @@ class Life:
         size = int(self.rng.integers(1, min(BATCH, count)))
         return [ids[place] for place in self.rng.choice(count, size, replace=False)]
 
-    def _compare(self, index: Store, plain: Plain, queries: np.ndarray) -> None:
+    def _compare(self, index: Index, plain: Plain, queries: np.ndarray) -> None:
         """Every hit must be an item of the model with its score; on Flat, the best ones."""
         ids = list(plain.items)
         vectors = np.stack([plain.items[one][0] for one in ids])

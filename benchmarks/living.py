@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from indexing.store import Store
+from indexing.store import Index
 from indexing.vectors import unit
 
 DIMENSION, CLOUDS = 32, 60
@@ -56,7 +56,7 @@ class Plain:
         """The same, which may change without the first."""
         return Plain(dict(self.items), dict(self.removed))
 
-    def differences(self, index: Store) -> list[str]:
+    def differences(self, index: Index) -> list[str]:
         """In what an index differs, in words: items lost, twice, too many or wrong."""
         items = list(index)
         found = [f"{one} is lost" for one in self.items.keys() - {item.id for item in items}]

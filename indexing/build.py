@@ -67,11 +67,11 @@ def attributes_of(catalog: Catalog, ids: IdList) -> pa.Table | None:
         catalog: has all of the items.
         ids: M items, a row each.
     """
-    names = [field.name for field in catalog.table.schema if _is_attribute(field)]
+    names = [field.name for field in catalog.table.schema if is_attribute(field)]
     return catalog.table.select(names).take(pa.array(catalog.rows(ids.array))) if names else None
 
 
-def _is_attribute(field: pa.Field) -> bool:
+def is_attribute(field: pa.Field) -> bool:
     """Whether it is a value of an item, or a list of words."""
     kind = field.type
     if field.name == ITEM_ID or field.name in MEDIA:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexing.exact import exact_search
-from indexing.store import Store
+from indexing.store import Index
 from towers.errors import InputError
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -40,7 +40,7 @@ class Drift:
     neighbours: float
 
 
-def drift(old: Store, new: Store, *, k: int = 10, sample: int = 1000, seed: int = 0) -> Drift:
+def drift(old: Index, new: Index, *, k: int = 10, sample: int = 1000, seed: int = 0) -> Drift:
     """Compare the vectors of the same ids.
 
     Args:

@@ -26,7 +26,7 @@ from indexing.writer import IndexWriter
 from towers.ids import Id, IdList
 
 
-class Store(Protocol):
+class Index(Protocol):
     """N items that can be searched: an `ItemIndex` or a `MilvusIndex`."""
 
     @property
@@ -73,14 +73,14 @@ class Store(Protocol):
     ) -> Hits:
         """The k items nearest to each query, as `ItemIndex.search` says."""
 
-    def refresh(self) -> Store:
+    def refresh(self) -> Index:
         """The index as it is now."""
 
 
-class StoreWriter(Protocol):
+class Writer(Protocol):
     """Has items come and go: an `IndexWriter` or a `MilvusWriter`. A batch that cannot be taken changes nothing."""
 
-    def __enter__(self) -> StoreWriter: ...
+    def __enter__(self) -> Writer: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -91,7 +91,7 @@ class StoreWriter(Protocol):
     def __contains__(self, one: Id) -> bool: ...
 
     @property
-    def index(self) -> Store:
+    def index(self) -> Index:
         """The index as it is now."""
 
     def add(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any = None, *, space: str = "") -> None:
@@ -107,7 +107,7 @@ class StoreWriter(Protocol):
         """Let others write."""
 
 
-def open_index(place: str | Path, *, space: str | None = None) -> Store:
+def open_index(place: str | Path, *, space: str | None = None) -> Index:
     """The index at a place.
 
     Args:
@@ -121,7 +121,7 @@ def open_index(place: str | Path, *, space: str | None = None) -> Store:
     return ItemIndex.load(place, space=space) if address is None else MilvusIndex.open(address, space=space)
 
 
-def open_writer(place: str | Path) -> StoreWriter:
+def open_writer(place: str | Path) -> Writer:
     """A writer of the index at a place; raises as `open_index` does, and where another writer is at work."""
     address = Address.read(place)
     return IndexWriter(place) if address is None else MilvusWriter(address)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,25 +16,46 @@ import torch
 from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.interests import search_interests, similarities
-from indexing.store import Store, open_index
-from serving.people import People, Person, session, stranger
+from indexing.store import Index, open_index
+from serving.explain import Explained, Explainer
+from serving.explanation import Explanation
+from serving.moment import away_from
+from serving.people import People, Person, alike, session, side_by_side, stranger
+from serving.reading import Question
 from serving.recommendations import Recommendation, Recommendations
-from serving.rerank.contract import Candidates, Known, Reranked, Wishes, rerank
+from serving.rerank.contract import Candidates, Known, Reranked, Step, Wishes, rerank
 from serving.rerank.items import Items
 from serving.rerank.recipe import Steps, read_steps
 from serving.rerank.scores import Rating
 from towers.catalog import Catalog
-from towers.errors import ArtefactError, InputError
+from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
 from towers.ids import Id, cast_exact
 from towers.interactions import Interactions
 from towers.model import TwoTower
+from towers.recent import Recent
 from towers.tables import missing_name
 from towers.user import Memory
 from towers.words import Words
 
+if TYPE_CHECKING:
+    from serving.store.store import Store
+
 Media = str | Path | bytes
+READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
 NAMES = {"image": "a picture", "audio": "a sound"}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One question: who asks, in what words, by which pictures and sounds, under what condition, how re-ranked."""
+
+    person: Person
+    text: str | None
+    media: tuple[str, ...]
+    where: Where | None
+    turns: tuple[Step, ...]
+    k: int
 
 
 class Retriever:
@@ -46,6 +70,10 @@ class Retriever:
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
+        store: what people did since the log was written; each question reads it anew, so that an event changes the
+            next answer. A `user` may be somebody that only the store knows, such as an anonymous session.
+        half_life: days after which an event counts half as much as one now to the sequence reader; see
+            `towers.sequence_reader.SequenceReader.read`. None: old ones count as training has it.
         steps: how they are re-ranked: a list of steps, or a TOML file of them; see `serving.rerank.recipe.read_steps`.
             Default: by predicted rating.
 
@@ -58,11 +86,13 @@ class Retriever:
     def __init__(
         self,
         model: TwoTower | str | Path,
-        index: Store | str | Path,
+        index: Index | str | Path,
         catalog: Catalog,
         log: Interactions | None = None,
         *,
         depth: int = 100,
+        store: Store | None = None,
+        half_life: float | None = None,
         steps: Steps = None,
     ) -> None:
         _check_read(catalog, Catalog)
@@ -89,7 +119,8 @@ class Retriever:
             )
         vectors = _vectors_of(catalog, index)
         self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
-        self._memory = model.memory(catalog, vectors)
+        self._store, self._half_life = store, half_life
+        self._memory = replace(model.memory(catalog, vectors).fading(half_life), read=Recent(READ))
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:
@@ -101,7 +132,22 @@ class Retriever:
         index = self._index.refresh()
         if index is self._index:
             return self
-        return Retriever(self._model, index, self._given, self._log, depth=self._depth, steps=self._steps)
+        more: dict[str, Any] = {"store": self._store, "half_life": self._half_life, "steps": self._steps}
+        return Retriever(self._model, index, self._given, self._log, depth=self._depth, **more)
+
+    @property
+    def people(self) -> People:
+        """Those who can be asked for by their id.
+
+        Raises:
+            InputError: there is neither a log nor a store.
+        """
+        return self._people
+
+    @property
+    def rating_range(self) -> tuple[float, float]:
+        """What predicted ratings of 0 and 1 are told as."""
+        return self._rating_range
 
     def recommend(
         self,
@@ -111,6 +157,7 @@ class Retriever:
         text: str | None = None,
         image: Media | None = None,
         audio: Media | None = None,
+        person: Person | None = None,
         where: Where | None = None,
         steps: Steps = None,
         k: int = 10,
@@ -118,12 +165,13 @@ class Retriever:
         """The k items that suit a person best, none that they have met.
 
         Args:
-            user: somebody in the log.
+            user: somebody in the log or in the store.
             history: items that somebody met, oldest first; unknown ones are set aside and named in the answer.
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
                 beside any of the others. They are read as one more item, met just now.
+            person: instead of a user or a history, somebody that was made elsewhere, such as by a questionnaire.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
             steps: how candidates are re-ranked this time, in place of the retriever's own steps.
@@ -134,17 +182,83 @@ class Retriever:
                 or sound that the model cannot read, steps that there are not or that lack what they look at, or a k
                 that is no whole number from 1 on.
         """
-        _check_k(k)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
-        person = self._person(user, history, text, shown=bool(media))
-        queries = self._model.encode(*self._with_media(person.history, media), [text])
+        asked = self._asked(user, history, text, media, person, where, steps, k)
+        if asked.person.leaning is not None and not (len(asked.person.history.items) or media or text):
+            return self._answer(asked, asked.person.leaning.query[None])
+        return self._answer(asked, self._model.encode(*self._with_media(asked.person.history, media), [text]))
+
+    def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
+        """What `recommend` gives for each question, but for the last bits of scores, or the error that it raises.
+
+        Histories are read together, which takes half the time; texts, pictures and sounds one by one.
+
+        Args:
+            questions: arguments of `recommend`.
+        """
+        answers: list[Recommendations | TwoTowerError | None] = [None] * len(questions)
+        together: dict[int, _Asked] = {}
+        for place, question in enumerate(questions):
+            try:
+                if question.keys() & {"text", "image", "audio", "person"}:
+                    answers[place] = self.recommend(**question)
+                else:
+                    together[place] = self._asked(**{"user": None, "history": None, **question})
+            except TwoTowerError as error:
+                answers[place] = error
+        for places in alike([one.person.history for one in together.values()]):
+            group = [list(together)[place] for place in places]
+            answers_of = self._answers([together[place] for place in group])
+            for place, answer in zip(group, answers_of, strict=True):
+                answers[place] = answer
+        return answers  # type: ignore[return-value]
+
+    def _answers(self, group: Sequence[_Asked]) -> list[Recommendations | TwoTowerError]:
+        """What those are answered whose histories can be read together."""
+        try:
+            histories = side_by_side([one.person.history for one in group])
+            queries = self._model.user.encode_together(histories, self._memory)
+        except InputError as error:
+            if len(group) == 1:
+                return [error]
+            return [answer for one in group for answer in self._answers([one])]  # it is one person's, not the others'
+        answers: list[Recommendations | TwoTowerError] = []
+        for one, query in zip(group, queries, strict=True):
+            try:
+                answers.append(self._answer(one, query[None]))
+            except TwoTowerError as error:
+                answers.append(error)
+        return answers
+
+    def _asked(
+        self,
+        user: Id | None,
+        history: Iterable[Id] | None,
+        text: str | None = None,
+        media: Mapping[str, Media] = MappingProxyType({}),
+        person: Person | None = None,
+        where: Where | None = None,
+        steps: Steps = None,
+        k: int = 10,
+    ) -> _Asked:
+        """A question, checked."""
+        _check_k(k)
+        if person is None:
+            person = self._person(user, history, text, shown=bool(media))
         turns = self._steps if steps is None else read_steps(steps)
-        hits = self._candidates(queries, max(k, self._depth), person.seen, text, [one.wishes() for one in turns], where)
+        return _Asked(person, text, tuple(media), where, turns, k)
+
+    def _answer(self, asked: _Asked, queries: np.ndarray) -> Recommendations:
+        """What is found for one person's query ``(1, D)``, or their interests ``(1, K, D)``."""
+        person, text, k = asked.person, asked.text, asked.k
+        queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
+        wishes = [one.wishes() for one in asked.turns]
+        hits = self._candidates(queries, max(k, self._depth), person, text, wishes, asked.where)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         known = Known(self._offer, person.history, k, self._model.rerank_scores)
-        done = rerank(turns, Candidates.of(hits, ratings), known)
+        done = rerank(asked.turns, Candidates.of(hits, ratings), known)
         reranked = Rating.name in done.steps and bool(self._model.rating.weight)
-        named = [NAMES[name] for name in media] + ([f'"{text}"'] if text is not None else [])
+        named = [NAMES[name] for name in asked.media] + ([f'"{text}"'] if text is not None else [])
         query = ", ".join([person.name, *named])
         items = self._items(hits, done, k, queries[0])
         return Recommendations(query, items, person.unknown, reranked, done.steps)
@@ -172,6 +286,40 @@ class Retriever:
         like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, Reranked((), Candidates.of(hits), ()), k))
 
+    def explain(
+        self,
+        item: Id,
+        *,
+        user: Id | None = None,
+        history: Iterable[Id] | None = None,
+        text: str | None = None,
+        image: Media | None = None,
+        audio: Media | None = None,
+        words: bool = True,
+        counterfactuals: int = 3,
+    ) -> Explanation:
+        """Why an item for a person: which past items, which kinds of content, which words, and how sure.
+
+        Args:
+            item: its id; whether it would be recommended or not, and also one that the person has met.
+            user, history, text, image, audio: who asks, as in `recommend`.
+            words: whether to tell what each word adds that BERT reads; takes it several times as long.
+            counterfactuals: how many of the most telling past items are each left out, at most: the place that the
+                item would have then.
+
+        Raises:
+            InputError: an item that is not in the index and the catalog, a question that `recommend` refuses, or
+                `counterfactuals` that are no whole number from 0 on.
+        """
+        if isinstance(counterfactuals, bool) or not isinstance(counterfactuals, int) or counterfactuals < 0:
+            raise InputError(f"counterfactuals must be a whole number from 0 on, got {counterfactuals!r}")
+        row = self._row_of(item)
+        media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
+        person = self._person(user, history, text, shown=bool(media))
+        question = Question(person, *self._with_media(person.history, media), text)
+        explained = Explained(row, self._memory.vectors[row], self._bonuses(row, text))
+        return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
+
     def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """What an index is tuned with: how people of the log ask, and how often they met each item.
 
@@ -184,15 +332,42 @@ class Retriever:
         Raises:
             InputError: nobody has an item that can be read.
         """
+        _, queries = self._drawn(most)
+        items = self._people.positives.items
+        counts = np.append(np.bincount(items[self._has_vector[items]], minlength=len(self._catalog)), 0)
+        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items on offer and, behind them, removed ones that people have met."""
+        return self._catalog
+
+    def acquaintances(self, most: int) -> tuple[Histories, np.ndarray]:
+        """Some people of the log, to hold others against.
+
+        Args:
+            most: how many are drawn.
+
+        Returns:
+            All that each of them met, in rows of `catalog`, and their vectors, float32 ``(H, D)`` of unit norm (of
+            several interests the mean).
+
+        Raises:
+            InputError: no log, or nobody in it has an item of the index.
+        """
+        drawn, queries = self._drawn(most)
+        means = queries.reshape(len(drawn), -1, queries.shape[-1]).mean(axis=1)
+        return self._people.events(drawn), means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _drawn(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of people in the log, at most so many, and their queries."""
         positives = self._people.positives
         positives = positives.keep(self._has_vector[positives.items])
         people = np.flatnonzero(positives.lengths)
         if not len(people):
-            raise InputError("nobody in the log has an item of the index, so it cannot be tuned with their questions")
+            raise InputError("nobody in the log has an item of the index, so there is nobody to ask like")
         drawn = np.sort(np.random.default_rng(0).permutation(people)[:most])
-        queries = self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
-        counts = np.append(np.bincount(positives.items, minlength=len(self._catalog)), 0)
-        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+        return drawn, self._model.encode(positives.take(drawn), self._memory, [None] * len(drawn))
 
     def _vector_by(self, item: Id, by: str) -> np.ndarray:
         """The vector of one kind of an item's content, float32 ``(1, D)``."""
@@ -217,9 +392,10 @@ class Retriever:
 
     @cached_property
     def _people(self) -> People:
-        if self._log is None:
+        if self._log is None and self._store is None:
             raise InputError("no log was given, so no user is known: give a log, or a history or a text instead")
-        return People(self._log, self._catalog, self._has_vector, self._model.config.data)
+        stars = _stars(self._model, self._log)
+        return People(self._log, self._catalog, self._has_vector, self._model.config.data, self._store, stars)
 
     def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None, *, shown: bool) -> Person:
         """Who asks; `shown` says that a picture or a sound comes with the question."""
@@ -251,7 +427,7 @@ class Retriever:
         self,
         queries: np.ndarray,
         k: int,
-        seen: np.ndarray,
+        person: Person,
         text: str | None,
         wishes: list[Wishes],
         where: Where | None,
@@ -259,9 +435,9 @@ class Retriever:
         """The k best for one person, in catalog rows, as steps wish them, and the items that steps want beside them."""
         every = [Filter.read(one) for one in (where, *(wish.where for wish in wishes)) if one is not None]
         where = every[0] if len(every) == 1 else {"and": [one.condition for one in every]} if every else None
-        barred = np.concatenate([seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
+        barred = np.concatenate([person.seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
         barred = self._index_rows[barred[barred >= 0]]
-        bonus = self._bonus(text)
+        bonus = self._bonus(text, person)
         hits = self._search(queries, k, barred, bonus, where)
         wanted = [one for wish in wishes for one in wish.beside]
         return self._with(hits, wanted, queries, barred, bonus, where) if wanted else hits
@@ -312,9 +488,12 @@ class Retriever:
         hits = search_interests(self._index, queries, k, exclude=[barred], bonus=bonus, where=where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
-    def _bonus(self, text: str | None) -> np.ndarray | None:
-        """What speaks for each item of the index beside its vector: popularity of late, and words of the text."""
+    def _bonus(self, text: str | None, person: Person) -> np.ndarray | None:
+        """What speaks for each item of the index beside its vector: popularity of late, words of the text, leaning."""
         bonus = self._trend
+        if person.leaning is not None:
+            leaning = person.leaning.bonus / float(self._model.scale.detach())
+            bonus = leaning if bonus is None else bonus + leaning
         if text is not None:
             assert self._model.user.text is not None
             words = float(self._model.user.text.words) * self._words.shares(text)
@@ -329,6 +508,36 @@ class Retriever:
     def _words(self) -> Words:
         """Of what the items' texts say; made when first asked for."""
         return Words(self._catalog.texts(self._model.template))
+
+    def _row_of(self, item: Id) -> int:
+        """The catalog row of an item that can be recommended."""
+        row = int(self._catalog.rows([item])[0])
+        if row < 0 or self._index_rows[row] < 0:
+            some = self._index.ids[0]
+            raise InputError(
+                f"there is no item {item!r} in both the index and the catalog, so it is never recommended; the index "
+                f"has {len(self._index):,} items, such as {some!r}"
+            )
+        return row
+
+    def _bonuses(self, row: int, text: str | None) -> dict[str, float]:
+        """What `_bonus` adds up for one item of the catalog."""
+        found = {} if self._trend is None else {"popularity": float(self._trend[row])}
+        if text is not None:
+            assert self._model.user.text is not None
+            found["words"] = float(self._model.user.text.words) * float(self._words.shares(text)[row])
+        return found
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._model, self._catalog, self._ranked)
+
+    def _ranked(self, question: Question, queries: np.ndarray) -> Hits:
+        """Candidates for somebody in the order in which they are recommended, as catalog rows."""
+        person = question.person
+        hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text, person))
+        ratings = self._model.rate(person.history, self._memory, hits.rows)
+        return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
 
     def _items(
         self, found: Hits, done: Reranked, k: int, query: np.ndarray | None = None
@@ -369,7 +578,7 @@ class Retriever:
         return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
 
 
-def _with_removed(catalog: Catalog, index: Store) -> Catalog:
+def _with_removed(catalog: Catalog, index: Index) -> Catalog:
     """The catalog and, behind it, items that were removed from it and from the index, which people still have met."""
     ids = index.removed.ids.array
     gone = ids.filter(pa.array(catalog.rows(ids) < 0))
@@ -377,7 +586,7 @@ def _with_removed(catalog: Catalog, index: Store) -> Catalog:
     return catalog.followed_by(same) if len(same) else catalog
 
 
-def _vectors_of(catalog: Catalog, index: Store) -> np.ndarray:
+def _vectors_of(catalog: Catalog, index: Index) -> np.ndarray:
     """float32 ``(N, D)`` what histories are read by: vectors of the index, or the last ones of removed items, or 0."""
     rows, removed = index.ids.rows(catalog.ids.array), index.removed.ids.rows(catalog.ids.array)
     vectors = np.zeros((len(catalog), index.dimension), np.float32)
@@ -394,6 +603,11 @@ def _check_k(k: int) -> None:
 def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:
     if not isinstance(data, kind):
         raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")
+
+
+def _stars(model: TwoTower, log: Interactions | None) -> tuple[float, float] | None:
+    """The ratings that stand for 0 and 1 in what people say."""
+    return (log.rating_range if log is not None else None) or model.config.rating.range
 
 
 def _rating_range(model: TwoTower, log: Interactions | None) -> tuple[float, float]:

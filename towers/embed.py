@@ -147,6 +147,25 @@ def _keys_in(part: Path) -> np.ndarray:
         return np.empty((0, 32), np.uint8)
 
 
+class NoCache(VectorCache):
+    """Embeds a few contents and keeps nothing: for one item it would take longer to look through what is on disk."""
+
+    def embed(self, encoder: Encoder, contents: Sequence[Content | None], *, progress: bool = False) -> Embedded:
+        """Vectors of `contents`, computed now."""
+        vectors, present = torch.zeros(len(contents), encoder.dimension), torch.zeros(len(contents), dtype=torch.bool)
+        faults = {}
+        with torch.inference_mode():
+            for place, content in enumerate(contents):
+                if content is None:
+                    continue
+                try:
+                    vectors[place] = encoder.encode([encoder.prepare(content)]).float()[0].cpu()
+                    present[place] = True
+                except MediaError as error:
+                    faults[place] = str(error)
+        return Embedded(vectors, present, faults)
+
+
 def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[int, str]]:
     """SHA-256 of each content that is there, by its place, and what is wrong with files that cannot be opened."""
     keys, faults = {}, {}

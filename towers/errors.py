@@ -5,6 +5,7 @@ TwoTowerError            exit code 1: something failed
 ├── ArtefactError        a folder that is not, or no longer, what it should be
 ├── WeightsError         pretrained weights or sample data could not be had
 ├── MediaError           a picture or sound that cannot be read; the item keeps what else it has
+├── StoreError           the store of feedback cannot be opened, read or written now
 └── MissingExtraError    an optional package is not installed
 
 A message is one sentence that says what was got, what was expected and what to do.
@@ -35,6 +36,10 @@ class WeightsError(TwoTowerError):
 
 class MediaError(TwoTowerError):
     """A picture or sound that is no such thing, damaged, too large or missing; the text is the reason, a few words."""
+
+
+class StoreError(TwoTowerError):
+    """The store of feedback cannot be opened, read or written now, or its audit log is not what was written."""
 
 
 class MissingExtraError(TwoTowerError, ImportError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +15,13 @@ from torch.nn import functional as F
 def unit(vectors: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
     """Scale vectors to length one; similarity everywhere is the inner product of these."""
     return F.normalize(vectors, dim=-1)
+
+
+def added(parts: Mapping[str, Float[Tensor, "*b d"]]) -> Float[Tensor, "*b d"]:
+    """The sum of parts, in their order."""
+    if not parts:
+        raise ValueError("fusion of no parts at all")
+    return reduce(add, parts.values())
 
 
 class MaskedFusion(nn.Module):
@@ -48,15 +57,19 @@ class MaskedFusion(nn.Module):
                 Names may be left out. Where nothing is present the result is the zero vector, which
                 `present` tells apart.
         """
-        total: Tensor | None = None
+        return unit(added(self.weighted(parts)))
+
+    def weighted(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> dict[str, Float[Tensor, "*b d"]]:
+        """What each part adds to the sum, before it is scaled; zero where the part is missing."""
+        found = {}
         for name, (vectors, mask) in parts.items():
             part = self.gate(name) * vectors
             if mask is not None:
                 part = torch.where(mask[..., None], part, torch.zeros((), dtype=part.dtype, device=part.device))
-            total = part if total is None else total + part
-        if total is None:
-            raise ValueError("fusion of no parts at all")
-        return unit(total)
+            found[name] = part
+        return found
 
 
 class MeanFusion(nn.Module):
@@ -66,8 +79,17 @@ class MeanFusion(nn.Module):
         self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
     ) -> Float[Tensor, "*b d"]:
         """Fuse; see `MaskedFusion.forward`."""
+        return unit(self._weighted(parts).sum(-2))
+
+    def weighted(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> dict[str, Float[Tensor, "*b d"]]:
+        """See `MaskedFusion.weighted`."""
+        return dict(zip(parts, self._weighted(parts).unbind(-2), strict=True))
+
+    def _weighted(self, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
         stacked, present = _stack(parts)
-        return unit((stacked * present[..., None]).sum(-2))
+        return stacked * present[..., None]
 
 
 class AttentionFusion(nn.Module):
@@ -91,12 +113,21 @@ class AttentionFusion(nn.Module):
         self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
     ) -> Float[Tensor, "*b d"]:
         """Fuse; see `MaskedFusion.forward`."""
+        return unit(self._weighted(parts).sum(-2))
+
+    def weighted(
+        self, parts: Mapping[str, tuple[Float[Tensor, "*b d"], Bool[Tensor, "*b"] | None]]
+    ) -> dict[str, Float[Tensor, "*b d"]]:
+        """See `MaskedFusion.weighted`; the weights are those of all parts together."""
+        return dict(zip(parts, self._weighted(parts).unbind(-2), strict=True))
+
+    def _weighted(self, parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> Tensor:
         stacked, present = _stack(parts)
         kinds = torch.stack([self.kinds[name] for name in parts])
         scores = torch.tanh(self.key(unit(stacked) + kinds)) @ self.question
         weights = scores.masked_fill(~present, -1e4).softmax(-1)  # not -inf: where nothing is there it gives NaN
         weights = torch.where(present, weights, 0.0)
-        return unit((stacked * weights[..., None]).sum(-2))
+        return stacked * weights[..., None]
 
 
 def _stack(parts: Mapping[str, tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor]:

@@ -156,6 +156,17 @@ class Histories:
             self.about,
         )
 
+    def without_each(self, items: np.ndarray) -> Histories:
+        """The history of one person once for each of `items` (int64 ``(M,)``), each time without that item's events.
+
+        Raises:
+            InputError: not one person.
+        """
+        if len(self) != 1:
+            raise InputError(f"items are left out of one history, got {len(self)} histories")
+        copies = self.take(np.zeros(len(items), np.int64))
+        return copies.keep(copies.items != items[copies.people])
+
     def keep(self, mask: np.ndarray) -> Histories:
         """The same people with only the events where bool ``(N,)`` `mask` holds."""
         counts = np.bincount(self.people[mask], minlength=len(self))

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from towers.history import Histories
 
 Tokens = list[int]
+Piece = tuple[str, Tokens, int]  # words, and the event that they tell of; -1: none
 Tokenize = Callable[[Sequence[str]], list[Tokens]]
 
 LIKING = ("hated", "disliked", "found fair", "liked", "loved")
@@ -73,26 +74,31 @@ class HistoryText:
 
         Events of items without text on which nothing was written are passed over.
         """
-        written = [list(chain.from_iterable(ids for _, ids in pieces)) for pieces in self._pieces(histories)]
+        written = [list(chain.from_iterable(ids for _, ids, _ in pieces)) for pieces in self._pieces(histories)]
         return [[*self._prefix, *ids] if ids else [] for ids in written]
+
+    def told(self, histories: Histories) -> list[list[int]]:
+        """Which event each of `tokens` tells of, as its place in ``histories.items``; -1 for none of them."""
+        written = [[event for _, ids, event in pieces for _ in ids] for pieces in self._pieces(histories)]
+        return [[*[-1] * len(self._prefix), *events] if events else [] for events in written]
 
     def texts(self, histories: Histories) -> list[str]:
         """The same histories in words, for people. The last piece may be cut in the tokens."""
-        return [" ".join(text for text, _ in pieces if text).replace(" ;", ";") for pieces in self._pieces(histories)]
+        return [
+            " ".join(text for text, _, _ in pieces if text).replace(" ;", ";") for pieces in self._pieces(histories)
+        ]
 
-    def _pieces(self, histories: Histories) -> list[list[tuple[str, Tokens]]]:
+    def _pieces(self, histories: Histories) -> list[list[Piece]]:
         about = histories.about.to_pylist() if histories.about is not None else [None] * len(histories)
         liking = np.minimum(np.nan_to_num(histories.ratings, nan=-1) * len(LIKING), len(LIKING) - 1).astype(int)
         return [self._person(histories, liking, person, about[person]) for person in range(len(histories))]
 
-    def _person(
-        self, histories: Histories, liking: np.ndarray, person: int, about: str | None
-    ) -> list[tuple[str, Tokens]]:
+    def _person(self, histories: Histories, liking: np.ndarray, person: int, about: str | None) -> list[Piece]:
         start, end = histories.offsets[person : person + 2]
         room = self.config.budget - 2 - len(self._prefix)
-        pieces: list[tuple[str, Tokens]] = []
+        pieces: list[Piece] = []
         if about and (written := self._written(about)):
-            room = self._add(pieces, [*written, self._words[";"]], room, cut=True)
+            room = self._add(pieces, [*written, self._words[";"]], -1, room, cut=True)
         age, newest = 0, True
         for event in range(end - 1, start - 1, -1):
             if room <= 0:
@@ -106,7 +112,7 @@ class HistoryText:
                 group.append(self._words[AGES[age - 1][1]])
             if not np.isnan(histories.ratings[event]):
                 group.append(self._words[LIKING[liking[event]]])
-            room = self._add(pieces, [*group, *said, self._words[";"]], room, cut=newest)
+            room = self._add(pieces, [*group, *said, self._words[";"]], event, room, cut=newest)
             newest = False
         return pieces
 
@@ -118,14 +124,14 @@ class HistoryText:
         ids = self._tokenize([text])[0][: self.config.comment_budget]
         return [(text, ids)] if ids else []
 
-    def _add(self, pieces: list[tuple[str, Tokens]], group: list[tuple[str, Tokens]], room: int, *, cut: bool) -> int:
+    def _add(self, pieces: list[Piece], group: list[tuple[str, Tokens]], event: int, room: int, *, cut: bool) -> int:
         """Append a group; one that does not fit is cut or dropped whole. Returns the room that is left."""
         size = sum(len(ids) for _, ids in group)
         if size <= room:
-            pieces += group
+            pieces += [(text, ids, event) for text, ids in group]
             return room - size
         for text, ids in group if cut else []:
-            pieces.append((text, ids[:room]))
+            pieces.append((text, ids[:room], event))
             room -= len(pieces[-1][1])
         return 0
 

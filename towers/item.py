@@ -114,13 +114,22 @@ class ItemTower(nn.Module):
             if self.config.id_dropout:
                 kept = torch.rand(has_id.shape, device=has_id.device) >= self.config.id_dropout
                 has_id = has_id & (kept | ~has_content)
+        return self.fusion(self._parts(contents, id_rows, present, has_id))
+
+    def weighted(self, contents: Contents, id_rows: Int[Tensor, " n"]) -> dict[str, Float[Tensor, "n d"]]:
+        """What each kind of content, and an item's own vector, add to its vector before it is scaled to unit norm."""
+        return self.fusion.weighted(self._parts(contents, id_rows, contents.present, id_rows >= 0))
+
+    def _parts(
+        self, contents: Contents, id_rows: Tensor, present: Mapping[str, Tensor], has_id: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         parts = {
             name: (self.project(name)(contents.vectors[name]) * self._weight(name, id_rows), mask)
             for name, mask in present.items()
         }
         if self.id is not None:
             parts["id"] = (self.id(id_rows.clamp(min=0)), has_id)
-        return self.fusion(parts)
+        return parts
 
     def alone(self, name: str, vectors: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
         """Unit vectors of items of which only one kind of content is known."""

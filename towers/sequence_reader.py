@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -143,7 +144,9 @@ class SequenceReader(nn.Module):
         if self.gap_bias is not None:
             nn.init.zeros_(self.gap_bias.weight)
 
-    def forward(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
+    def forward(
+        self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
+    ) -> Float[Tensor, "b t ..."]:
         """Queries of unit norm at every position, each of `shape`; what stands in the padding means nothing.
 
         Short histories are read apart from long ones, since most of a batch may be padding.
@@ -151,15 +154,20 @@ class SequenceReader(nn.Module):
         Args:
             vectors: item vectors by catalog row.
             batch: B histories, T at most ``config.length``.
+            half_life: seconds, above 0: wherever one event reads others, each of them counts by half as much for every
+                half-life that lies between. Which of them matter beside each other is still what was learned, and the
+                newest event always counts whole. None: as training has it.
         """
         if not self.config.ordered and not self.training:
             batch = batch.sorted()
         queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, *self.shape)
         for rows, part in batch.by_width():
-            queries[rows, -part.items.shape[1] :] = self.read(vectors, part)
+            queries[rows, -part.items.shape[1] :] = self.read(vectors, part, half_life)
         return queries
 
-    def read(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t ..."]:
+    def read(
+        self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
+    ) -> Float[Tensor, "b t ..."]:
         """What `forward` gives where no history is much shorter than others; for sets, in the order given."""
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
@@ -170,21 +178,23 @@ class SequenceReader(nn.Module):
             felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.out.weight.dtype)
             hidden = hidden + self.rating(felt)
         hidden = self.dropout(hidden)
-        attention = self._attention(batch).to(hidden.dtype)
+        attention = self._attention(batch, half_life).to(hidden.dtype)
         for block in self.blocks:
             hidden = block(hidden, attention)
         return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
 
-    def _attention(self, batch: SequenceBatch) -> Float[Tensor, "b h t t"]:
+    def _attention(self, batch: SequenceBatch, half_life: float | None) -> Float[Tensor, "b h t t"]:
         steps = batch.items.shape[1]
         place = torch.arange(steps, device=batch.items.device)
         past, itself = place <= place[:, None], place == place[:, None]
         seen = (batch.mask[:, None, None, :] & past) | itself  # padding reads itself, never nothing
-        if self.gap_bias is None:
-            bias = torch.zeros((), device=seen.device)
-        else:
+        bias: Tensor = torch.zeros((), device=seen.device)
+        if self.gap_bias is not None or half_life is not None:
             gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).to(self.out.weight.dtype)
+        if self.gap_bias is not None:
             bias = self.gap_bias(gap_features(gaps)).permute(0, 3, 1, 2)
+        if half_life is not None:
+            bias = bias - gaps[:, None] * (math.log(2) / half_life)  # halves what the softmax makes of it
         return torch.where(seen, bias, torch.finfo(torch.float32).min)
 
 

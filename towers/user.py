@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,10 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from towers.errors import InputError
-from towers.fusion import MaskedFusion, unit
+from towers.fusion import MaskedFusion, added, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
-from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
+from towers.recent import Recent
+from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
 from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 
@@ -33,11 +36,26 @@ class Memory:
         vectors: item vectors float32 ``(N, D)``.
         id_rows: row of each item's own vector in the model ``(N,)``, -1 for none.
         text: writes histories for the text reader; None where it is off.
+        half_life: seconds after which an event counts half to the sequence reader; None: as training has it.
+        read: what the text reader made of the last texts, by a digest of their tokens; None keeps nothing, as it must
+            be where the model still changes.
     """
 
     vectors: Float[Tensor, "n d"]
     id_rows: Int[Tensor, " n"]
     text: HistoryText | None
+    half_life: float | None = None
+    read: Recent[Tensor | None] | None = None
+
+    def fading(self, days: float | None) -> Memory:
+        """The same, with old events counting less; None: not so.
+
+        Raises:
+            InputError: not above 0.
+        """
+        if days is not None and not 0 < days < math.inf:
+            raise InputError(f"half_life must be a number of days above 0, got {days!r}")
+        return replace(self, half_life=None if days is None else days * DAY)
 
     def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
         """The same and, as the last row, one more item of which nothing but its vector is known."""
@@ -46,6 +64,8 @@ class Memory:
             torch.cat([self.vectors, vector.to(self.vectors.device)]),
             torch.cat([self.id_rows, new_row]),
             self.text.with_one_more() if self.text is not None else None,
+            self.half_life,
+            self.read,
         )
 
 
@@ -133,13 +153,29 @@ class UserTower(nn.Module):
             sequence, text = self.readings(histories.take([person]), memory, sentences[person])
             if sequence is None and text is None:
                 raise InputError(NOTHING_KNOWN)
-            if sentences[person] and sequence is not None and text is not None:
-                # What a person asks for counts as much as what they did.
-                query = unit(sequence + self._beside_each(text))
-            else:
-                query = self.fuse(_everywhere(sequence), _everywhere(text))
+            query = unit(added(self.weighted(sequence, text, asked=bool(sentences[person]))))
             queries[person] = query[0].cpu().numpy()
         return queries
+
+    def weighted(
+        self,
+        sequence: Float[Tensor, "*q d"] | None,
+        text: Float[Tensor, "*b d"] | None,
+        *,
+        asked: bool,
+    ) -> dict[str, Float[Tensor, "*q d"]]:
+        """What each of the `readings` of a person adds to their query before it is scaled to unit norm.
+
+        Args:
+            sequence, text: what the readers gave, None where they had nothing to read.
+            asked: whether the text is a sentence: what a person asks for counts as much as what they did.
+        """
+        parts = {} if sequence is None else {"sequence": sequence}
+        if text is not None:
+            parts["text"] = self._beside_each(text)
+        if asked and len(parts) == 2:
+            return parts
+        return {name: self.fusion.gate(name) * part for name, part in parts.items()}
 
     @torch.inference_mode()
     def readings(
@@ -149,7 +185,7 @@ class UserTower(nn.Module):
         was_training = self.training
         self.eval()
         device = memory.vectors.device
-        both = self._read_sequence(one, memory, device), self._read_text(self._tokens(one, sentence, memory), device)
+        both = self._read_sequence(one, memory, device), self._recall_text(self._tokens(one, sentence, memory), memory)
         self.train(was_training)
         return both
 
@@ -184,16 +220,25 @@ class UserTower(nn.Module):
         length, found = self.sequence.config.length, _nothing(len(histories), self.sequence.shape, memory)
         for rows in _of_like_length(np.minimum(histories.lengths, length)):
             batch = SequenceBatch.of(histories.take(rows), length).to(memory.vectors.device)
-            _fill(found, rows, self.sequence(memory.vectors, batch)[:, -1])
+            _fill(found, rows, self.sequence(memory.vectors, batch, memory.half_life)[:, -1])
         return found
 
     def _texts(self, histories: Histories, memory: Memory) -> Reading | None:
         if self.text is None or memory.text is None or not self.reads_text:
             return None
         tokens, found = memory.text.tokens(histories), _nothing(len(histories), self.shape[-1:], memory)
-        for rows in _of_like_length(np.array([len(ids) for ids in tokens])):
+        lengths = np.array([len(ids) for ids in tokens])
+        for row, one in enumerate(tokens):
+            if memory.read is not None and (vector := memory.read.find(_digest(one))) is not None:
+                _fill(found, np.array([row]), vector)
+                lengths[row] = 0  # there is nothing left to read
+        for rows in _of_like_length(lengths):
             ids, mask = self.text.encoder.pad([tokens[row] for row in rows])
-            _fill(found, rows, self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device)))
+            vectors = self.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device))
+            _fill(found, rows, vectors)
+            if memory.read is not None:
+                for row, vector in zip(rows, vectors, strict=True):
+                    memory.read.keep(_digest(tokens[row]), vector[None])
         return found
 
     def _tokens(self, one: Histories, sentence: str | None, memory: Memory) -> list[int]:
@@ -207,7 +252,14 @@ class UserTower(nn.Module):
         if self.sequence is None or len(one.items) == 0:
             return None
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
-        return self.sequence(memory.vectors, batch)[:, -1]
+        return self.sequence(memory.vectors, batch, memory.half_life)[:, -1]
+
+    def _recall_text(self, tokens: list[int], memory: Memory) -> Tensor | None:
+        """What the text reader makes of tokens, read only where it is not remembered."""
+        device = memory.vectors.device
+        if memory.read is None or not tokens:
+            return self._read_text(tokens, device)
+        return memory.read.get(_digest(tokens), lambda: self._read_text(tokens, device))
 
     def _read_text(self, tokens: list[int], device: torch.device) -> Tensor | None:
         if self.text is None or not tokens:
@@ -216,8 +268,8 @@ class UserTower(nn.Module):
         return self.text(ids.to(device), mask.to(device))
 
 
-def _everywhere(part: Tensor | None) -> tuple[Tensor, None] | None:
-    return None if part is None else (part, None)
+def _digest(tokens: list[int]) -> bytes:
+    return hashlib.blake2b(np.array(tokens, np.int64).tobytes(), digest_size=16).digest()
 
 
 def _nothing(people: int, shape: tuple[int, ...], memory: Memory) -> Reading:

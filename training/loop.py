@@ -100,7 +100,8 @@ class Run:
 
     Args: as in `fit`; `counts` are the training events of each item. Without `validation` nothing is chosen, and
         each phase ends at the epoch of `until`. With `checkpoints` it goes on from the newest, and writes more.
-        `watch` is told epoch and metrics of each validation, and may end the training by an exception.
+        `watch` is told epoch and metrics of each validation, and may end the training by an exception. `goes_on`: the
+        readers have learned already, so the text reader does not begin anew.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Run:
         until: Sequence[int] = (),
         checkpoints: Checkpoints | None = None,
         watch: Watch | None = None,
+        goes_on: bool = False,
     ) -> None:
         if validation is not None and not len(validation):
             raise InputError("validation needs a person whose last event is an item that is new to them, none is")
@@ -123,7 +125,7 @@ class Run:
             raise InputError("train.rating_weight is above 0, but no training event has a rating: set it to 0")
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
         self.past = past
-        self.until, self.checkpoints, self.watch = until, checkpoints, watch
+        self.until, self.checkpoints, self.watch, self.goes_on = until, checkpoints, watch, goes_on
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
         self.counts = counts
@@ -218,7 +220,7 @@ class Run:
 
     def _join(self) -> None:
         """The text reader begins as a copy of the item side; the schedule skips what an early stop left out."""
-        if self.model.user.text is not None:
+        if self.model.user.text is not None and not self.goes_on:
             self.model.user.text.start_from(self.model.item.text)
         self.place.skipped = self.per_epoch * (self._text_from - 1) - self.state.schedule.last_epoch
 

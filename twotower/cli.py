@@ -23,6 +23,8 @@ from twotower.commands import (
     keeping,
     learning,
     measuring,
+    refreshing,
+    serving,
     tuning,
     tuning_index,
 )
@@ -44,6 +46,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=F
 keeping.index.command()(tuning_index.tune)
 for group in (
     learning.app,
+    refreshing.app,
     keeping.app,
     tuning.app,
     asking.app,
@@ -51,6 +54,7 @@ for group in (
     evaluating.app,
     importing.app,
     measuring.app,
+    serving.app,
 ):
     app.add_typer(group)
 

@@ -15,7 +15,7 @@ from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.interests import search_interests
 from indexing.milvus import MilvusIndex
-from indexing.store import Store, StoreWriter, open_index, open_writer
+from indexing.store import Index, Writer, open_index, open_writer
 from indexing.vectors import unit
 from towers.errors import ArtefactError, InputError
 
@@ -54,18 +54,18 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def index(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def index(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Index:
     """Read by many tests, changed by none."""
     return open_index(make(tmp_path_factory.mktemp("store"), kind, attributes=ATTRIBUTES))
 
 
 @pytest.fixture
-def writer(kind: str, tmp_path: Path) -> Iterator[StoreWriter]:
+def writer(kind: str, tmp_path: Path) -> Iterator[Writer]:
     with open_writer(make(tmp_path, kind, attributes=ATTRIBUTES)) as writer:
         yield writer
 
 
-def agrees(index: Store, plain: dict[Any, np.ndarray], recall: float, queries: np.ndarray = QUERIES) -> None:
+def agrees(index: Index, plain: dict[Any, np.ndarray], recall: float, queries: np.ndarray = QUERIES) -> None:
     """`index` holds the items of `plain`; each hit has its exact score, and enough of the nearest are found."""
     assert set(index.ids.to_list()) == set(plain)
     assert len(index) == len(plain)
@@ -85,18 +85,18 @@ def agrees(index: Store, plain: dict[Any, np.ndarray], recall: float, queries: n
 # Searching
 
 
-def test_ids_and_scores_are_those_of_exact_search(index: Store, kind: str) -> None:
+def test_ids_and_scores_are_those_of_exact_search(index: Index, kind: str) -> None:
     agrees(index, dict(zip(NAMES, VECTORS, strict=True)), KINDS[kind])
 
 
-def test_a_query_is_answered_alike_alone_and_in_company(index: Store) -> None:
+def test_a_query_is_answered_alike_alone_and_in_company(index: Index) -> None:
     together = index.search(QUERIES, K)
     alone = [index.search(QUERIES[[row]], K) for row in range(len(QUERIES))]
     np.testing.assert_array_equal(np.concatenate([one.rows for one in alone]), together.rows)
     np.testing.assert_array_equal(np.concatenate([one.scores for one in alone]), together.scores)
 
 
-def test_many_threads_may_search_at_once(index: Store) -> None:
+def test_many_threads_may_search_at_once(index: Index) -> None:
     expected = index.search(QUERIES, K, where={"order": {"<": 200}})
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda _: index.search(QUERIES, K, where={"order": {"<": 200}}), range(8)))
@@ -105,7 +105,7 @@ def test_many_threads_may_search_at_once(index: Store) -> None:
         np.testing.assert_array_equal(hits.scores, expected.scores)
 
 
-def test_where_there_are_fewer_than_k_the_rest_is_empty(index: Store) -> None:
+def test_where_there_are_fewer_than_k_the_rest_is_empty(index: Index) -> None:
     hits = index.search(QUERIES[:2], COUNT + 5)
     exact = exact_search(QUERIES[:2], index.vectors[np.arange(COUNT)], COUNT + 5)
     np.testing.assert_array_equal(hits.rows, exact.rows)
@@ -115,7 +115,7 @@ def test_where_there_are_fewer_than_k_the_rest_is_empty(index: Store) -> None:
 
 
 @pytest.mark.parametrize("passing", [0, 1, 3, 30, 150, 299, 300])
-def test_a_filtered_search_finds_what_brute_force_finds(index: Store, kind: str, passing: int) -> None:
+def test_a_filtered_search_finds_what_brute_force_finds(index: Index, kind: str, passing: int) -> None:
     where = {"order": {"<": passing}}
     order = dict(zip(NAMES, ORDER.tolist(), strict=True))
     rows = np.array([row for row, one in enumerate(index.ids.to_list()) if order[one] < passing], np.int64)
@@ -129,7 +129,7 @@ def test_a_filtered_search_finds_what_brute_force_finds(index: Store, kind: str,
     np.testing.assert_array_equal(hits.scores[hits.rows == right], exact.scores[hits.rows == right])
 
 
-def test_exclusions_and_filters_hold_together(index: Store) -> None:
+def test_exclusions_and_filters_hold_together(index: Index) -> None:
     nearest = index.search(QUERIES, 40)
     exclude = [nearest.rows[query, : 3 * query] for query in range(10)]
     hits = index.search(QUERIES[:10], 5, exclude=exclude, where={"genre": {"!=": "jazz"}})
@@ -143,7 +143,7 @@ def test_exclusions_and_filters_hold_together(index: Store) -> None:
     assert set(everything.rows[0].tolist()) == {COUNT - 2, COUNT - 1, -1}
 
 
-def test_a_bonus_counts_among_what_passes(index: Store, kind: str) -> None:
+def test_a_bonus_counts_among_what_passes(index: Index, kind: str) -> None:
     bonus = np.zeros(COUNT, np.float32)
     chosen = [int(index.ids.rows([one])[0]) for one in ("i0", "i3", "i1")]  # jazz, jazz and soul
     bonus[chosen] = [3, 2, 5]
@@ -156,7 +156,7 @@ def test_a_bonus_counts_among_what_passes(index: Store, kind: str) -> None:
         assert set(hits.rows[query, 2:].tolist()) <= set(plain.rows[query].tolist())
 
 
-def test_several_interests_give_one_list(index: Store, kind: str) -> None:
+def test_several_interests_give_one_list(index: Index, kind: str) -> None:
     people = QUERIES.reshape(10, 2, DIMENSION)
     hits = search_interests(index, people, K, exclude=[[row] for row in range(10)])
     scores = (people @ index.vectors[np.arange(COUNT)].T).max(axis=1)
@@ -166,7 +166,7 @@ def test_several_interests_give_one_list(index: Store, kind: str) -> None:
     assert same >= KINDS[kind]
 
 
-def test_get_iterate_and_contains(index: Store) -> None:
+def test_get_iterate_and_contains(index: Index) -> None:
     item = index.get("i7")
     assert item is not None
     assert (item.id, item.attributes) == ("i7", {"order": ORDER[7], "genre": "soul"})
@@ -194,7 +194,7 @@ def test_get_iterate_and_contains(index: Store) -> None:
         (lambda index: index.search(QUERIES, K, bonus=np.ones(3, np.float32)), r"a bonus must be float32 \(300,\)"),
     ],
 )
-def test_what_cannot_be_searched_is_one_sentence(index: Store, asked: Callable[[Store], Any], sentence: str) -> None:
+def test_what_cannot_be_searched_is_one_sentence(index: Index, asked: Callable[[Index], Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         asked(index)
 
@@ -202,7 +202,7 @@ def test_what_cannot_be_searched_is_one_sentence(index: Store, asked: Callable[[
 # Changing
 
 
-def test_items_come_and_go(writer: StoreWriter, kind: str) -> None:
+def test_items_come_and_go(writer: Writer, kind: str) -> None:
     plain = dict(zip(NAMES, VECTORS, strict=True))
     for round_ in range(3):
         new, old = [f"n{round_}-{n}" for n in range(5)], [f"i{n}" for n in range(20 * round_, 20 * round_ + 8)]
@@ -250,7 +250,7 @@ def test_items_come_and_go(writer: StoreWriter, kind: str) -> None:
     ],
 )
 def test_a_batch_that_cannot_be_taken_changes_nothing(
-    index: Store, change: Callable[[StoreWriter], None], sentence: str, kind: str, tmp_path_factory: Any
+    index: Index, change: Callable[[Writer], None], sentence: str, kind: str, tmp_path_factory: Any
 ) -> None:
     place = tmp_path_factory.getbasetemp() / f"refusing {kind.replace(',', '')}"
     place.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from indexing.build import build_index
 from indexing.index import ItemIndex
 from serving.retriever import Retriever
 from towers.catalog import Catalog
-from towers.errors import ArtefactError, InputError
+from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
 from towers.words import Words
@@ -398,3 +398,28 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     import polars as pl
 
     return pl.DataFrame(rows)
+
+
+def test_questions_answered_together_have_the_answers_of_each_alone(tiny_run: Any) -> None:
+    shop = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log)
+    asked: list[dict[str, Any]] = [{"user": user, "k": 3 + user % 4} for user in range(1, 31)]
+    asked[3:3] = [{"history": ["m01", "m03"]}, {"text": "a quiet piano"}, {"user": 7, "where": {"topic": "music"}}]
+    asked[9:9] = [
+        {"user": "nobody"},
+        {"user": 7, "k": 0},
+        {"history": ["none"]},
+        {"user": 7, "where": {"colour": "red"}},
+    ]
+    together = shop.recommend_many(asked)
+    assert len(together) == len(asked)
+    for question, answer in zip(asked, together, strict=True):
+        if isinstance(answer, TwoTowerError):
+            with pytest.raises(type(answer)) as told:
+                shop.recommend(**question)
+            assert str(told.value) == str(answer)
+            continue
+        alone = shop.recommend(**question)
+        assert [one.item for one in answer] == [one.item for one in alone]
+        assert [one.score for one in answer] == pytest.approx([one.score for one in alone], abs=1e-5)
+        assert (answer.query, answer.unknown, answer.steps) == (alone.query, alone.unknown, alone.steps)
+    assert sum(isinstance(answer, TwoTowerError) for answer in together) == 4

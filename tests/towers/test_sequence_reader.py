@@ -33,16 +33,17 @@ def reader(length: int = 6, **off: bool) -> SequenceReader:
     return made
 
 
+@pytest.mark.parametrize("half_life", [None, 4 * DAY])
 @pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}])
-def test_against_plain_loops(off: dict[str, bool]) -> None:
+def test_against_plain_loops(off: dict[str, bool], half_life: float | None) -> None:
     ours = reader(**off)
     batch = SequenceBatch.of(HISTORIES, 6)
     with torch.no_grad():
-        outputs = ours(VECTORS, batch)
+        outputs = ours(VECTORS, batch, half_life)
         double = ours.double()
         for person in range(len(HISTORIES)):
             size = int(HISTORIES.lengths[person])
-            expected = by_loops(double, VECTORS.double(), HISTORIES.take([person]))
+            expected = by_loops(double, VECTORS.double(), HISTORIES.take([person]), half_life)
             torch.testing.assert_close(outputs[person, 5 - size :].double(), expected, rtol=0, atol=2e-5)
 
 
@@ -71,7 +72,17 @@ def test_by_width_holds_every_past_once_with_less_than_half_of_it_padding() -> N
             assert items[mask].tolist() == HISTORIES.items[HISTORIES.offsets[row] : HISTORIES.offsets[row + 1]].tolist()
 
 
-def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories) -> Tensor:
+def test_of_a_short_half_life_only_the_newest_is_left_of_a_long_one_all() -> None:
+    ours, one, last = reader(), HISTORIES.take([0]), Histories.of([[4]], times=[[0]], ratings=[[0.5]])
+    with torch.no_grad():
+        asked = {half_life: ours(VECTORS, SequenceBatch.of(one, 6), half_life)[0, -1] for half_life in (1, 1e12, None)}
+        alone = ours(VECTORS, SequenceBatch.of(last, 6))[0, -1]
+    torch.testing.assert_close(asked[1], alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close(asked[1e12], asked[None], rtol=0, atol=1e-4)
+    assert (asked[1] - asked[None]).abs().max() > 0.02
+
+
+def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories, half_life: float | None = None) -> Tensor:
     """One event, one head, one earlier event at a time; no padding, no mask."""
     size, heads, width = len(one.items), reader.config.heads, 8 // reader.config.heads
     states = []
@@ -97,6 +108,10 @@ def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories) -> Tensor:
                         gap = torch.tensor(float(one.times[n] - one.times[m]), dtype=torch.float64)
                         logits[-1] = logits[-1] + reader.gap_bias.weight[head] @ gap_features(gap).double()
                 share = torch.stack(logits).softmax(0)
+                if half_life is not None:
+                    ages = torch.from_numpy(one.times[n] - one.times[: n + 1])
+                    share = share * 0.5 ** (ages / half_life)
+                    share = share / share.sum()
                 parts.append(sum(s * v for s, v in zip(share, values, strict=True)))
             state = states[n] + block.join(torch.cat(parts))
             after.append(state + block.feed(block.norm_feed(state)))

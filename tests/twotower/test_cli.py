@@ -18,6 +18,8 @@ import pytest
 
 import twotower
 from indexing.versions import point_at
+from serving.store.event import Event
+from serving.store.store import Store
 from towers.artefact import read_json, read_manifest, write_json
 from towers.model import KIND
 from twotower.cli import main
@@ -95,6 +97,15 @@ def test_recommend_and_similar_show_a_table_or_json(ask: Run, tiny_run: Any) -> 
     assert len(answer["items"]) == 10
     assert "m02" not in {one["item"] for one in json.loads(ask("similar", "m02", "--json").out)["items"]}
     assert len(json.loads(ask("recommend", "--json", "-k", 1000, text="quiet piano").out)["items"]) == 40
+
+
+def test_a_store_knows_people_whom_no_log_knows(ask: Run, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "shop.db") as store:
+        store.record([Event("1", "session-1", "m02", "click", 1.0), Event("2", "session-1", "m04", "not-this", 2.0)])
+    answer = json.loads(ask("recommend", "--json", "-k", 40, user="session-1", store=tmp_path / "shop.db").out)
+    assert answer["query"] == "user session-1, 1 item"
+    assert {f"m{n:02}" for n in range(40)} - {one["item"] for one in answer["items"]} == {"m02", "m04"}
+    one_sentence(ask("recommend", user="u", store="mysql://x"), "a store is kept in sqlite or postgresql", code=2)
 
 
 def test_a_log_is_read_on_the_scale_of_the_model(ask: Run, tiny_run: Any, tmp_path: Path) -> None:

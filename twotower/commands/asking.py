@@ -1,4 +1,4 @@
-"""`twotower recommend` and `twotower similar`: questions to a model and its index."""
+"""`twotower recommend`, `twotower explain` and `twotower similar`: questions to a model and its index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from twotower.commands.reading import (
     IndexFolder,
     Json,
     ModelFolder,
+    StoreUri,
     console,
+    open_store,
     read_catalog,
     read_log,
     show,
@@ -36,12 +38,13 @@ def recommend(
     catalog: CatalogFile,
     interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
-    user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
+    user: Annotated[str | None, typer.Option(help="Somebody in the log or the store.")] = None,
     history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
     where: Where = None,
+    store: StoreUri = None,
     steps: Annotated[
         Path | None,
         typer.Option(help="How they are re-ranked: a TOML file with [[steps]]; default: by predicted rating."),
@@ -50,12 +53,34 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Recommend items to somebody."""
-    items = None if history is None else [item.strip() for item in history.split(",") if item.strip()]
     with console().status("loading"):
-        answer = _retriever(model, index, catalog, interactions, people).recommend(
-            user=user, history=items, text=text, image=image, audio=audio, where=where, steps=steps, k=k
+        answer = _retriever(model, index, catalog, interactions, people, store).recommend(
+            user=user, history=_ids(history), text=text, image=image, audio=audio, where=where, steps=steps, k=k
         )
     show(answer.table(), answer.to_json(), json)
+
+
+@app.command()
+def explain(
+    item: Annotated[str, typer.Argument(help="An item of the index.")],
+    model: ModelFolder,
+    index: IndexFolder,
+    catalog: CatalogFile,
+    interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
+    people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
+    user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
+    history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
+    text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
+    audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
+    json: Json = False,
+) -> None:
+    """Show why an item suits somebody."""
+    with console().status("loading"):
+        answer = _retriever(model, index, catalog, interactions, people).explain(
+            item, user=user, history=_ids(history), text=text, image=image, audio=audio
+        )
+    show(answer.table(), answer.as_dict(), json)
 
 
 @app.command()
@@ -75,12 +100,22 @@ def similar(
     show(answer.table(), answer.to_json(), json)
 
 
+def _ids(history: str | None) -> list[str] | None:
+    """Items as they stand on a command line."""
+    return None if history is None else [item.strip() for item in history.split(",") if item.strip()]
+
+
 def _retriever(
-    model: Path, index: Path, catalog: Path, interactions: Path | None = None, people: Path | None = None
+    model: Path,
+    index: Path,
+    catalog: Path,
+    interactions: Path | None = None,
+    people: Path | None = None,
+    store: str | None = None,
 ) -> Retriever:
     from serving.retriever import Retriever
     from towers.model import TwoTower
 
     items, towers = read_catalog(catalog), TwoTower.load(model)
     log = None if interactions is None else read_log(interactions, people, towers.config.rating.range)
-    return Retriever(towers, index, items, log)
+    return Retriever(towers, index, items, log, store=None if store is None else open_store(store))

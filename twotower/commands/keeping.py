@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from indexing.address import Address
     from indexing.reading import Vectors
-    from indexing.store import StoreWriter
+    from indexing.store import Writer
     from towers.ids import IdList
 
 app = typer.Typer()
@@ -234,7 +234,7 @@ def _milvus_facts(address: Address) -> dict[str, Any]:
     }
 
 
-def _published(writer: StoreWriter, keep: int) -> str:
+def _published(writer: Writer, keep: int) -> str:
     """Where the changes are now; what a Milvus is given is seen at once."""
     from indexing.writer import IndexWriter
 

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from towers.errors import MissingExtraError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from serving.store.store import Store
     from towers.catalog import Catalog
     from towers.interactions import Interactions
     from towers.rejected import Rejected
 
+StoreUri = Annotated[
+    str | None, typer.Option("--store", help="What people did since: a SQLite file, or the URI of a database.")
+]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="Folder of an index.")]
 CatalogFile = Annotated[Path, typer.Option("--catalog", help="Items: Parquet, CSV, TSV or JSON lines with item_id.")]
@@ -48,6 +54,19 @@ def read_log(path: Path, people: Path | None, rating_range: tuple[float, float] 
         log = Interactions.read(path, people=people, rating_range=rating_range)
     tell_rejected(path, log.rejected)
     return log
+
+
+def open_store(uri: str) -> Store:
+    """The store of feedback at a path or URI.
+
+    Raises:
+        MissingExtraError: SQLAlchemy is not installed.
+    """
+    try:
+        from serving.store.store import Store
+    except ImportError as error:
+        raise MissingExtraError("a store needs SQLAlchemy: pip install 'twotower[serve]'") from error
+    return Store.open(uri)
 
 
 def tell_rejected(path: Path, rejected: Rejected) -> None:

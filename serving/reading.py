@@ -1,0 +1,126 @@
+"""How one person is read: each reader's part of their query, and what is left of it without each past item."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from serving.people import Person
+from towers.fusion import added, unit
+from towers.history import Histories
+from towers.model import TwoTower
+from towers.sequence_reader import SequenceBatch
+from towers.user import Memory
+
+SMALLEST = 1e-12  # a norm that is divided by
+
+
+@dataclass(frozen=True)
+class Question:
+    """Somebody who asks.
+
+    Args:
+        person: who it is.
+        history: what the readers read: the person's history, and what was shown with the question.
+        memory: of what `history` speaks of.
+        text: the sentence that was asked with, if any.
+    """
+
+    person: Person
+    history: Histories
+    memory: Memory
+    text: str | None
+
+    @property
+    def digest(self) -> bytes:
+        """The same for questions that are read alike."""
+        past = self.history
+        shown = self.memory.vectors[len(self.memory.vectors) - 1 :]  # a picture or a sound stands last
+        known = [past.items, past.ratings, *([] if past.times is None else [past.times]), shown.cpu().numpy()]
+        said = [part if part is None else part.to_pylist() for part in (past.texts, past.about)]
+        digest = hashlib.blake2b(repr((self.text, said)).encode(), digest_size=16)
+        for values in known:
+            digest.update(values.tobytes())
+        return digest.digest()
+
+    def without(self, row: int) -> Question:
+        """The same if the person had never met an item, which could then be recommended to them."""
+        past, met = self.person.history, self.person.seen
+        person = replace(self.person, history=past.keep(past.items != row), seen=met[met != row])
+        return replace(self, person=person, history=self.history.keep(self.history.items != row))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One person as a model reads them.
+
+    Args:
+        query: float32 ``(K, D)`` of unit norm, one for each of K interests.
+        parts: what each reader adds to it, ``(K, D)``.
+    """
+
+    query: Tensor
+    parts: dict[str, Tensor]
+
+
+@torch.inference_mode()
+def read(model: TwoTower, question: Question) -> Reading | None:
+    """How a person is read; None where no reader has anything to read."""
+    sequence, text = model.user.readings(question.history, question.memory, question.text)
+    weighted = model.user.weighted(sequence, text, asked=bool(question.text))
+    if not weighted:
+        return None
+    total = added(weighted)
+    norm = total.norm(dim=-1, keepdim=True).clamp(min=SMALLEST)
+    parts = {name: _by_interest(part / norm) for name, part in weighted.items()}
+    return Reading(_by_interest(unit(total)), parts)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A person read once without each of their past items.
+
+    Args:
+        reader: which reader reads past items: ``"sequence"``, or ``"text"`` where there is no other.
+        rows: int64 ``(M,)`` the items that it has read.
+        vectors: what it makes of the person without each, ``(M, K, D)`` of unit norm, zero where nothing is left.
+    """
+
+    reader: str
+    rows: np.ndarray
+    vectors: Tensor
+
+
+@torch.inference_mode()
+def leave_out(model: TwoTower, question: Question) -> LeftOut:
+    """What the reader of past items makes of a person without each of those that it reads."""
+    history, memory, user = question.history, question.memory, model.user
+    if user.sequence is not None:
+        length, interests = user.sequence.config.length, 1 if len(user.shape) == 1 else user.shape[0]
+        rows = np.unique(history.items[-length:])
+        left = history.without_each(rows)
+        vectors = user.sequence(memory.vectors, SequenceBatch.of(left, length).to(memory.vectors.device))[:, -1]
+        return LeftOut(
+            "sequence", rows, _where(left.lengths > 0, vectors.reshape(len(rows), interests, vectors.shape[-1]))
+        )
+    if user.text is None or memory.text is None or question.text is not None:
+        return LeftOut("text", np.empty(0, np.int64), torch.empty(0, 1, memory.vectors.shape[1]))
+    told = np.unique(memory.text.told(history)[0]).astype(np.int64)
+    rows = np.unique(history.items[told[told >= 0]])
+    tokens = memory.text.tokens(history.without_each(rows))
+    ids, mask = user.text.encoder.pad(tokens)
+    vectors = user.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device))
+    return LeftOut("text", rows, _where(np.array([len(one) > 0 for one in tokens], bool), vectors[:, None]))
+
+
+def _by_interest(vectors: Tensor) -> Tensor:
+    """``(1, D)`` or ``(1, K, D)`` as ``(K, D)``."""
+    return vectors.reshape(-1, vectors.shape[-1])
+
+
+def _where(there: np.ndarray, vectors: Tensor) -> Tensor:
+    return vectors * torch.from_numpy(there).to(vectors)[:, None, None]

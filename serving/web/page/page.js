@@ -1,0 +1,408 @@
+// One person, what they met, what is recommended, and what they say to it. Everything is asked of the service itself.
+"use strict";
+
+const by = (id) => document.getElementById(id);
+const state = { user: null, about: {}, file: null, asked: 0, urls: new Map() };
+const SHOWN = 12;
+
+// --- asking the service -------------------------------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+function headers(more = {}) {
+  const key = sessionStorage.getItem("key");
+  return key ? { ...more, Authorization: `Bearer ${key}` } : more;
+}
+
+async function fetched(path, options = {}) {
+  const answer = await fetch(path, { ...options, headers: headers(options.headers) });
+  if (answer.ok) return answer;
+  const said = await answer.json().catch(() => ({}));
+  if (answer.status === 401) by("key").hidden = false;
+  throw new Refused(answer.status, said.error ?? `the service answered ${answer.status}`);
+}
+
+const get = async (path, values = {}) => (await fetched(`${path}?${new URLSearchParams(values)}`)).json();
+
+const post = async (path, body) => {
+  const form = body instanceof FormData;
+  const options = form ? { body } : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return (await fetched(path, { method: "POST", ...options })).json();
+};
+
+// Pictures and sounds need the key, too, which an address cannot carry; so they are fetched and kept.
+function media(item, kind) {
+  const name = `${kind} ${item}`;
+  if (!state.urls.has(name)) {
+    const address = `/v1/media?${new URLSearchParams({ item, kind })}`;
+    state.urls.set(name, fetched(address).then((answer) => answer.blob()).then((blob) => URL.createObjectURL(blob)));
+  }
+  return state.urls.get(name);
+}
+
+// --- small parts --------------------------------------------------------------------------------------------------
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "onclick") made.addEventListener("click", value);
+    else if (value !== false && value !== null) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+function say(sentence) {
+  by("status").textContent = sentence;
+  by("alert").hidden = true;
+}
+
+function complain(error) {
+  by("alert").textContent = error.message;
+  by("alert").hidden = false;
+}
+
+const number = (value, digits = 3) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+
+function initials(title) {
+  const words = title.split(/[^\p{L}\p{N}]+/u).filter((word) => word && !["the", "a", "an"].includes(word.toLowerCase()));
+  return words.slice(0, 2).map((word) => [...word][0].toUpperCase()).join("");
+}
+
+const sound = new Audio();
+let playing = null;
+
+function stop() {
+  sound.pause();
+  if (playing !== null) {
+    playing.textContent = "▶";
+    playing.setAttribute("aria-label", playing.getAttribute("aria-label").replace(/^Stop/, "Play"));
+  }
+  playing = null;
+}
+
+async function play(button, item) {
+  const again = playing === button;
+  stop();
+  if (again) return;
+  try {
+    sound.src = await media(item, "audio");
+    await sound.play();
+    playing = button;
+    button.textContent = "■";
+    button.setAttribute("aria-label", button.getAttribute("aria-label").replace(/^Play/, "Stop"));
+  } catch (error) {
+    complain(error);
+  }
+}
+sound.addEventListener("ended", stop);
+
+// A picture where there is one, else the title's first letters; a button that plays where there is a sound.
+function art(one, small = false) {
+  const made = element("div", { class: "art" }, element("span", { "aria-hidden": "true" }, initials(one.title)));
+  if (one.image) {
+    made.classList.add("pictured");
+    media(one.item, "image").then(
+      (url) => made.querySelector("span").replaceWith(element("img", { src: url, alt: small ? "" : `Picture of ${one.title}` })),
+      () => made.classList.remove("pictured"),
+    );
+  }
+  if (one.audio && !small) made.append(player(one));
+  return made;
+}
+
+function player(one, small = false) {
+  const button = element("button", { type: "button", class: small ? "play small" : "play", "aria-label": `Play ${one.title}` }, "▶");
+  button.addEventListener("click", () => play(button, one.item));
+  return button;
+}
+
+// --- the person and their history ---------------------------------------------------------------------------------
+
+function choose(user) {
+  state.user = user;
+  by("person").value = user;
+  history.replaceState(null, "", `#user=${encodeURIComponent(user)}`);
+  return renew();
+}
+
+async function showHistory() {
+  let events = [];
+  try {
+    events = (await post("/v1/people/history", { user: state.user })).events;
+  } catch (error) {
+    if (error.status !== 404) throw error; // somebody new has none
+  }
+  by("history-note").textContent = events.length
+    ? `${events.length} ${events.length === 1 ? "item" : "items"} of ${state.user}, the newest first.`
+    : `Nothing is known of ${state.user} yet: add an item below, or say in words what you would like.`;
+  by("history").replaceChildren(
+    ...events.map((one) =>
+      element(
+        "li",
+        {},
+        art(one, true),
+        element("span", {}, one.title, element("small", {}, told(one))),
+        one.audio ? player(one, true) : null,
+      ),
+    ),
+  );
+  return events.length;
+}
+
+const NAMES = { click: "chosen", "not-this": "not this", "less-like-this": "less like this" };
+
+function told(one) {
+  if (one.kind in NAMES && one.kind !== "click") return NAMES[one.kind];
+  return one.rating === null ? "chosen" : `${Number(one.rating.toFixed(1))} ★`;
+}
+
+let typing = 0;
+
+function later(task) {
+  clearTimeout(typing);
+  typing = setTimeout(() => task().catch(complain), 200);
+}
+
+by("person").addEventListener("input", () =>
+  later(async () => {
+    const found = await post("/v1/people/search", { search: by("person").value, limit: 20 });
+    by("people").replaceChildren(...found.map(({ user, events }) => element("option", { value: user }, `${events} items`)));
+  }),
+);
+
+by("who").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const user = by("person").value.trim();
+  if (user) choose(user).catch(complain);
+});
+
+by("visitor").addEventListener("click", () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  const name = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  choose(`visitor-${name}`).catch(complain);
+});
+
+by("title").addEventListener("input", () =>
+  later(async () => {
+    const search = by("title").value.trim();
+    const found = search ? await get("/v1/items", { search, limit: 6 }) : [];
+    by("titles").replaceChildren(
+      ...found.map((one) =>
+        element("li", {}, element("button", { type: "button", class: "plain", onclick: () => add(one) }, one.title)),
+      ),
+    );
+  }),
+);
+
+by("add").addEventListener("submit", (event) => event.preventDefault());
+
+async function add(one) {
+  by("titles").replaceChildren();
+  by("title").value = "";
+  by("title").focus();
+  if (state.user === null) by("visitor").click();
+  await feedback(one, "click");
+}
+
+// --- recommendations ----------------------------------------------------------------------------------------------
+
+function question() {
+  const asked = { k: SHOWN };
+  if (state.user !== null && (state.known || !by("text").value.trim())) asked.user = state.user;
+  for (const name of ["diversity", "novelty"]) if (Number(by(name).value)) asked[name] = Number(by(name).value);
+  if (by("text").value.trim()) asked.text = by("text").value.trim();
+  return asked;
+}
+
+async function recommend() {
+  const mine = ++state.asked, asked = question();
+  if (state.file !== null && !state.known) delete asked.user;
+  if (asked.user === undefined && asked.text === undefined && state.file === null) return;
+  by("found").classList.add("waits");
+  try {
+    let answer;
+    if (state.file === null) answer = await post("/v1/recommend", asked);
+    else {
+      const form = new FormData();
+      form.set("question", JSON.stringify(asked));
+      form.set(state.file.type.startsWith("audio") ? "audio" : "image", state.file);
+      answer = await post("/v1/recommend/media", form);
+    }
+    if (mine !== state.asked) return; // a newer question is on its way
+    stop();
+    by("found").replaceChildren(...answer.items.map((one) => card(one, asked)));
+    say(`${answer.items.length} ${answer.items.length === 1 ? "item" : "items"} for ${answer.query}.`);
+  } catch (error) {
+    if (mine === state.asked && error.status === 404) {
+      by("found").replaceChildren();
+      say("Nothing to go by yet: add an item, or wish for something.");
+    } else if (mine === state.asked) complain(error);
+  } finally {
+    if (mine === state.asked) by("found").classList.remove("waits");
+  }
+}
+
+async function renew() {
+  if (state.user !== null) state.known = (await showHistory()) > 0;
+  await recommend();
+}
+
+function card(one, asked) {
+  const rating = one.rating === null ? "" : ` · predicted ${one.rating.toFixed(1)} ★`;
+  return element(
+    "li",
+    {},
+    art(one),
+    element("h3", { tabindex: "-1" }, one.title),
+    one.words ? element("p", { class: "words" }, one.words) : null,
+    element("p", { class: "score" }, `score ${number(one.retrieval)}${rating}`),
+    state.file === null ? reasons(one, asked) : null,
+    state.user === null ? null : answers(one),
+  );
+}
+
+// What a person can say to a recommendation.
+function answers(one) {
+  const button = (kind, text, label) =>
+    element("button", { type: "button", class: kind === "click" ? "like" : "", "aria-label": `${label}: ${one.title}`, onclick: (event) => react(event, one, kind) }, text);
+  const range = state.about.rating_range;
+  const stars = range && range[1] - range[0] <= 9 && range[1] > 1 ? Array.from({ length: range[1] - range[0] + 1 }, (_, n) => range[0] + n) : [];
+  return element(
+    "div",
+    { class: "feedback", role: "group", "aria-label": `Your answer to ${one.title}` },
+    stars.length
+      ? element("div", { class: "stars" }, ...stars.map((value) => element("button", { type: "button", "aria-label": `${value} of ${range[1]} stars: ${one.title}`, onclick: (event) => react(event, one, "rating", value) }, "★")))
+      : button("click", "I like it", "I like it"),
+    button("not-this", "Not this", "Not this"),
+    button("less-like-this", "Less like this", "Less like this"),
+  );
+}
+
+async function react(event, one, kind, value = null) {
+  const place = [...by("found").children].indexOf(event.target.closest("li"));
+  await feedback(one, kind, value);
+  by("found").children[Math.min(place, by("found").children.length - 1)]?.querySelector("h3").focus();
+}
+
+// An event keeps its id however often it is sent, so the service has it once.
+async function feedback(one, kind, value = null) {
+  const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const event = { id, user: state.user, item: one.item, kind, time: Date.now() / 1000 };
+  if (value !== null) event.value = value;
+  try {
+    await sent({ events: [event] });
+    await renew();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+async function sent(body, tries = 3) {
+  try {
+    return await post("/v1/feedback", body);
+  } catch (error) {
+    const again = !(error instanceof Refused) || error.status === 503;
+    if (tries === 1 || !again) throw error;
+    await new Promise((done) => setTimeout(done, 700));
+    return sent(body, tries - 1);
+  }
+}
+
+// --- reasons ------------------------------------------------------------------------------------------------------
+
+function reasons(one, asked) {
+  const told = element("div", { "aria-live": "polite" });
+  const made = element("details", {}, element("summary", { "aria-label": `Why ${one.title}?` }, "Why?"), told);
+  made.addEventListener("toggle", async () => {
+    if (!made.open || told.childElementCount) return;
+    const { user, text } = asked;
+    told.replaceChildren(element("p", { class: "waiting" }, "Working it out …"));
+    try {
+      const said = await post("/v1/explain", { item: one.item, ...(user === undefined ? {} : { user }), ...(text === undefined ? {} : { text }) });
+      const past = said.past.slice(0, 4);
+      const most = Math.max(...past.map(({ value }) => Math.abs(value)), 1e-9);
+      told.replaceChildren(
+        element("p", {}, said.sentence),
+        element("dl", { class: "reasons" }, ...past.map((part) => reason(part, most))),
+      );
+    } catch (error) {
+      told.replaceChildren(element("p", {}, error.message));
+    }
+  });
+  return made;
+}
+
+function reason({ title, value }, most) {
+  const bar = element("span", { class: value < 0 ? "bar against" : "bar", "aria-hidden": "true" });
+  bar.style.width = `${(100 * Math.abs(value)) / most}%`;
+  return element("div", {}, element("dt", {}, title), element("dd", {}, (value < 0 ? "" : "+") + number(value)), bar);
+}
+
+// --- wishes -------------------------------------------------------------------------------------------------------
+
+by("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  recommend();
+});
+by("text").addEventListener("search", () => recommend()); // the cross that empties it
+
+for (const name of ["diversity", "novelty"]) {
+  by(name).addEventListener("input", () => (document.querySelector(`output[for=${name}]`).textContent = by(name).value));
+  by(name).addEventListener("change", () => recommend());
+}
+
+function take(file) {
+  if (file && !/^(image|audio)\//.test(file.type)) return complain(new Error(`${file.name} is neither a picture nor a sound`));
+  state.file = file ?? null;
+  by("dropped").hidden = state.file === null;
+  by("dropped").querySelector("span").textContent = state.file?.name ?? "";
+  if (state.file === null) by("file").value = "";
+  recommend();
+}
+
+by("file").addEventListener("change", () => take(by("file").files[0]));
+by("undrop").addEventListener("click", () => {
+  take(null);
+  by("file").focus();
+});
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  by("drop").addEventListener(kind, (event) => {
+    event.preventDefault();
+    by("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
+}
+
+// --- beginning ----------------------------------------------------------------------------------------------------
+
+by("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", by("key-text").value.trim());
+  by("key").hidden = true;
+  begin();
+});
+
+async function begin() {
+  try {
+    state.about = await get("/v1/about");
+  } catch (error) {
+    return complain(error);
+  }
+  by("alert").hidden = true;
+  const { items, people, reads } = state.about;
+  by("about").textContent = `${items.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
+  by("text-part").hidden = !reads.includes("sentence");
+  const media = ["image", "audio"].filter((kind) => reads.includes(kind));
+  by("drop").hidden = !media.length;
+  by("file").accept = media.map((kind) => `${kind}/*`).join(",");
+  const user = new URLSearchParams(location.hash.slice(1)).get("user");
+  if (user) await choose(user).catch(complain);
+}
+
+begin();

@@ -1,0 +1,38 @@
+"""Whether the service lives, whether it can answer, and what it has counted."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from serving.web.faults import told
+from serving.web.gate import allow
+from serving.web.keys import Role
+from serving.web.state import Service
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", response_class=PlainTextResponse)
+async def alive() -> str:
+    """The process answers."""
+    return "ok"
+
+
+@router.get("/readyz")
+async def ready(service: Service) -> Response:
+    """It takes questions: not while it ends, and not while its queue is full."""
+    if service.closing:
+        return told(503, "the service is ending", again=1)
+    if service.desk.waiting >= service.limits.queue:
+        return told(503, "the queue is full", again=1)
+    return PlainTextResponse("ready")
+
+
+@router.get("/metrics", dependencies=[Depends(allow(Role.reader))])
+async def metrics(service: Service) -> Response:
+    """What Prometheus reads."""
+    service.metrics.waiting.set(service.desk.waiting)
+    service.metrics.items.set(len(service.shelf.offer.catalog))
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,92 @@
+"""`Source`: where model, index, catalog and log lie on disk, and how they become an offer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from indexing.build import attributes_of, readable
+from indexing.index import ItemIndex
+from indexing.writer import IndexWriter
+from serving.retriever import Retriever
+from serving.store.store import Store
+from serving.web.changes import Changes, with_rows, without
+from serving.web.offer import Offer
+from towers.catalog import Catalog
+from towers.errors import InputError
+from towers.ids import Id
+from towers.interactions import Interactions
+from towers.model import TwoTower
+
+
+@dataclass
+class Source:
+    """Files that a service reads at its start, at a swap, and when items come and go.
+
+    Args:
+        model, index: folders.
+        catalog: reads the items.
+        log: reads what people did, given the model; None: there is no log.
+        store: what people do meanwhile.
+        changes: items that came and went.
+        settings: further arguments of the retriever, such as its steps.
+    """
+
+    model: Path
+    index: Path
+    catalog: Callable[[], Catalog]
+    log: Callable[[TwoTower], Interactions] | None
+    store: Store | None
+    changes: Changes
+    settings: dict[str, Any] = field(default_factory=dict)
+    _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False, repr=False)
+
+    def load(self) -> Offer:
+        """Everything, read from disk.
+
+        Raises:
+            TwoTowerError: something cannot be read, or two things do not fit together.
+        """
+        model = TwoTower.load(self.model)
+        log = self.log(model) if self.log is not None else None
+        return self._offer(model, self.changes.applied(self.catalog()), log)
+
+    def put(self, offer: Offer, rows: Sequence[dict[str, Any]]) -> Offer:
+        """Add items, or change them: in the journal, in the index, and in the offer that is returned.
+
+        Raises:
+            InputError: an item that does not fit, or of which nothing can be read; then nothing is changed.
+            ArtefactError: it cannot be written, or another writer is at work.
+        """
+        catalog = with_rows(offer.catalog, rows)
+        new = catalog.select(catalog.rows([row["item_id"] for row in rows]))
+        ids, vectors = readable(new, offer.model.embed_items(new))
+        if len(ids) < len(new):
+            raise InputError(f"of {len(new) - len(ids)} of {len(new)} items nothing can be read: give them a text")
+        with IndexWriter(self.index) as writer:
+            writer.upsert(ids.array, vectors, attributes_of(new, ids), space=offer.model.space)
+            self.changes.put(rows)
+            writer.publish()
+        return self._offer(offer.model, catalog, offer.log)
+
+    def remove(self, offer: Offer, items: Sequence[Id]) -> Offer:
+        """Have items found no more.
+
+        Raises:
+            InputError: one that is not there; then nothing is changed.
+            ArtefactError: it cannot be written, or another writer is at work.
+        """
+        with IndexWriter(self.index) as writer:
+            writer.remove(items)
+            self.changes.remove(items)
+            writer.publish()
+        return self._offer(offer.model, without(offer.catalog, items), offer.log)
+
+    def _offer(self, model: TwoTower, catalog: Catalog, log: Interactions | None) -> Offer:
+        index = ItemIndex.load(self.index)
+        retriever = Retriever(model, index, catalog, log, store=self.store, **self.settings)
+        version = f"{model.fingerprint[:8]}-{index.version}-{next(self._count)}"
+        return Offer(retriever, model, catalog, log, version)

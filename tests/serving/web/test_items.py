@@ -1,0 +1,116 @@
+"""Items come, change and go while the service answers; pictures and sounds are had by an item's id alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from indexing.index import ItemIndex
+from tests.serving.web.conftest import picture, sound
+
+
+def near(service: Any, item: str) -> list[str]:
+    return [one["item"] for one in service.post("/v1/similar", json={"item": item, "k": 39}).json()["items"]]
+
+
+def test_a_new_item_is_found_at_once_and_after_a_restart(client: Any, source: Any) -> None:
+    service = client()
+    row = {"item_id": "new", "title": "quiet piano evening 99", "topic": "music"}
+    assert service.put("/v1/items", json={"items": [row]}).status_code == 200
+    assert service.get("/v1/item", params={"item": "new"}).json()["attributes"] == {
+        "title": row["title"],
+        "topic": "music",
+    }
+    assert "new" in near(service, "m02")
+    answer = service.post("/v1/recommend", json={"text": "quiet piano evening 99", "where": {"topic": "music"}}).json()
+    assert answer["items"][0]["item"] == "new"
+    again = source.load()
+    assert again.catalog.titles[again.row("new")] == row["title"]
+    assert "new" in {one.item for one in again.retriever.similar("m02", k=40)}
+
+
+def test_a_changed_item_is_found_as_what_it_is_now(client: Any, source: Any) -> None:
+    service = client()
+    before = ItemIndex.load(source.index).get("m04")
+    service.put("/v1/items", json={"items": [{"item_id": "m04", "title": "fast engine race", "topic": "motors"}]})
+    after = ItemIndex.load(source.index).get("m04")
+    assert before is not None
+    assert after is not None
+    assert after.attributes["topic"] == "motors"
+    assert float(before.vector @ after.vector) < 0.999
+    told = service.get("/v1/item", params={"item": "m04"}).json()
+    assert (told["title"], told["image"], told["audio"]) == ("fast engine race", True, True)
+
+
+def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, source: Any) -> None:
+    service = client()
+    past = service.post("/v1/people/history", json={"user": 7}).json()["events"][0]["item"]
+    assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 200
+    assert service.get("/v1/item", params={"item": past}).status_code == 404
+    assert past not in near(service, "m00" if past != "m00" else "m02")
+    assert service.post("/v1/recommend", json={"user": 7}).status_code == 200
+    assert source.load().row(past) == -1
+    assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"title": "no id"}], "needs an item_id"),
+        ([{"item_id": "x", "titel": "a"}], "did you mean 'title'"),
+        ([{"item_id": "x", "title": 7}], "does not fit"),
+        ([{"item_id": "x", "title": "a"}, {"item_id": "x", "title": "b"}], "comes twice"),
+        ([{"item_id": "x", "title": "a", "image": "/etc/passwd"}], "sent as a file"),
+        ([{"item_id": "x", "title": "a", "audio": "x"}], "sent as a file"),
+        ([{"item_id": "x", "title": float("nan")}], "what JSON cannot"),
+        ([{"item_id": "x", "title": "\ud800"}], "what JSON cannot"),
+        ([{"item_id": "x", "title": [["a"]]}], "does not fit"),
+    ],
+)
+def test_what_is_no_item_changes_nothing(client: Any, source: Any, rows: Any, said: str) -> None:
+    version = ItemIndex.load(source.index).version
+    answer = client().put(
+        "/v1/items", content=json.dumps({"items": rows}), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+    assert ItemIndex.load(source.index).version == version
+    assert len(source.load().catalog) == 40
+
+
+def test_a_picture_and_a_sound_are_had_by_the_items_id(client: Any) -> None:
+    service = client()
+    image = service.get("/v1/media", params={"item": "m00", "kind": "image"})
+    assert (image.status_code, image.headers["Content-Type"], image.content) == (200, "image/png", picture())
+    audio = service.get("/v1/media", params={"item": "m00", "kind": "audio"})
+    assert (audio.headers["Content-Type"], audio.content) == ("audio/wav", sound())
+
+
+@pytest.mark.parametrize("item", ["m01", "m02", "m03", "none", "../secret.png", "cover.png", "m00/../m01"])
+def test_nothing_else_is_had(client: Any, item: str) -> None:
+    """A path out of the folder, a page in the place of a picture, no file, no such item."""
+    assert client().get("/v1/media", params={"item": item, "kind": "image"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page/..%2fapp.py", "/page/page.js/", "/page//"]
+)
+def test_the_page_has_its_own_files_alone(client: Any, path: str) -> None:
+    assert client().get(path, follow_redirects=False).status_code in (404, 307)
+
+
+def test_items_are_found_by_their_titles(client: Any, tiny_run: Any) -> None:
+    service = client()
+    found = service.get("/v1/items", params={"search": "PIANO", "limit": 3}).json()
+    wanted = [title for title in tiny_run.catalog.titles if "piano" in title]
+    assert [one["title"] for one in found] == wanted[:3]
+
+
+def test_a_question_by_a_picture_is_refused_where_the_model_reads_none(client: Any) -> None:
+    answer = client().post("/v1/recommend/media", files={"image": ("a.png", picture(), "image/png")})
+    assert answer.status_code == 422
+    assert "no encoder of image" in answer.json()["error"]
+    wrong = client().post("/v1/recommend/media", data={"question": '{"k": "many"}'})
+    assert (wrong.status_code, wrong.json()["error"][:10]) == (422, "question.k")

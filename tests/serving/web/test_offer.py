@@ -1,0 +1,76 @@
+"""Swaps: a question keeps the shop that it began with, the old one goes when nobody asks it any more."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from serving.retriever import Retriever
+from serving.web.limits import Limits
+from serving.web.offer import Offer, Shelf
+from towers.errors import ArtefactError
+
+
+def fresh(run: Any, version: str) -> Offer:
+    return Offer(Retriever(run.model, run.index, run.catalog, run.log), run.model, run.catalog, run.log, version)
+
+
+def test_a_question_keeps_its_shop_and_the_old_one_is_freed(
+    client: Any, tiny_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(fresh(tiny_run, "old"))
+    begun, go = threading.Event(), threading.Event()
+    own = Retriever.recommend_many
+
+    def waiting(self: Retriever, questions: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        return own(self, questions)
+
+    service = client(shelf, limits=Limits(seconds=60))
+    monkeypatch.setattr(Retriever, "recommend_many", waiting)
+    old = weakref.ref(shelf.offer.retriever)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(service.post, "/v1/recommend", json={"user": 7})
+        assert begun.wait(60)
+        shelf.exchange(lambda _: fresh(tiny_run, "new"))
+        second = threads.submit(service.post, "/v1/recommend", json={"user": 7})
+        assert old() is not None
+        go.set()
+        assert [first.result().json()["version"], second.result().json()["version"]] == ["old", "new"]
+    gc.collect()
+    assert old() is None
+
+
+def test_what_does_not_fit_together_changes_nothing(tiny_run: Any) -> None:
+    def broken(_: Offer) -> Offer:
+        raise ArtefactError("the index belongs to another model")
+
+    shelf = Shelf(fresh(tiny_run, "old"))
+    with pytest.raises(ArtefactError):
+        shelf.exchange(broken)
+    assert shelf.offer.version == "old"
+
+
+def test_a_swap_reads_what_lies_on_disk_and_a_broken_one_is_refused(
+    client: Any, source: Any, tiny_run: Any, store: Any
+) -> None:
+    service = client()
+    done = service.post("/v1/admin/swap")
+    assert done.status_code == 200
+    assert service.post("/v1/recommend", json={"user": 7}).json()["version"] == done.json()["version"] != "first"
+    assert [entry.action for entry in store.audit.entries()] == ["swap"]
+    source.model = tiny_run.model_folder / "none"
+    refused = service.post("/v1/admin/swap")
+    assert refused.status_code == 409
+    assert service.get("/v1/about").json()["version"] == done.json()["version"]
+    counted = service.get("/metrics").text
+    assert 'twotower_swaps_total{outcome="done"} 1.0' in counted
+    assert 'twotower_swaps_total{outcome="refused"} 1.0' in counted

@@ -1,0 +1,126 @@
+"""The page in a real browser: somebody is chosen, a list appears, and what is said to it changes it at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+pytest.importorskip("playwright", reason="needs Playwright")
+
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+EVIL = '<img src=x onerror="document.title=1">'
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """A page at phone width whose errors and requests are kept."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+        context.set_default_timeout(20_000)
+        opened = context.new_page()
+        opened.complaints, opened.asked = [], []
+        opened.on("console", lambda said: opened.complaints.append(said.text))
+        opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        opened.on("request", lambda request: opened.asked.append(request.url))
+        opened.goto(address)
+        yield opened
+        browser.close()
+
+
+def titles(page: Any) -> list[str]:
+    return page.locator("#found h3").all_inner_texts()
+
+
+def changed(page: Any, before: list[str]) -> list[str]:
+    """The list, once it is another one."""
+    for _ in range(400):
+        if titles(page) not in (before, []) and not page.locator("#found.waits").count():
+            return titles(page)
+        page.wait_for_timeout(50)
+    raise AssertionError("the list stayed as it was")
+
+
+def test_somebody_is_chosen_and_answers_with_the_keyboard(page: Any, address: str, store: Any) -> None:
+    assert page.locator("#about").inner_text() == "40 items, 30 people in the log"
+    assert not page.locator("#drop").is_visible()  # this model reads neither pictures nor sounds
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Tab")
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    first = changed(page, [])
+    assert len(first) == 12
+    assert page.locator("#status").inner_text().startswith("12 items for user 7")
+    page.locator("#history li").nth(5).wait_for()
+    page.locator("#found img").first.wait_for()
+    assert page.locator("#found img").first.evaluate("image => image.naturalWidth") == 8
+
+    page.locator("#found > li").nth(2).get_by_role("button", name="Not this").press("Enter")
+    second = changed(page, first)
+    assert first[2] not in second
+    assert page.evaluate("document.activeElement.textContent") == second[2]
+    assert page.locator("#history li").first.inner_text().split("\n")[:2] == [first[2], "not this"]
+    page.locator("#found > li").first.get_by_role("button", name="5 of 5 stars").press("Enter")
+    third = changed(page, second)
+    assert second[0] not in third
+    assert "5 ★" in page.locator("#history li").first.inner_text()
+    assert [(one.kind, one.value) for one in store.history(7)] == [("not-this", None), ("rating", 5)]
+
+    page.locator("#diversity").press("End")
+    fourth = changed(page, third)
+    assert page.locator("output[for=diversity]").inner_text() == "1"
+    page.locator("#found summary").first.press("Enter")
+    page.locator("#found details[open] dl dt").first.wait_for()
+    assert fourth[0] in page.locator("#found details[open] p").first.inner_text()
+
+    sound = page.locator("#found > li").first.get_by_role("button", name="Play")
+    sound.click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("sound.currentTime > 0 || sound.ended || !sound.paused")
+
+    page.locator("#text").fill("a quiet piano")
+    page.locator("#text").press("Enter")
+    changed(page, fourth)
+    assert '"a quiet piano"' in page.locator("#status").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    nameless = "button => !(button.textContent.trim() || button.getAttribute('aria-label'))"
+    assert page.evaluate(f"[...document.querySelectorAll('button')].filter({nameless}).length") == 0
+    inputs = "[...document.querySelectorAll('input')].filter(one => !one.labels.length).length"
+    assert page.evaluate(inputs) == 0
+    assert [
+        one for one in page.complaints if "404" not in one
+    ] == []  # some pictures here are files that may not be had
+    assert {url.split("/", 3)[2] for url in page.asked if not url.startswith(("blob:", "data:"))} == {address[7:]}
+
+
+def test_somebody_new_begins_with_an_item(page: Any, store: Any) -> None:
+    page.get_by_role("button", name="I am somebody new").click()
+    page.locator("#title").fill("piano")
+    page.locator("#titles button").first.click()
+    assert len(changed(page, [])) == 12
+    assert page.locator("#history li").count() == 1
+    assert store.count() == 1
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+
+
+def test_what_a_title_says_is_never_run(page: Any, address: str) -> None:
+    row = {"item_id": "evil", "title": EVIL, "topic": "music"}
+    put = "fetch('/v1/items', {method: 'PUT', headers: {'Content-Type': 'application/json'}, body: '{}'})"
+    assert page.evaluate(f"{put}.then(answer => answer.status)") == 422
+    answer = page.request.put(f"{address}/v1/items", data={"items": [row]})
+    assert answer.status == 200
+    page.locator("#title").fill("onerror")
+    page.locator("#titles button").first.wait_for()
+    assert page.locator("#titles button").first.inner_text() == EVIL
+    assert page.title() == "twotower"
