@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from towers.fusion import unit
-from towers.sequence_reader import SequenceBatch, SequenceReader
+from towers.sequence_reader import Block, SequenceBatch, SequenceReader
 
 
 def without_each_event(
@@ -38,6 +38,7 @@ def without_each_event(
     without = torch.arange(events, device=vectors.device) == torch.arange(older, events, device=vectors.device)[:, None]
     attention = seen[:, :, older:].masked_fill(without[:, None, None], torch.finfo(seen.dtype).min)
     for number, block in enumerate(reader.blocks, start=1):
+        assert isinstance(block, Block)
         query, key, value = (part[0].transpose(0, 1) for part in block.look(hidden))
         _, key_before, value_before = block.look(prior)
         keys = _beside(key_before, key, left, place + older, count)
