@@ -193,6 +193,8 @@ class Retriever:
         row = self._row_of(item)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
+        named = [person.name, *(NAMES[name] for name in media), *([] if text is None else [f'"{text}"'])]
+        person = replace(person, name=", ".join(named))
         question = Question(person, *self._with_media(person.history, media), text)
         explained = Explained(row, self._memory.vectors[row], self._bonuses(row, text))
         return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
