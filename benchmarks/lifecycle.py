@@ -3,7 +3,8 @@
 The life of an index against a model in plain Python: random upserts, removals, searches, compactions, publications,
 refreshes, roll-backs and reopenings on four kinds, while the vectors that come in move away from those that FAISS was
 trained on. What is live, its attributes, and every score must agree; on Flat the ids, too. Elsewhere recall@10 is set
-against an index of the same kind that was built afresh from the same items.
+against an index of the same kind that was built afresh from the same items. The same in an embedded Milvus, where there
+is nothing to publish, compact or roll back to, with a fifth of the operations, as each takes longer.
 
 Then what tombstones cost, by their share, which is what `indexing.changes.DEAD_SHARE` goes by.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,18 @@ from benchmarks.living import Plain, World
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record
 from indexing.changes import changed
+from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.journal import Change
+from indexing.milvus import MilvusIndex
+from indexing.milvus_writer import MilvusWriter
+from indexing.store import Store
 from indexing.vectors import similarity
 from indexing.writer import IndexWriter
 from towers.ids import as_id_array
 
 KINDS = {"Flat": "Flat", "HNSW": "HNSW32", "IVF-Flat": "IVF16,Flat", "IVF-PQ, refined": "IVF16,PQ16x4,RFlat"}
+MILVUS = {"Milvus, FLAT": "FLAT", "Milvus, HNSW": "HNSW"}
 ITEMS, POOL, BATCH, K, QUERIES = 1500, 2500, 60, 10, 500
 STEPS = {
     "upsert": 40,
@@ -43,6 +50,7 @@ STEPS = {
     "rollback": 1,
     "reopen": 4,
 }
+MILVUS_STEPS = {"upsert": 40, "remove": 20, "search": 30, "reopen": 5}
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7)
 WEAR_ITEMS = 10_000
 MEASURED = 0.3  # share of publications and compactions at which recall is set against a new index
@@ -67,27 +75,40 @@ class Job:
 class Life:
     """An index on disk with its writer and a reader, and what they should hold."""
 
+    steps: Mapping[str, float] = STEPS
+    writer: Any
+    reader: Any
+
     def __init__(self, folder: Path, job: Job) -> None:
-        self.world, self.exact = World(job.seed), job.kind == "Flat"
+        self.world, self.kind = World(job.seed), job.kind
+        self.exact = job.kind in ("Flat", "FLAT")
         self.rng = self.world.rng
         self.now = Plain()
-        self.counts = dict.fromkeys(STEPS, 0)
+        self.counts = dict.fromkeys(self.steps, 0)
         self.found: list[str] = []
         self.gaps: list[float] = []
         ids = [f"i{n}" for n in range(ITEMS)]
         vectors = self.world.draw(ITEMS)
         self.now.put(ids, vectors, list(range(ITEMS)))
         self.folder = folder
-        ItemIndex.from_arrays(ids, vectors, {"number": range(ITEMS)}, kind=job.kind).save(folder)
+        self._begin(ids, vectors)
+
+    def _begin(self, ids: list[str], vectors: np.ndarray) -> None:
+        folder = self.folder
+        ItemIndex.from_arrays(ids, vectors, {"number": range(ITEMS)}, kind=self.kind).save(folder)
         self.reader = ItemIndex.load(folder)
         self.writer = IndexWriter(folder)
         self.published = {self.writer.version: self.now.copy()}
         self.read = self.writer.version
 
+    def close(self) -> None:
+        """The end, after which the folder may go."""
+        self.writer.close()
+
     def step(self) -> None:
         """Something happens, and is looked at."""
-        weights = np.array(list(STEPS.values()))
-        name = str(self.rng.choice(list(STEPS), p=weights / weights.sum()))
+        weights = np.array(list(self.steps.values()))
+        name = str(self.rng.choice(list(self.steps), p=weights / weights.sum()))
         self.counts[name] += getattr(self, f"_{name}")()
 
     def _upsert(self) -> int:
@@ -147,7 +168,7 @@ class Life:
         size = int(self.rng.integers(1, min(BATCH, count)))
         return [ids[place] for place in self.rng.choice(count, size, replace=False)]
 
-    def _compare(self, index: ItemIndex, plain: Plain, queries: np.ndarray) -> None:
+    def _compare(self, index: Store, plain: Plain, queries: np.ndarray) -> None:
         """Every hit must be an item of the model with its score; on Flat, the best ones."""
         ids = list(plain.items)
         vectors = np.stack([plain.items[one][0] for one in ids])
@@ -175,13 +196,51 @@ class Life:
             self.gaps.append(fresh.recall(queries, K) - index.recall(queries, K))
 
 
+class LifeInMilvus(Life):
+    """The same in an embedded Milvus."""
+
+    steps = MILVUS_STEPS
+
+    def _begin(self, ids: list[str], vectors: np.ndarray) -> None:
+        self.reader = MilvusIndex.build(self.folder, ids, vectors, {"number": range(ITEMS)}, kind=self.kind)
+        self.writer = MilvusWriter(self.folder)
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+    def _search(self) -> int:
+        self.reader = self.reader.refresh()
+        queries = self.world.draw(int(self.rng.integers(1, BATCH)))
+        self._compare(self.reader, self.now, queries)
+        return len(queries)
+
+    def _reopen(self) -> int:
+        self.writer.close()
+        self.reader.close()
+        self.writer, self.reader = MilvusWriter(self.folder), MilvusIndex.open(self.folder)
+        if len(self.writer) != len(self.now.items):
+            self.found.append(f"{len(self.writer)} items after reopening, expected {len(self.now.items)}")
+        self.found += self.now.differences(self.reader)
+        if not self.exact and self.rng.random() < MEASURED:
+            queries, vectors = self.world.draw(QUERIES), self.reader.vectors[np.arange(len(self.reader))]
+            with tempfile.TemporaryDirectory() as scratch:
+                fresh = MilvusIndex.build(f"{scratch}/fresh.db", self.reader.ids, vectors, kind=self.kind)
+                best = exact_search(queries, vectors, K).scores[:, -1:]
+                of = [float((index.search(queries, K).scores >= best).mean()) for index in (fresh, self.reader)]
+                fresh.close()
+            self.gaps.append(of[0] - of[1])
+        return 1
+
+
 def live(job: Job) -> dict[str, Any]:
     """A row of the record."""
     with tempfile.TemporaryDirectory() as scratch:
-        life = Life(Path(scratch) / "index", job)
+        in_milvus = job.name in MILVUS
+        life = LifeInMilvus(Path(scratch) / "index.db", job) if in_milvus else Life(Path(scratch) / "index", job)
         while sum(life.counts.values()) < job.operations:
             life.step()
-        life.writer.close()
+        life.close()
     metrics: dict[str, Any] = {"operations": sum(life.counts.values()), "differences": len(life.found)}
     if life.gaps:
         metrics |= {"recall_lost_at_most": round(max(life.gaps), 4), "recall_lost": round(float(np.mean(life.gaps)), 5)}
@@ -226,13 +285,19 @@ def wear(job: Job) -> list[dict[str, Any]]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--operations", type=int, default=25_500, help="of each kind")
+    parser.add_argument("--operations", type=int, default=25_500, help="of each kind of FAISS")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
+    parser.add_argument("--only", nargs="*", choices=[*KINDS, *MILVUS], help="these kinds; default: all")
     options = parser.parse_args()
     record = Record("lifecycle")
-    jobs = {name: Job(name, kind, options.operations) for name, kind in reversed(KINDS.items())}
+    kinds = {name: kind for name, kind in (MILVUS | KINDS).items() if not options.only or name in options.only}
+    jobs = {
+        name: Job(name, kind, options.operations // (5 if name in MILVUS else 1))
+        for name, kind in reversed(kinds.items())
+    }
     record.rows = list(side_by_side(live, jobs))
-    for rows in side_by_side(wear, {f"wear of {name}": job for name, job in jobs.items() if name != "Flat"}):
+    worn = {f"wear of {name}": job for name, job in jobs.items() if name not in ("Flat", *MILVUS)}
+    for rows in side_by_side(wear, worn):
         record.rows += rows
     table = Table("", "operations", "differences", "recall lost, at most", "recall@10", "ms a query")
     for row in record.rows:
@@ -242,7 +307,7 @@ def main() -> None:
             *(str(of(name, "")) for name in ("recall@10", "ms")),
         )  # fmt: skip
     Console(stderr=True).print(table)
-    record.notes = {"protocol": __doc__, "steps": STEPS, "items": ITEMS, "missing": "Milvus, which is no store yet"}
+    record.notes = {"protocol": __doc__, "steps": STEPS, "items": ITEMS}
     record.finish(save=options.save)
 
 

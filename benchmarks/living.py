@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from indexing.index import ItemIndex
+from indexing.store import Store
 from indexing.vectors import unit
 
 DIMENSION, CLOUDS = 32, 60
@@ -56,16 +56,16 @@ class Plain:
         """The same, which may change without the first."""
         return Plain(dict(self.items), dict(self.removed))
 
-    def differences(self, index: ItemIndex) -> list[str]:
+    def differences(self, index: Store) -> list[str]:
         """In what an index differs, in words: items lost, twice, too many or wrong."""
-        ids = index.ids.to_list()
-        numbers = [] if index.attributes is None else index.attributes["number"].to_pylist()
-        found = [f"{one} is lost" for one in self.items.keys() - set(ids)]
-        found += [f"{one} is duplicated" for one, times in Counter(ids).items() if times > 1]
-        for one, vector, number in zip(ids, index.vectors, numbers, strict=True):
+        items = list(index)
+        found = [f"{one} is lost" for one in self.items.keys() - {item.id for item in items}]
+        found += [f"{one} is duplicated" for one, times in Counter(item.id for item in items).items() if times > 1]
+        for item in items:
+            one = str(item.id)
             if one not in self.items:
                 found.append(f"{one} is wrong: it should not be there")
-            elif self.items[one][1] != number or not np.array_equal(self.items[one][0], vector):
+            elif self.items[one][1] != item.attributes["number"] or not np.array_equal(self.items[one][0], item.vector):
                 found.append(f"{one} is wrong: it has another vector or attribute")
         kept = dict(zip(index.removed.ids.to_list(), index.removed.vectors, strict=True))
         if kept.keys() != self.removed.keys() or any(not np.array_equal(kept[i], v) for i, v in self.removed.items()):

@@ -7,6 +7,7 @@ import numpy as np
 from indexing.exact import rank_pairs
 from indexing.excluded import Excluded
 from indexing.hits import Hits
+from indexing.vectors import Rows
 from towers.errors import InputError
 
 
@@ -22,7 +23,7 @@ def check_bonus(bonus: np.ndarray, count: int) -> None:
         raise InputError("a bonus must be finite and at least 0")
 
 
-def with_bonus(hits: Hits, queries: np.ndarray, vectors: np.ndarray, bonus: np.ndarray, excluded: Excluded) -> Hits:
+def with_bonus(hits: Hits, queries: np.ndarray, vectors: Rows, bonus: np.ndarray, excluded: Excluded) -> Hits:
     """As many hits, by inner product plus bonus, from the nearest items and from those with the largest bonus.
 
     An item that is neither among the K nearest nor has one of the K largest bonuses is not looked at.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexing.exact import exact_search
-from indexing.index import ItemIndex
+from indexing.store import Store
 from towers.errors import InputError
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -26,6 +26,8 @@ class Drift:
         dropped: items that only the old one has.
         cosine: mean cosine of an item's old and new vector; None where the two differ in dimension.
         quantiles: of these cosines, at 0.05, 0.5 and 0.95.
+        turned: the same quantiles after the rotation, mirroring included, that brings the old vectors nearest to the
+            new ones (orthogonal Procrustes; Schönemann 1966): what is left has moved among the items themselves.
         neighbours: share of an item's nearest among these items, in [0, 1], that are still among the nearest.
     """
 
@@ -34,10 +36,11 @@ class Drift:
     dropped: int
     cosine: float | None
     quantiles: tuple[float, ...] | None
+    turned: tuple[float, ...] | None
     neighbours: float
 
 
-def drift(old: ItemIndex, new: ItemIndex, *, k: int = 10, sample: int = 1000, seed: int = 0) -> Drift:
+def drift(old: Store, new: Store, *, k: int = 10, sample: int = 1000, seed: int = 0) -> Drift:
     """Compare the vectors of the same ids.
 
     Args:
@@ -51,18 +54,23 @@ def drift(old: ItemIndex, new: ItemIndex, *, k: int = 10, sample: int = 1000, se
     if k < 1 or sample < 1:
         raise InputError(f"k and sample must be at least 1, got {k} and {sample}")
     rows = new.ids.rows(old.ids.array)
-    before, after = old.vectors[rows >= 0], new.vectors[rows[rows >= 0]]
+    before, after = old.vectors[np.flatnonzero(rows >= 0)], new.vectors[rows[rows >= 0]]
     count = len(before)
     if count < 2:
         raise InputError(f"the two indexes have {count} items in common, expected at least two to compare")
-    cosine, quantiles = None, None
+    cosine, quantiles, turned = None, None, None
     if old.dimension == new.dimension:
         cosines = np.vecdot(before, after)
-        cosine = float(cosines.mean())
-        quantiles = tuple(float(one) for one in np.quantile(cosines, QUANTILES))
+        cosine, quantiles = float(cosines.mean()), _quantiles(cosines)
+        left, _, right = np.linalg.svd((before.T @ after).astype(np.float64))
+        turned = _quantiles(np.vecdot(before @ (left @ right).astype(np.float32), after))
     chosen = np.random.default_rng(seed).permutation(count)[:sample]
     depth = min(k, count - 1)
     was = exact_search(before[chosen], before, depth, exclude=chosen[:, None]).rows
     now = exact_search(after[chosen], after, depth, exclude=chosen[:, None]).rows
     kept = np.mean([len(np.intersect1d(a, b)) / depth for a, b in zip(was, now, strict=True)])
-    return Drift(count, len(new) - count, len(old) - count, cosine, quantiles, float(kept))
+    return Drift(count, len(new) - count, len(old) - count, cosine, quantiles, turned, float(kept))
+
+
+def _quantiles(cosines: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(one) for one in np.quantile(cosines, QUANTILES))

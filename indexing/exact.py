@@ -6,7 +6,7 @@ import numpy as np
 
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
-from indexing.vectors import check_vectors, similarity, similarity_found
+from indexing.vectors import Rows, check_vectors, similarity, similarity_found
 from towers.errors import InputError
 
 SCORES_AT_ONCE = 2**24
@@ -44,7 +44,7 @@ def check_k(k: int) -> None:
 
 def rank_pairs(
     queries: np.ndarray,
-    vectors: np.ndarray,
+    vectors: Rows,
     k: int,
     query: np.ndarray,
     row: np.ndarray,
@@ -101,7 +101,7 @@ def rank_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray) -> t
     return rows, scores
 
 
-def scan_rows(queries: np.ndarray, vectors: np.ndarray, k: int, rows: np.ndarray, excluded: Excluded) -> Hits:
+def scan_rows(queries: np.ndarray, vectors: Rows, k: int, rows: np.ndarray, excluded: Excluded) -> Hits:
     """`exact_search` among these rows alone (int64 ``(M,)``, rising)."""
     place = np.searchsorted(rows, excluded.row)
     among = np.flatnonzero(np.append(rows, -1)[place] == excluded.row)

@@ -165,36 +165,51 @@ def _compared(column: pa.Array, name: str, sign: str, value: Any) -> np.ndarray:
     compare = pc.equal if sign == EQUAL else ORDERED[sign]
     if sign != EQUAL and pa.types.is_boolean(column.type):
         raise InputError(f"{name!r} is true or false, which {sign!r} cannot compare")
-    return _mask(compare(column, _scalar(column.type, name, value)))
+    return _mask(compare(column, as_scalar(column.type, name, value)))
 
 
 def _compared_integers(column: pa.Array, name: str, sign: str, value: Any) -> np.ndarray:
     """Numbers beyond those of the column, and fractions, are compared as numbers are."""
+    bound = as_whole(name, sign, value, column.type)
+    if isinstance(bound, bool):
+        return _mask(column.is_valid()) & bound
+    sign, whole = bound
+    compare = pc.equal if sign == EQUAL else ORDERED[sign]
+    kind = pa.uint64() if pa.types.is_uint64(column.type) else pa.int64()
+    return _mask(compare(column.cast(kind), pa.scalar(whole, kind)))
+
+
+def as_whole(name: str, sign: str, value: Any, kind: pa.DataType) -> tuple[str, int] | bool:
+    """What a column of integers is compared with instead; True where every integer of 64 bits fits, False where none.
+
+    Raises:
+        InputError: a value that is no number.
+    """
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise _wrong_type(column.type, name, value)
+        raise _wrong_type(kind, name, value)
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name!r} cannot be compared with {value}")
     whole = math.floor(value)
     if whole != value:  # a whole number is above 2.5 where it is above 2, and below it where it is at most 2
         if sign == EQUAL:
-            return np.zeros(len(column), bool)
+            return False
         sign = {"<": "<=", "<=": "<=", ">": ">", ">=": ">"}[sign]
-    unsigned = pa.types.is_uint64(column.type)
-    low, high = (0, 2**64 - 1) if unsigned else (-(2**63), 2**63 - 1)
-    compare = pc.equal if sign == EQUAL else ORDERED[sign]
+    low, high = (0, 2**64 - 1) if pa.types.is_uint64(kind) else (-(2**63), 2**63 - 1)
     if not low <= whole <= high:
-        everywhere = sign != EQUAL and getattr(operator, _NAMES[sign])(0, whole)
-        return _mask(column.is_valid()) & everywhere
-    kind = pa.uint64() if unsigned else pa.int64()
-    return _mask(compare(column.cast(kind), pa.scalar(whole, kind)))
+        return sign != EQUAL and getattr(operator, _NAMES[sign])(0, whole)
+    return sign, whole
 
 
 _NAMES = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
 
-def _scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
-    """`value` as one of a column's."""
+def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
+    """`value` as one of a column's.
+
+    Raises:
+        InputError: it cannot be compared with that column.
+    """
     value = value.item() if isinstance(value, np.generic) else value
     if not _is_comparable(kind, value):
         raise _wrong_type(kind, name, value)

@@ -10,12 +10,12 @@ from indexing.exact import best_pairs
 from indexing.excluded import Exclude, Excluded
 from indexing.filters import Where
 from indexing.hits import Hits
-from indexing.index import ItemIndex
-from indexing.vectors import similarity
+from indexing.store import Store
+from indexing.vectors import Rows, similarity
 
 
 def search_interests(
-    index: ItemIndex,
+    index: Store,
     queries: np.ndarray,
     k: int,
     *,
@@ -23,12 +23,12 @@ def search_interests(
     bonus: np.ndarray | None = None,
     where: Where | None = None,
 ) -> Hits:
-    """The k items nearest to any interest of each person; for one interest what `ItemIndex.search` gives.
+    """The k items nearest to any interest of each person; for one interest what `Store.search` gives.
 
     Args:
         index: of N items.
         queries: float32 ``(B, D)``, or ``(B, K, D)`` for K interests of each of B people, unit norm.
-        k, exclude, bonus, where: as in `ItemIndex.search`, for each person.
+        k, exclude, bonus, where: as in `Store.search`, for each person.
 
     Returns:
         Hits ``(B, k)``, no item twice, by the largest inner product with any of the person's vectors, plus the bonus.
@@ -45,7 +45,7 @@ def search_interests(
 def merged(
     search: Callable[[np.ndarray, Excluded], Hits],
     queries: np.ndarray,
-    vectors: np.ndarray,
+    vectors: Rows,
     excluded: Excluded,
     bonus: np.ndarray | None,
 ) -> Hits:

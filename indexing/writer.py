@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from indexing.attributes import as_attributes
+from indexing.batch import Make, checked_batch, checked_ids, refuse_absent, refuse_present
 from indexing.changes import changed, compacted, worn
-from indexing.index import KIND, ItemIndex
+from indexing.index import ItemIndex
 from indexing.journal import Change, Journal, drop_others
 from indexing.lock import Lock
-from indexing.vectors import check_vectors
+from indexing.published import KIND, write_version
 from indexing.versions import current_version, earlier_version, point_at, prune, refuse_stranger, sweep
 from towers.errors import ArtefactError, InputError
-from towers.ids import Id, IdList, as_id_array, cast_exact
+from towers.ids import Id, as_id_array, cast_exact
 
 KEEP = 3
-NAMED = 3
 
 
 class IndexWriter:
@@ -35,29 +34,32 @@ class IndexWriter:
     Args:
         path: folder of an index, as `ItemIndex.save` writes it.
 
+    Attributes:
+        folder: that folder.
+
     Raises:
         ArtefactError: not an index, damaged, not writable, or another writer is at work.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = Path(path)
-        refuse_stranger(self._folder)
-        current_version(self._folder)  # before a lock file is put anywhere
-        self._lock: Lock | None = Lock(self._folder)
+        self.folder = Path(path)
+        refuse_stranger(self.folder)
+        current_version(self.folder)  # before a lock file is put anywhere
+        self._lock: Lock | None = Lock(self.folder)
         self._reopen()
 
     def _open(self) -> None:
         """Read the version that is current and the changes since."""
         try:
-            sweep(self._folder)
-            self._base = ItemIndex.load(self._folder)
+            sweep(self.folder)
+            self._base = ItemIndex.load(self.folder)
             assert self._base.version is not None
             self._version = self._base.version
-            drop_others(self._folder, self._version)
-            self._journal = Journal(self._folder, self._version)
+            drop_others(self.folder, self._version)
+            self._journal = Journal(self.folder, self._version)
             self._pending = self._journal.read()
         except OSError as error:
-            raise ArtefactError(f"cannot write {self._folder}: {error.strerror or error}") from error
+            raise ArtefactError(f"cannot write {self.folder}: {error.strerror or error}") from error
         self._fate = {one: change.vectors is not None for change in self._pending for one in change.ids.to_pylist()}
         self._rebuilt = False
 
@@ -118,11 +120,7 @@ class IndexWriter:
             ArtefactError: the batch cannot be written; nothing is changed.
         """
         change = self._checked(ids, vectors, attributes, space)
-        there = self._present(change.ids)
-        if there.any():
-            raise InputError(
-                f"{_some(change.ids, there)} in the index already: upsert replaces them, add takes new ones only"
-            )
+        refuse_present(change.ids, self._present(change.ids))
         self._take(change)
 
     def upsert(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any = None, *, space: str = "") -> None:
@@ -136,10 +134,9 @@ class IndexWriter:
             InputError: no ids, one that is not there, or one that comes twice; nothing is changed.
             ArtefactError: the batch cannot be written; nothing is changed.
         """
-        change = Change(self._checked_ids(ids))
-        there = self._present(change.ids)
-        if not there.all():
-            raise InputError(f"{_some(change.ids, ~there)} not in the index, so nothing was removed")
+        self._refuse_closed()
+        change = Change(checked_ids(ids, self._id_type))
+        refuse_absent(change.ids, self._present(change.ids))
         self._take(change)
 
     def compact(self) -> None:
@@ -174,14 +171,14 @@ class IndexWriter:
             self.compact()
             index = self.index
         try:
-            version = index.write_version(self._folder).name
+            version = write_version(index, self.folder).name
         except BaseException:
             self._reopen()  # whether it is current already is what the disk says
             raise
         # A crash from here on leaves a journal of a version that is not current, which nobody reads.
-        self._version, self._journal, self._rebuilt = version, Journal(self._folder, version), False
-        drop_others(self._folder, version)
-        prune(self._folder, keep)
+        self._version, self._journal, self._rebuilt = version, Journal(self.folder, version), False
+        drop_others(self.folder, version)
+        prune(self.folder, keep)
         return version
 
     def rollback(self, to: str | None = None, *, discard: bool = False) -> str:
@@ -199,7 +196,7 @@ class IndexWriter:
             ArtefactError: that version is damaged.
         """
         self._refuse_closed()
-        name = _point_back(self._folder, to, discard)
+        name = _point_back(self.folder, to, discard)
         self._reopen()
         return name
 
@@ -212,34 +209,11 @@ class IndexWriter:
 
     def _checked(self, ids: Iterable[Id], vectors: np.ndarray, attributes: Any, space: str) -> Change:
         """A batch to put, if the index can take it."""
-        wanted = self._checked_ids(ids)
-        base = self._base
-        check_vectors(vectors, base.dimension)
-        if len(vectors) != len(wanted):
-            raise InputError(f"there are {len(wanted)} ids for {len(vectors)} vectors, expected one for each")
-        if space != base.space:
-            raise InputError(
-                f"the vectors are of the space {space[:12]!r}, the index of {base.space[:12]!r}: vectors of two spaces "
-                "cannot be compared; build an index of all items with one model"
-            )
-        if (attributes is None) != (base.attributes is None):
-            has = "has no attributes" if base.attributes is None else "has attributes, and every item needs them"
-            raise InputError(f"this index {has}; got {'none' if attributes is None else 'some'}")
-        table = None
-        if base.attributes is not None:
-            table = as_attributes(attributes, len(wanted), base.attributes.schema)
-        return Change(wanted, vectors.copy(), table)
-
-    def _checked_ids(self, ids: Iterable[Id]) -> pa.Array:
         self._refuse_closed()
-        given = as_id_array(ids)
-        if not len(given):
-            raise InputError("the batch is empty, expected at least one item")
-        wanted = cast_exact(given, self._id_type)
-        if (wanted.null_count - given.null_count) > 0:
-            odd = given.filter(wanted.is_null())[0].as_py()
-            raise InputError(f"the ids of this index are {self._id_type}, got {odd!r}")
-        return IdList(wanted).array
+        base = self._base
+        schema = None if base.attributes is None else base.attributes.schema
+        batch = checked_batch(ids, vectors, attributes, space, Make(self._id_type, base.dimension, base.space, schema))
+        return Change(batch.ids, batch.vectors.copy(), batch.attributes)
 
     @property
     def _id_type(self) -> pa.DataType:
@@ -257,7 +231,7 @@ class IndexWriter:
 
     def _refuse_closed(self) -> None:
         if self._lock is None:
-            raise InputError(f"this writer of {self._folder} is closed; open another one")
+            raise InputError(f"this writer of {self.folder} is closed; open another one")
 
 
 def rollback(path: str | Path, to: str | None = None, *, discard: bool = False) -> str:
@@ -283,10 +257,3 @@ def _point_back(folder: Path, to: str | None, discard: bool) -> str:
     journal.clear()
     point_at(folder, name)
     return name
-
-
-def _some(ids: pa.Array, which: np.ndarray) -> str:
-    """``2 of 5 items, 'i1', 'i2', are``."""
-    found = ids.filter(pa.array(which)).to_pylist()
-    named = ", ".join(map(repr, found[:NAMED])) + (", …" if len(found) > NAMED else "")
-    return f"{len(found)} of {len(ids)} items ({named}) {'is' if len(found) == 1 else 'are'}"

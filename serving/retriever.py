@@ -13,8 +13,8 @@ import torch
 
 from indexing.filters import Where
 from indexing.hits import Hits
-from indexing.index import ItemIndex
 from indexing.interests import search_interests
+from indexing.store import Store, open_index
 from serving.explain import Explained, Explainer
 from serving.explanation import Explanation
 from serving.people import People, Person, session, stranger
@@ -41,9 +41,10 @@ class Retriever:
 
     Args:
         model: both towers and the rating head, or the folder of a model.
-        index: an index made with `model`, or the folder of one. Its items may be in another order than the catalog's,
-            or other ones: what only the index has is never recommended, what only the catalog has is set aside in
-            histories. What was removed from the index serves in histories, whether the catalog still has it or not.
+        index: an index made with `model`, or its place: a folder, or a Milvus such as ``milvus.db``. Its items may be
+            in another order than the catalog's, or other ones: what only the index has is never recommended, what only
+            the catalog has is set aside in histories. What was removed from the index serves in histories, whether the
+            catalog still has it or not.
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
@@ -57,7 +58,7 @@ class Retriever:
     def __init__(
         self,
         model: TwoTower | str | Path,
-        index: ItemIndex | str | Path,
+        index: Store | str | Path,
         catalog: Catalog,
         log: Interactions | None = None,
         *,
@@ -67,7 +68,7 @@ class Retriever:
         if log is not None:
             _check_read(log, Interactions)
         model = model if isinstance(model, TwoTower) else TwoTower.load(model)
-        index = index if isinstance(index, ItemIndex) else ItemIndex.load(index)
+        index = open_index(index) if isinstance(index, str | Path) else index
         if index.space != model.space:
             raise ArtefactError(
                 f"the index belongs to another model: it is of the space {index.space[:12]!r}, the model of "
@@ -90,10 +91,10 @@ class Retriever:
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:
-        """A retriever over the current version of the index's folder; itself where that is the one it has.
+        """A retriever over the index as it is now; itself where that is the one it has.
 
         Raises:
-            InputError, ArtefactError: as `indexing.index.ItemIndex.refresh`.
+            InputError, ArtefactError: as the `refresh` of the index.
         """
         index = self._index.refresh()
         if index is self._index:
@@ -363,7 +364,7 @@ class Retriever:
         return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
 
 
-def _with_removed(catalog: Catalog, index: ItemIndex) -> Catalog:
+def _with_removed(catalog: Catalog, index: Store) -> Catalog:
     """The catalog and, behind it, items that were removed from it and from the index, which people still have met."""
     ids = index.removed.ids.array
     gone = ids.filter(pa.array(catalog.rows(ids) < 0))
@@ -371,7 +372,7 @@ def _with_removed(catalog: Catalog, index: ItemIndex) -> Catalog:
     return catalog.followed_by(same) if len(same) else catalog
 
 
-def _vectors_of(catalog: Catalog, index: ItemIndex) -> np.ndarray:
+def _vectors_of(catalog: Catalog, index: Store) -> np.ndarray:
     """float32 ``(N, D)`` what histories are read by: vectors of the index, or the last ones of removed items, or 0."""
     rows, removed = index.ids.rows(catalog.ids.array), index.removed.ids.rows(catalog.ids.array)
     vectors = np.zeros((len(catalog), index.dimension), np.float32)

@@ -32,6 +32,15 @@ def test_a_life_has_no_differences(kind: str) -> None:
     assert sum(count > 0 for count in row["steps"].values()) >= 5
 
 
+def test_nor_has_one_in_a_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "MEASURED", 1)
+    row = live(Job("Milvus, HNSW", "HNSW", 500))
+    assert row["found"] == []
+    assert row["metrics"]["operations"] >= 500
+    assert all(row["steps"].values())
+    assert row["metrics"]["recall_lost_at_most"] < 0.05
+
+
 def test_a_life_that_forgets_is_found_out(tmp_path: Path) -> None:
     life = Life(tmp_path / "index", Job("Flat", "Flat", 0))
     life.now.remove(["i7"])

@@ -29,9 +29,11 @@ def test_a_turned_space_keeps_its_neighbours_and_other_vectors_do_not() -> None:
     turned = drift(index(VECTORS), index(unit(VECTORS @ turn)))
     assert turned.neighbours > 0.99
     assert abs(turned.cosine) < 0.3
+    assert turned.turned == pytest.approx((1, 1, 1), abs=1e-5)
     other = drift(index(VECTORS), index(unit(np.random.default_rng(3).normal(size=(200, 12)))))
     assert other.neighbours == pytest.approx(10 / 199, abs=0.03)
     assert other.quantiles[0] < other.quantiles[1] < other.quantiles[2]
+    assert other.quantiles[1] < other.turned[1] < 0.5  # as near as chance is turned
 
 
 def test_a_known_angle_is_found_and_only_common_items_count() -> None:
@@ -47,7 +49,7 @@ def test_a_known_angle_is_found_and_only_common_items_count() -> None:
 def test_spaces_of_two_dimensions_have_neighbours_but_no_cosines() -> None:
     found = drift(index(VECTORS), index(unit(VECTORS[:, :11])))
     assert found.cosine is None
-    assert found.quantiles is None
+    assert found.quantiles is found.turned is None
     assert 0.5 < found.neighbours < 1
 
 

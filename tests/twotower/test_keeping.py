@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexing.index import ItemIndex
+from indexing.store import open_index, open_writer
 from indexing.writer import IndexWriter
 from serving.retriever import Retriever
 from twotower.cli import main
@@ -120,3 +121,80 @@ def test_history_vectors_of_removed_items_are_theirs(tiny_run: Any, tmp_path: Pa
     vectors = shop._memory.vectors.numpy()
     np.testing.assert_array_equal(vectors[-1], tiny_run.index.get("m02").vector)
     assert len(vectors) == 38
+
+
+def test_a_life_in_a_milvus_on_the_command_line(run: Any, tmp_path: Path) -> None:
+    place = f"{tmp_path}/shop.db#songs"
+    first = write(tmp_path, "first.parquet", ["a", "b", "c"], [0, 1, 2])
+    code, out, err = run("index", "build", "--vectors", first, "--store", place)
+    assert (code, out) == (0, "")
+    assert err == f"the index is in {place}: MilvusIndex(3 items, 8 dimensions, kind 'AUTOINDEX', at {place})\n"
+    second = write(tmp_path, "second.parquet", ["c", "d"], [3, 4])
+    assert run("index", "add", place, "--vectors", second)[2] == "1 items added, 1 replaced; 4 are there\n"
+    assert run("index", "remove", place, "a", "b")[2] == "2 items removed; 2 are there\n"
+    facts = json.loads(run("index", "info", place, "--json")[1])
+    assert {name: facts[name] for name in ("collection", "count", "removed", "dimension", "attributes")} == {
+        "collection": "songs", "count": 2, "removed": 2, "dimension": 8, "attributes": ["price"],
+    }  # fmt: skip
+    index = open_index(place)
+    assert [(item.id, item.attributes) for item in index] == [("c", {"price": 3}), ("d", {"price": 4})]
+    for arguments, sentence in (
+        (["rollback", place], "is a Milvus, which compacts by itself and has no versions"),
+        (["build", "--vectors", first], "Give --out FOLDER, or --store for a Milvus"),
+        (["remove", place, "z"], "1 of 1 items ('z') is not in the index, so nothing was removed"),
+        (["info", f"{tmp_path}/shop.db"], "expected an index at"),
+        (["build", "--vectors", first, "--store", str(tmp_path / "folder")], "expected a Milvus, such as milvus.db"),
+    ):
+        code, out, err = run("index", *arguments)
+        assert (out, len(err.splitlines())) == ("", 1), err
+        assert code in (1, 2)
+        assert sentence in err
+
+
+def test_a_model_asks_a_milvus_as_it_asks_a_folder(run: Any, tiny_run: Any, tmp_path: Path) -> None:
+    place = tmp_path / "shop.db"
+    asked = ("--model", tiny_run.model_folder, "--catalog", tiny_run.items)
+    assert run("index", "build", *asked, "--store", place, "--kind", "FLAT")[0] == 0
+    there = ("--interactions", tiny_run.events, "--json")
+    questions = (
+        ("recommend", "--user", "7", *there),
+        ("recommend", "--text", "quiet piano", "--where", '{"topic": "music"}', "-k", "30", "--json"),
+        ("recommend", "--history", "m02,m04", "--where", '{"not": {"topic": "music"}}', "--json"),
+        ("similar", "m03", "--json"),
+    )
+    for question in questions:
+        of_folder, of_store = (run(*question, *asked, "--index", one)[1] for one in (tiny_run.index_folder, place))
+        expected, got = json.loads(of_folder), json.loads(of_store)
+        assert got == expected
+        assert len(got["items"]) >= 10
+    expected = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log)
+    with open_writer(place) as writer:
+        writer.remove(["m02", "m10"])
+    shop = Retriever(tiny_run.model, place, tiny_run.catalog, tiny_run.log)
+    found = shop.recommend(history=["m02", "m04", "m06"], k=30)
+    assert found.unknown == ()
+    before = [one.item for one in expected.recommend(history=["m02", "m04", "m06"], k=30)]
+    assert [one.item for one in found][:5] == [one for one in before if one != "m10"][:5]
+    with open_writer(place) as writer:
+        writer.upsert(
+            ["m10"], tiny_run.index.vectors[[10]], {"title": ["x"], "topic": ["music"]}, space=shop._index.space
+        )
+    assert "m10" not in [one.item for one in shop.recommend(history=["m04"], k=39)]
+    assert "m10" in [one.item for one in shop.refresh().recommend(history=["m04"], k=39)]
+
+
+def test_drift_says_how_far_new_vectors_have_moved(run: Any, tiny_run: Any, tmp_path: Path) -> None:
+    old = write(tmp_path, "old.parquet", list("abcd"), [0, 1, 2, 3])
+    run("index", "build", "--vectors", old, "--out", tmp_path / "index")
+    new = write(tmp_path, "new.parquet", list("bcde"), [2, 3, 4, 5])
+    found = json.loads(run("index", "drift", tmp_path / "index", "--vectors", new, "--json")[1])
+    assert (found["items"], found["added"], found["dropped"], found["neighbours"]) == (3, 1, 1, 1.0)
+    assert found["quantiles"] == [0, 0, 0]
+    assert found["turned"] == pytest.approx([1, 1, 1])
+    _, out, err = run(
+        "index", "drift", tiny_run.index_folder, "--model", tiny_run.model_folder, "--catalog", tiny_run.items
+    )
+    assert "40 items in both" in out
+    assert "100.0% of the 10 nearest" in " ".join(out.split())
+    assert "another space" not in out
+    assert err == ""

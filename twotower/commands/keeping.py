@@ -11,13 +11,29 @@ from towers.errors import InputError
 from twotower.commands.reading import Json, read_catalog, show, tell
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from indexing.address import Address
     from indexing.reading import Vectors
+    from indexing.store import StoreWriter
+    from towers.ids import IdList
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index, have items come and go in it, look at it.")
 app.add_typer(index, name="index")
 
-Folder = Annotated[Path, typer.Argument(help="Folder of an index.")]
+
+def _folder_only(path: Path) -> Path:
+    from indexing.address import Address
+
+    if (address := Address.read(path)) is not None:
+        raise InputError(f"{address} is a Milvus, which compacts by itself and has no versions; expected a folder")
+    return path
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder of an index.", callback=_folder_only)]
+Place = Annotated[Path, typer.Argument(help="Folder of an index, or a Milvus: milvus.db, http://host:19530#songs.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Folder of a trained model, which embeds the catalog.")]
 Items = Annotated[
     Path | None, typer.Option("--catalog", help="Items: Parquet, CSV, TSV or JSON lines with item_id; with --model.")
@@ -32,28 +48,60 @@ Keep = Annotated[int, typer.Option(help="How many of the newest versions stay.")
 
 @index.command()
 def build(
-    out: Annotated[Path, typer.Option(help="Folder for the index; an earlier index there gets a new version.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the index; an earlier index there gets a new version.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Instead: a Milvus, milvus.db or http://host:19530, with #songs for a name.")
+    ] = None,
     model: Model = None,
     catalog: Items = None,
     vectors: OwnVectors = None,
     ids: Ids = None,
-    kind: Annotated[str, typer.Option(help="FAISS factory string, or auto.")] = "auto",
+    kind: Annotated[str, typer.Option(help="FAISS factory string, Milvus's index type, or auto.")] = "auto",
+    shard: Annotated[int, typer.Option(help="Items of a shard; a build that is killed goes on at the shard.")] = 4096,
+    mmap: Annotated[
+        bool, typer.Option("--mmap", help="Keep vectors in files, not in memory; for kinds of lists.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or one started here.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: all there is room for.")
+    ] = None,
 ) -> None:
-    """Build an index of a catalog with a model, or of vectors of your own."""
-    from indexing.build import build_index
-    from indexing.index import ItemIndex
+    """Build an index of a catalog with a model, or of vectors of your own.
 
+    A build that was killed goes on when the same command is given again.
+    """
+    from indexing.build import build_index
+    from indexing.index import FLAT, ItemIndex
+    from indexing.milvus import MilvusIndex
+
+    if (out is None) == (store is None):
+        raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
+    if mmap and store is not None:
+        raise InputError("--mmap is for --out: a Milvus keeps its vectors itself")
     if _has_model(model, catalog, vectors, ids):
-        built = build_index(model, read_catalog(catalog), out=out, kind=kind)  # type: ignore[arg-type]
+        assert model is not None
+        items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
+        built = build_index(model, items, out=out, kind=own, shard=shard, mmap=mmap, ray=ray, workers=workers)
+    elif mmap or ray or workers is not None:
+        raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
     else:
-        built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind)
-        built.save(out)
-    tell(f"the index is in {out}: {built!r}")
+        built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind if store is None else FLAT)
+        if out is not None:
+            built.save(out)
+    if store is None:
+        tell(f"the index is in {out}: {built!r}")
+    else:
+        put = MilvusIndex.build(store, built.ids, built.vectors, built.attributes, kind=kind, space=built.space)
+        tell(f"the index is in {put.address}: {put!r}")
 
 
 @index.command()
 def add(
-    folder: Folder,
+    folder: Place,
     model: Model = None,
     catalog: Items = None,
     vectors: OwnVectors = None,
@@ -61,37 +109,28 @@ def add(
     keep: Keep = 3,
 ) -> None:
     """Add items to an index, or replace them, and publish the next version."""
-    from indexing.build import attributes_of, readable
-    from indexing.writer import IndexWriter
-    from towers.model import TwoTower
+    from indexing.store import open_writer
 
-    with IndexWriter(folder) as writer:
+    with open_writer(folder) as writer:
         before = len(writer)
-        if _has_model(model, catalog, vectors, ids):
-            towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
-            named, found = readable(items, towers.embed_items(items))
-            writer.upsert(named.array, found, attributes_of(items, named), space=towers.space)
-        else:
-            named, found, attributes = _own(vectors, ids)
-            writer.upsert(named.array, found, attributes)
+        named, found, attributes, space = _items(model, catalog, vectors, ids)
+        writer.upsert(named.array, found, attributes, space=space)
         new = len(writer) - before
-        version = writer.publish(keep=keep)
-    tell(f"{new:,} items added, {len(named) - new:,} replaced; version {version} of {folder} is current")
+        tell(f"{new:,} items added, {len(named) - new:,} replaced; {_published(writer, keep)}")
 
 
 @index.command()
 def remove(
-    folder: Folder,
+    folder: Place,
     items: Annotated[list[str], typer.Argument(help="Their ids.")],
     keep: Keep = 3,
 ) -> None:
     """Have items found no more, and publish the next version. Their vectors still serve in histories."""
-    from indexing.writer import IndexWriter
+    from indexing.store import open_writer
 
-    with IndexWriter(folder) as writer:
+    with open_writer(folder) as writer:
         writer.remove(items)
-        version = writer.publish(keep=keep)
-    tell(f"{len(items):,} items removed; version {version} of {folder} is current")
+        tell(f"{len(items):,} items removed; {_published(writer, keep)}")
 
 
 @index.command()
@@ -121,23 +160,87 @@ def rollback(
 
 
 @index.command()
-def info(folder: Folder, json: Json = False) -> None:
+def info(folder: Place, json: Json = False) -> None:
     """What an index holds, all its checksums verified."""
     from rich.markup import escape
     from rich.table import Table
 
-    from indexing.index import KIND
+    from indexing.address import Address
+
+    address = Address.read(folder)
+    facts = _folder_facts(folder) if address is None else _milvus_facts(address)
+    table = Table(show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), escape(_readable(value)))
+    show(table, facts, json)
+
+
+@index.command()
+def drift(
+    folder: Place,
+    model: Model = None,
+    catalog: Items = None,
+    vectors: OwnVectors = None,
+    ids: Ids = None,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours of an item are compared.")] = 10,
+    json: Json = False,
+) -> None:
+    """Say how far the vectors of a new model, or new vectors of your own, have moved from those of an index."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from indexing.drift import QUANTILES, drift
+    from indexing.index import FLAT, ItemIndex
+    from indexing.store import open_index
+
+    old = open_index(folder)
+    named, found, _, space = _items(model, catalog, vectors, ids)
+    moved = drift(old, ItemIndex.from_arrays(named, found, kind=FLAT, space=space), k=k)
+    table = Table(f"{moved.items:,} items in both", *(f"{100 * share:.0f} %" for share in QUANTILES))
+    for name, cosines in (("cosine of old and new", moved.quantiles), ("after the best rotation", moved.turned)):
+        table.add_row(name, *("" if cosines is None else f"{one:.3f}" for one in cosines or QUANTILES))
+    table.caption = (
+        f"{moved.neighbours:.1%} of the {k} nearest are still among them; {moved.added:,} items added, "
+        f"{moved.dropped:,} dropped" + ("" if old.space == space else "; of another space: build an index of all anew")
+    )
+    show(table, asdict(moved) | {"same_space": old.space == space}, json)
+
+
+def _folder_facts(folder: Path) -> dict[str, Any]:
     from indexing.journal import unpublished
+    from indexing.published import KIND
     from indexing.versions import read_current, versions
 
     version, about = read_current(folder, KIND)
     facts: dict[str, Any] = {"version": version.name, "versions": versions(folder), **about}
     sizes = [file["bytes"] for file in facts.pop("files").values()]
-    facts |= {"unpublished": unpublished(folder, version.name), "bytes": sum(sizes)}
-    table = Table(show_header=False)
-    for name, value in facts.items():
-        table.add_row(name.replace("_", " "), escape(_readable(value)))
-    show(table, facts, json)
+    return facts | {"unpublished": unpublished(folder, version.name), "bytes": sum(sizes)}
+
+
+def _milvus_facts(address: Address) -> dict[str, Any]:
+    from indexing.milvus import MilvusIndex
+
+    index = MilvusIndex.open(address)
+    return {
+        "uri": address.uri,
+        "collection": address.collection,
+        "kind": index.kind,
+        "space": index.space,
+        "dimension": index.dimension,
+        "count": len(index),
+        "removed": len(index.removed),
+        "attributes": [] if index.schema is None else index.schema.names,
+    }
+
+
+def _published(writer: StoreWriter, keep: int) -> str:
+    """Where the changes are now; what a Milvus is given is seen at once."""
+    from indexing.writer import IndexWriter
+
+    if isinstance(writer, IndexWriter):
+        return f"version {writer.publish(keep=keep)} of {writer.folder} is current"
+    return f"{len(writer):,} are there"
 
 
 def _readable(value: Any) -> str:
@@ -146,6 +249,20 @@ def _readable(value: Any) -> str:
     if value is None or value == {}:
         return ""
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _items(
+    model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None
+) -> tuple[IdList, np.ndarray, pa.Table | None, str]:
+    """Ids, vectors, attributes and space of what is to be put."""
+    if not _has_model(model, catalog, vectors, ids):
+        return *_own(vectors, ids), ""
+    from indexing.build import attributes_of, readable
+    from towers.model import TwoTower
+
+    towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
+    named, found = readable(items, towers.embed_items(items))
+    return named, found, attributes_of(items, named), towers.space
 
 
 def _has_model(model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None) -> bool:
