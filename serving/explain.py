@@ -45,6 +45,17 @@ class Explained:
     bonuses: Mapping[str, float]
 
 
+def score_parts(model: TwoTower, item: Explained, question: Question, reading: Reading) -> dict[str, float]:
+    """What each reader and each bonus adds to the score of an item, by name."""
+    interest, scale = _nearest(reading, item), float(model.scale.detach())
+    parts = {name: scale * float(part[interest] @ item.vector) for name, part in reading.parts.items()}
+    parts |= {name: scale * bonus for name, bonus in item.bonuses.items()}
+    if weight := float(model.rating.weight):
+        ratings = model.rate(question.person.history, question.memory, np.array([[item.row]]))
+        parts["rating"] = weight * float(ratings[0, 0])
+    return parts
+
+
 class Explainer:
     """Explains items to one person at a time.
 
@@ -77,7 +88,7 @@ class Explainer:
             raise InputError(NOTHING_KNOWN)
         hits = self._rank(question, _queries(reading))
         interest = _nearest(reading, item)
-        parts = self._parts(item, question, reading)
+        parts = score_parts(self._model, item, question, reading)
         whole = sum(map(abs, parts.values()))
         past = self._past(item, question, reading)
         told = self._words(item, question, reading) if words else []
@@ -98,16 +109,6 @@ class Explainer:
             interest=None if len(reading.query) == 1 else 1 + interest,
             unknown=question.person.unknown,
         )
-
-    def _parts(self, item: Explained, question: Question, reading: Reading) -> dict[str, float]:
-        """What adds up to the score."""
-        interest = _nearest(reading, item)
-        parts = {name: self._scale * float(part[interest] @ item.vector) for name, part in reading.parts.items()}
-        parts |= {name: self._scale * bonus for name, bonus in item.bonuses.items()}
-        if weight := float(self._model.rating.weight):
-            ratings = self._model.rate(question.person.history, question.memory, np.array([[item.row]]))
-            parts["rating"] = weight * float(ratings[0, 0])
-        return parts
 
     def _contents(self, item: Explained, reading: Reading) -> dict[str, float]:
         """What each kind of the item's content adds to what its vector and the person's have in common."""
@@ -158,7 +159,7 @@ class Explainer:
             reading = read(self._model, less)
             if reading is not None:
                 place = _place(self._rank(less, _queries(reading)), item)
-                score = sum(self._parts(item, less, reading).values())
+                score = sum(score_parts(self._model, item, less, reading).values())
                 yield Counterfactual(*self._named(row), place, score)
 
     def _named(self, row: int) -> tuple[Id | None, str]:

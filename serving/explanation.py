@@ -15,6 +15,7 @@ from towers.ids import Id
 READERS = {
     "sequence": "past items, in their order",
     "text": "words, read by BERT",
+    "less": "like what they want less of",
     "popularity": "popular of late, or new",
     "words": "has the very words",
     "rating": "predicted rating",
@@ -98,7 +99,8 @@ class Explanation:
     """Why an item for a person. All values are in units of the score that `Retriever.recommend` sorts by.
 
     The score is the sum of `parts`. It is also the sum of the past items, the words (or, where none were asked for, the
-    text reader's part), the other parts, and `remainder`.
+    text reader's part), the other parts, and `remainder`. Where BERT alone reads past items, the words tell once more
+    what past items tell, and do not count beside them.
 
     Args:
         query: who or what was asked for, in words.

@@ -9,14 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from serving.moment import LESS
 from serving.people import Person
 from towers.fusion import added, unit
 from towers.history import Histories
+from towers.left_out import without_each_event
 from towers.model import TwoTower
-from towers.sequence_reader import SequenceBatch
+from towers.sequence_reader import SequenceBatch, SequenceReader
 from towers.user import Memory
 
 SMALLEST = 1e-12  # a norm that is divided by
+QUICK = 256  # events up to which all pasts without one of them fit into memory at once, and are quicker read together
+AT_ONCE = 2_000_000  # pairs of events that attention looks at
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Reading:
 
     Args:
         query: float32 ``(K, D)`` of unit norm, one for each of K interests.
-        parts: what each reader adds to it, ``(K, D)``.
+        parts: what each reader adds to it, ``(K, D)``, and what the person wants less of takes away (``"less"``).
     """
 
     query: Tensor
@@ -77,7 +81,17 @@ def read(model: TwoTower, question: Question) -> Reading | None:
     total = added(weighted)
     norm = total.norm(dim=-1, keepdim=True).clamp(min=SMALLEST)
     parts = {name: _by_interest(part / norm) for name, part in weighted.items()}
-    return Reading(_by_interest(unit(total)), parts)
+    reading = Reading(_by_interest(unit(total)), parts)
+    less = torch.from_numpy(question.person.less)
+    return _moved(reading, question.memory.vectors[less]) if len(less) else reading
+
+
+def _moved(reading: Reading, less: Tensor) -> Reading:
+    """A reading away from what the person wants less of, as `serving.moment.away_from` moves queries."""
+    away = -LESS * less.mean(dim=0).expand_as(reading.query)
+    norm = (reading.query + away).norm(dim=-1, keepdim=True)
+    parts = {name: part / norm for name, part in {**reading.parts, "less": away}.items()}
+    return Reading((reading.query + away) / norm, parts)
 
 
 @dataclass(frozen=True)
@@ -100,13 +114,8 @@ def leave_out(model: TwoTower, question: Question) -> LeftOut:
     """What the reader of past items makes of a person without each of those that it reads."""
     history, memory, user = question.history, question.memory, model.user
     if user.sequence is not None:
-        length, interests = user.sequence.config.length, 1 if len(user.shape) == 1 else user.shape[0]
-        rows = np.unique(history.items[-length:])
-        left = history.without_each(rows)
-        vectors = user.sequence(memory.vectors, SequenceBatch.of(left, length).to(memory.vectors.device))[:, -1]
-        return LeftOut(
-            "sequence", rows, _where(left.lengths > 0, vectors.reshape(len(rows), interests, vectors.shape[-1]))
-        )
+        rows, vectors = _left_out_of_sequence(user.sequence, history, memory)
+        return LeftOut("sequence", rows, vectors.reshape(len(rows), int(np.prod(user.shape[:-1])), user.shape[-1]))
     if user.text is None or memory.text is None or question.text is not None:
         return LeftOut("text", np.empty(0, np.int64), torch.empty(0, 1, memory.vectors.shape[1]))
     told = np.unique(memory.text.told(history)[0]).astype(np.int64)
@@ -115,6 +124,25 @@ def leave_out(model: TwoTower, question: Question) -> LeftOut:
     ids, mask = user.text.encoder.pad(tokens)
     vectors = user.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device))
     return LeftOut("text", rows, _where(np.array([len(one) > 0 for one in tokens], bool), vectors[:, None]))
+
+
+def _left_out_of_sequence(reader: SequenceReader, history: Histories, memory: Memory) -> tuple[np.ndarray, Tensor]:
+    """The items that are read, and what the reader makes of the person without each, zero where nothing is left."""
+    length, device = reader.config.length, memory.vectors.device
+    window = history.items[-length - 1 :]
+    if reader.config.ordered and 2 <= len(window) == len(np.unique(window)) <= QUICK:
+        batch = SequenceBatch.of(history, length + 1).to(device)
+        return window[-length:], without_each_event(reader, memory.vectors, batch, memory.half_life)
+    rows = np.unique(history.items[-length:])
+    left = history.without_each(rows)
+    together = max(1, AT_ONCE // max(1, int(left.lengths.max(initial=0))) ** 2)
+    found = [torch.empty(0, *reader.shape, device=device)]
+    for start in range(0, len(rows), together):
+        some = left.take(range(start, min(start + together, len(rows))))
+        read_anew = reader(memory.vectors, SequenceBatch.of(some, length).to(device), memory.half_life)[:, -1]
+        read_anew[torch.from_numpy(some.lengths == 0)] = 0
+        found.append(read_anew)
+    return rows, torch.cat(found)
 
 
 def _by_interest(vectors: Tensor) -> Tensor:

@@ -316,6 +316,8 @@ class Retriever:
         row = self._row_of(item)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
+        named = [person.name, *(NAMES[name] for name in media), *([] if text is None else [f'"{text}"'])]
+        person = replace(person, name=", ".join(named))
         question = Question(person, *self._with_media(person.history, media), text)
         explained = Explained(row, self._memory.vectors[row], self._bonuses(row, text))
         return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
@@ -533,7 +535,7 @@ class Retriever:
         return Explainer(self._model, self._catalog, self._ranked)
 
     def _ranked(self, question: Question, queries: np.ndarray) -> Hits:
-        """Candidates for somebody in the order in which they are recommended, as catalog rows."""
+        """Candidates for somebody, as catalog rows, in the order that the score which is explained gives them."""
         person = question.person
         hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text, person))
         ratings = self._model.rate(person.history, self._memory, hits.rows)

@@ -169,6 +169,14 @@ class SequenceReader(nn.Module):
         self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
     ) -> Float[Tensor, "b t ..."]:
         """What `forward` gives where no history is much shorter than others; for sets, in the order given."""
+        hidden = self.dropout(self.embed(vectors, batch))
+        attention = self.attention(batch, half_life).to(hidden.dtype)
+        for block in self.blocks:
+            hidden = block(hidden, attention)
+        return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
+
+    def embed(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
+        """What goes into the first block: items, places and ratings."""
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
         if self.positions is not None:
@@ -177,13 +185,10 @@ class SequenceReader(nn.Module):
             known = ~batch.ratings.isnan()
             felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.out.weight.dtype)
             hidden = hidden + self.rating(felt)
-        hidden = self.dropout(hidden)
-        attention = self._attention(batch, half_life).to(hidden.dtype)
-        for block in self.blocks:
-            hidden = block(hidden, attention)
-        return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
+        return hidden
 
-    def _attention(self, batch: SequenceBatch, half_life: float | None) -> Float[Tensor, "b h t t"]:
+    def attention(self, batch: SequenceBatch, half_life: float | None = None) -> Float[Tensor, "b h t t"]:
+        """What is added to the logits of attention: the bias of gaps, and what closes the future and the padding."""
         steps = batch.items.shape[1]
         place = torch.arange(steps, device=batch.items.device)
         past, itself = place <= place[:, None], place == place[:, None]
@@ -215,10 +220,18 @@ class Block(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "b t d"], attention: Float[Tensor, "b h t t"]) -> Float[Tensor, "b t d"]:
         """`attention` is added to the attention logits."""
-        heads = self.project(self.norm_attention(hidden)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        query, key, value = self.look(hidden)
         rate = self.dropout.p / 2 if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attention, dropout_p=rate)
+        return self.finish(hidden, mixed)
+
+    def look(self, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "qkv b h t c"]:
+        """Queries, keys and values of attention."""
+        heads = self.project(self.norm_attention(hidden)).unflatten(-1, (3, self.heads, -1))
+        return heads.permute(2, 0, 3, 1, 4)
+
+    def finish(self, hidden: Float[Tensor, "b t d"], mixed: Float[Tensor, "b h t c"]) -> Float[Tensor, "b t d"]:
+        """The block's result from what attention gives."""
         hidden = hidden + self.dropout(self.join(mixed.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.feed(self.norm_feed(hidden)))
 

@@ -91,6 +91,7 @@ def test_the_score_is_that_of_the_recommendation_and_its_parts_add_up(
         found = shop.explain(one.item, **question)
         assert found.score == pytest.approx(one.score, abs=1e-4)
         assert (found.item, found.title, found.place) == (one.item, one.title, place)
+        assert found.query == shop.recommend(k=1, **question).query
         check_sums(found)
         expected = {"popularity", "rating"} | ({"words"} if "text" in question else set())
         assert {part.name for part in found.parts} - {"sequence", "text"} == expected

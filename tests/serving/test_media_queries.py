@@ -163,6 +163,23 @@ def test_an_items_own_picture_is_its_vector(shop: Shop) -> None:
     assert float((asked @ vector.T)[0, 0]) > 0.9999
 
 
+def test_the_reason_names_what_was_shown_and_weighs_pictures_against_sounds(shop: Shop) -> None:
+    shown, history = picture(0, 5000), ["t02", "t08"]
+    found = shop.retriever.recommend(image=shown, history=history, k=5)
+    place, top = next((n, one) for n, one in enumerate(found, 1) if one.item not in (f"t{BROKEN:02}", f"t{OUTSIDE:02}"))
+    reason = shop.retriever.explain(top.item, image=shown, history=history)
+    assert (reason.query, reason.place) == ("a history of 2 items, a picture", place)
+    assert reason.score == pytest.approx(top.score, abs=1e-4)
+    assert {(one.item, one.title) for one in reason.past} == {("t02", "t02"), ("t08", "t08"), (None, "what was shown")}
+    assert {one.name for one in reason.contents} - {"other"} == {"image", "audio"}
+    (sequence,) = [part.value for part in reason.parts if part.name == "sequence"]
+    assert sum(one.value for one in reason.contents) == pytest.approx(sequence, abs=1e-4)
+    assert sum(one.value for one in reason.past) == pytest.approx(sequence, abs=1e-4)
+    without = {one.title: one.score for one in reason.counterfactuals}
+    fresh = shop.retriever.explain(top.item, history=history)
+    assert without["what was shown"] == pytest.approx(fresh.score, abs=1e-4)
+
+
 def test_saved_and_read_again_the_answers_are_the_same(shop: Shop) -> None:
     again = Retriever(TwoTower.load(shop.folder / "model"), shop.folder / "index", shop.catalog, shop.log)
     shown = picture(1, 4000)

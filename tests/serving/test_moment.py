@@ -147,6 +147,21 @@ def test_away_from_by_hand() -> None:
     np.testing.assert_allclose(away_from(interests, less)[0, 1], [0, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("half_life", [None, 5.0])
+def test_reasons_follow_the_moment(tiny_run: Any, store: Store, half_life: float | None) -> None:
+    shop = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log, store=store, half_life=half_life)
+    refused = shop.recommend(user=USER, k=1)[0].item
+    store.record([event(1, refused, "less-like-this")])
+    best = shop.recommend(user=USER, k=1)[0]
+    reason = shop.explain(best.item, user=USER, words=False)
+    parts = {part.name: part.value for part in reason.parts}
+    assert reason.place == 1
+    vectors = tiny_run.index.vectors[tiny_run.index.ids.rows([best.item, refused])]
+    assert np.sign(parts["less"]) == -np.sign(vectors[0] @ vectors[1])
+    assert sum(parts.values()) == pytest.approx(best.score, abs=1e-4)
+    assert sum(past.value for past in reason.past) == pytest.approx(parts["sequence"], abs=1e-4)
+
+
 def test_without_times_what_is_new_comes_last(tiny_run: Any, store: Store) -> None:
     log = Interactions.read(tiny_run.log.table.drop_columns("timestamp"), rating_range=(0, 1))
     people = People(log, tiny_run.catalog, np.ones(40, bool), Positive(), store, (1, 5))

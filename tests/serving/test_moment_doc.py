@@ -15,7 +15,7 @@ from serving.store.event import KINDS
 from towers.catalog import Catalog
 
 TEXT = (Path(__file__).parents[2] / "docs" / "serving.md").read_text("utf-8")
-PART = TEXT[TEXT.index("# Listening back") :]
+PART = TEXT[TEXT.index("# Listening back") : TEXT.index("# Reasons")]
 
 
 def test_its_snippets_run(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from towers.errors import InputError
 from towers.fusion import unit
 from towers.history import Histories
+from towers.left_out import without_each_event
 from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader, gap_features
 
 DAY = 86_400.0
@@ -196,3 +198,21 @@ def test_queries_have_unit_norm_and_old_times_are_exact() -> None:
 def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
     with pytest.raises(InputError, match=r"user\.sequence\.heads is 3, which does not divide item\.dimension 8"):
         SequenceReader(config=SequenceConfig(heads=3), dimension=8)
+
+
+@pytest.mark.parametrize("settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}])
+@pytest.mark.parametrize("events", [2, 7, 8, 9])
+def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str, Any], events: int) -> None:
+    """The reader reads 8 events; a ninth one comes into its sight when another is left out."""
+    torch.manual_seed(0)
+    reader = SequenceReader(config=SequenceConfig(length=8, **settings), dimension=16, interests=2).eval()
+    if reader.gap_bias is not None:
+        nn.init.normal_(reader.gap_bias.weight)
+    vectors = unit(torch.randn(20, 16))
+    times, ratings = np.arange(events) ** 4 * 100.0, np.linspace(0, 1, events)
+    past = Histories.of([list(range(5, 5 + events))], times=[times.tolist()], ratings=[ratings.tolist()])
+    with torch.inference_mode():
+        found = without_each_event(reader, vectors, SequenceBatch.of(past, 9))
+        left = past.without_each(past.items[-8:])
+        torch.testing.assert_close(found, reader(vectors, SequenceBatch.of(left, 8))[:, -1], atol=1e-5, rtol=0)
+    assert found.shape == (min(events, 8), 2, 16)
