@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from indexing import approximate
-from indexing.index import FLAT, ItemIndex
+from indexing.index import ItemIndex
 from indexing.items import Removed
 from indexing.journal import Change
+from indexing.nearest import FLAT
 from towers.errors import InputError
 from towers.ids import Id, IdList
 

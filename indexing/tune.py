@@ -16,7 +16,8 @@ import numpy as np
 from indexing import approximate
 from indexing.exact import exact_search
 from indexing.hits import Hits
-from indexing.index import FLAT, ItemIndex
+from indexing.index import ItemIndex
+from indexing.nearest import FLAT
 from towers.errors import InputError
 
 GROUPS = ("head", "torso", "tail", "cold")

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from indexing.attributes import as_attributes
 from indexing.changes import changed, compacted, worn
-from indexing.index import KIND, ItemIndex
+from indexing.index import ItemIndex
 from indexing.journal import Change, Journal, drop_others
 from indexing.lock import Lock
+from indexing.published import KIND, write_version
 from indexing.vectors import check_vectors
 from indexing.versions import current_version, earlier_version, point_at, prune, refuse_stranger, sweep
 from towers.errors import ArtefactError, InputError
@@ -174,7 +175,7 @@ class IndexWriter:
             self.compact()
             index = self.index
         try:
-            version = index.write_version(self._folder).name
+            version = write_version(index, self._folder).name
         except BaseException:
             self._reopen()  # whether it is current already is what the disk says
             raise

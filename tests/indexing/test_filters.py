@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexing import index as index_module
+from indexing import nearest
 from indexing.exact import exact_search
 from indexing.filters import Filter
 from indexing.index import ItemIndex
@@ -215,8 +215,8 @@ def test_many_that_pass_are_not_scanned(monkeypatch):
     def scan(*_, **__):
         raise AssertionError("a scan")
 
-    monkeypatch.setattr(index_module, "exact_search", scan)
-    monkeypatch.setattr(index_module, "scan_rows", scan)
+    monkeypatch.setattr(nearest, "exact_search", scan)
+    monkeypatch.setattr(nearest, "scan_rows", scan)
     assert (built("HNSW32").search(QUERIES, 10, where={"order": {"<": 800}}).rows >= 0).all()
     with pytest.raises(AssertionError, match="a scan"):
         built("HNSW32").search(QUERIES, 10, where={"order": {"<": 100}})

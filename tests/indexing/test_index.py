@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from indexing import approximate
+from indexing import approximate, nearest
 from indexing import index as index_module
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
@@ -282,7 +282,7 @@ def test_flat_has_no_parameters():
 
 def test_where_faiss_finds_too_few_the_rest_is_scanned():
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF64,Flat", search="nprobe=1")
-    found = approximate.search(index._faiss, QUERIES, 300)
+    found = approximate.search(index.faiss, QUERIES, 300)
     assert (found < 0).any(axis=1).all()
     exact = exact_search(QUERIES, VECTORS, 300)
     np.testing.assert_array_equal(index.search(QUERIES, 300).rows, exact.rows)
@@ -291,7 +291,7 @@ def test_where_faiss_finds_too_few_the_rest_is_scanned():
 def test_only_queries_with_too_few_are_scanned_and_keep_their_own_exclusions():
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF64,Flat", search="nprobe=1")
     exclude = [np.arange(8) + query for query in range(len(QUERIES))]
-    short = (approximate.search(index._faiss, QUERIES, 38)[:, :30] < 0).any(axis=1)
+    short = (approximate.search(index.faiss, QUERIES, 38)[:, :30] < 0).any(axis=1)
     assert 0 < short.sum() < len(QUERIES)
     hits = index.search(QUERIES, 30, exclude=exclude)
     exact = exact_search(QUERIES, VECTORS, 30, exclude=exclude)
@@ -305,7 +305,7 @@ def test_a_history_is_filtered_without_a_scan(kind, monkeypatch):
         raise AssertionError("a scan of the whole index")
 
     best = exact_search(QUERIES, VECTORS, 70).rows
-    monkeypatch.setattr(index_module, "exact_search", scan)
+    monkeypatch.setattr(nearest, "exact_search", scan)
     hits = built(kind).search(QUERIES, 10, exclude=best[:, :60])
     found = np.mean([len(set(mine) & set(true)) / 10 for mine, true in zip(hits.rows, best[:, 60:], strict=True)])
     assert found >= 0.9

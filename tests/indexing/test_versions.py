@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexing import index as index_module
-from indexing.index import KIND, ItemIndex
+from indexing.index import ItemIndex
+from indexing.published import KIND
 from indexing.vectors import unit
 from indexing.versions import current_version, point_at
 from indexing.writer import IndexWriter

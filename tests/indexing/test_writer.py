@@ -14,6 +14,7 @@ import pytest
 
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
+from indexing.published import write_version
 from indexing.vectors import unit
 from indexing.versions import versions
 from indexing.writer import IndexWriter, rollback
@@ -272,7 +273,7 @@ def test_a_damaged_journal_is_refused(folder, how):
         second.write_bytes(first.read_bytes())
         first.write_bytes(content)
     else:
-        ItemIndex.load(folder).write_version(folder)
+        write_version(ItemIndex.load(folder), folder)
         (folder / "journal" / "000001").rename(folder / "journal" / "000002")
     with pytest.raises(ArtefactError, match="lacks 00000002.arrow" if how == "gone" else "has changed since"):
         IndexWriter(folder)

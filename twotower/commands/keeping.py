@@ -126,8 +126,8 @@ def info(folder: Folder, json: Json = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from indexing.index import KIND
     from indexing.journal import unpublished
+    from indexing.published import KIND
     from indexing.versions import read_current, versions
 
     version, about = read_current(folder, KIND)

@@ -1,0 +1,70 @@
+"""An index in its folder: saved as the next version, and the current one loaded, every checksum verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from indexing import storage
+from indexing.journal import unpublished
+from indexing.lock import Lock
+from indexing.versions import CURRENT, current_version, read_current, refuse_stranger, version_writer
+from towers.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from indexing.index import ItemIndex
+
+KIND = "twotower/index"
+
+
+def save(index: ItemIndex, folder: Path) -> Path:
+    """Write the next version into `folder`, make it the current one, and return its folder.
+
+    Raises:
+        ArtefactError: `folder` is something else than an index, has changes that wait, or cannot be written.
+    """
+    refuse_stranger(folder)
+    with Lock(folder):
+        if (folder / CURRENT).exists() and (waiting := unpublished(folder, current_version(folder).name)):
+            raise ArtefactError(
+                f"{folder} has {waiting} changes that are not published, which another index would drop: "
+                "publish them with an IndexWriter, or roll back with discard=True"
+            )
+        return write_version(index, folder)
+
+
+def write_version(index: ItemIndex, folder: Path) -> Path:
+    """`save` for whoever holds the lock of `folder`."""
+    with version_writer(folder, KIND, storage.about(index)) as temporary:
+        storage.write(index, temporary)
+    return current_version(folder)
+
+
+def load(made: type[ItemIndex], folder: Path, space: str | None) -> ItemIndex:
+    """The current version of `folder`, made an index; see `ItemIndex.load`."""
+    while True:
+        version = current_version(folder)
+        try:
+            return _read(made, folder, space)
+        except ArtefactError:
+            if current_version(folder) == version:
+                raise  # else a writer has published meanwhile, and removed what was being read
+
+
+def _read(made: type[ItemIndex], folder: Path, space: str | None) -> ItemIndex:
+    try:
+        version, about = read_current(folder, KIND)
+        if space is not None and about["space"] != space:
+            raise ArtefactError(
+                f"this index was built for another model: {version} is of the space {about['space'][:12]!r}, "
+                f"expected {space[:12]!r}; build it again with this model"
+            )
+        index = made(**storage.read(version, about))
+        index.tuned = dict(about.get("tuned", {}))
+        index.set_parameters(about["parameters"])
+    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        raise ArtefactError(f"the index in {folder} is damaged: {type(error).__name__}: {error}") from error
+    index.version, index.folder = version.name, folder
+    return index
