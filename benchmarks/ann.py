@@ -221,7 +221,9 @@ def run(data: Data, options: argparse.Namespace, record: Record, screen: Console
         record.notes.setdefault("ours to the best of the grid", {})[data.name] = beside(ours, grid)
         record.notes.setdefault("ours to the best peer", {})[data.name] = beside(ours, peers)
     record.notes.setdefault("settings", {})[data.name] = {
-        one.name: {_short(target): [*setting, round(one.recalls[target], 4)] for target, setting in one.settings.items()}
+        one.name: {
+            _short(target): [*setting, round(one.recalls[target], 4)] for target, setting in one.settings.items()
+        }
         for one in contenders
     }
     screen.print(_table(rows, data.name))
@@ -266,7 +268,9 @@ def _table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     shown = [f"qps@{_short(target)}{way}" for way in WAYS for target in TARGETS] + ["build_s", "bytes_per_item"]
     table = Table("method", *shown, title=title)
     for one in rows:
-        table.add_row(one["method"], *(f"{one['metrics'][name]:,.0f}" if name in one["metrics"] else "–" for name in shown))
+        table.add_row(
+            one["method"], *(f"{one['metrics'][name]:,.0f}" if name in one["metrics"] else "–" for name in shown)
+        )
     return table
 
 

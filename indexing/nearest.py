@@ -11,6 +11,7 @@ from indexing import approximate
 from indexing.exact import exact_search, rank_found, scan_rows
 from indexing.excluded import Excluded
 from indexing.hits import Hits
+from indexing.vectors import least
 
 FLAT = "Flat"
 FLAT_MARGIN = 2  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals; pairs are common.
@@ -51,7 +52,7 @@ class Nearest:
             return exact_search(queries, self.vectors, k)
         hits = self._ranked(queries, k, self._found(queries, k))
         # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
-        if hits.rows[:, -1].min() < 0:
+        if least(hits.rows[:, -1]) < 0:
             short = np.flatnonzero(hits.rows[:, -1] < 0)
             return _replaced(hits, short, exact_search(queries[short], self.vectors, k))
         return hits
@@ -120,8 +121,11 @@ class Nearest:
         if self.kind != FLAT:
             return hits
         # The last row that FAISS gave, which for an exact index is the border of all that it did not give.
-        last = scores[:, -1] if rows.min() >= 0 else np.where(rows >= 0, scores, np.inf).min(axis=1)
-        close = np.flatnonzero((hits.scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
+        last = scores[:, -1] if least(rows) >= 0 else np.where(rows >= 0, scores, np.inf).min(axis=1)
+        near = scores[:, k - 1] - last < EQUAL
+        if not np.logical_or.reduce(near):
+            return hits
+        close = np.flatnonzero(near & (hits.rows[:, -1] >= 0))
         if not len(close):
             return hits
         barred = None if excluded is None else excluded.take(close)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 SEED = 0
+CONSTRUCTION = 100  # candidates that graphs are built with
 
 
 class Contender:
@@ -70,7 +71,7 @@ class Hnswlib(Contender):
 
     def build(self, vectors: np.ndarray) -> None:
         self._new(vectors.shape[1])
-        self.index.init_index(max_elements=len(vectors), ef_construction=200, M=16, random_seed=SEED)
+        self.index.init_index(max_elements=len(vectors), ef_construction=CONSTRUCTION, M=16, random_seed=SEED)
         self.index.add_items(vectors, num_threads=1)
 
     def _new(self, dimension: int) -> None:
@@ -100,7 +101,7 @@ class Usearch(Contender):
         from usearch.index import Index
 
         self.index = Index(
-            ndim=dimension, metric="ip", dtype=self.kind or "f32", connectivity=16, expansion_add=200
+            ndim=dimension, metric="ip", dtype=self.kind or "f32", connectivity=16, expansion_add=CONSTRUCTION
         )
 
     def build(self, vectors: np.ndarray) -> None:
@@ -132,7 +133,7 @@ class Voyager(Contender):
         import voyager
 
         self.index = voyager.Index(
-            voyager.Space.InnerProduct, vectors.shape[1], M=16, ef_construction=200, random_seed=SEED
+            voyager.Space.InnerProduct, vectors.shape[1], M=16, ef_construction=CONSTRUCTION, random_seed=SEED
         )
         self.index.add_items(vectors, num_threads=1)
 
@@ -202,7 +203,7 @@ class Svs(Contender):
 
         import svs
 
-        parameters = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=32, window_size=200)
+        parameters = svs.VamanaBuildParameters(alpha=0.95, graph_max_degree=32, window_size=CONSTRUCTION)
         if not self.kind:
             self.index = svs.Vamana.build(parameters, vectors, svs.DistanceType.MIP, num_threads=1)
             return
