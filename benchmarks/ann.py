@@ -33,7 +33,7 @@ K = 10
 TARGETS = (0.90, 0.95, 0.99)
 WORKER = ROOT / "benchmarks" / "peers" / "ann_worker.py"
 QUERIES = 1_000
-ALONE = 200  # queries asked one after another
+FEW = 250  # queries asked one after another, and those by which search parameters are found
 STEP = 1.1  # between two values of the last search parameter
 AT_ONE, AT_TWO, ONE_BY_ONE = "", "/two-threads", "/alone"
 WAYS = {AT_ONE: (1, False), AT_TWO: (2, False), ONE_BY_ONE: (1, True)}  # threads, and whether one query at a time
@@ -49,8 +49,8 @@ def faiss_grid(count: int, dimension: int) -> list[str]:
     return [
         "HNSW16",
         "HNSW32",
-        *(f"IVF{number},Flat" for number in (lists, 4 * lists)),
-        *(f"IVF{number},{code},RFlat" for number in (lists, 4 * lists) for code in codes),
+        *(f"IVF{number},Flat" for number in (lists, 2 * lists)),
+        *(f"IVF{number},{code},RFlat" for number in (lists, 2 * lists) for code in codes),
     ]
 
 
@@ -73,7 +73,8 @@ class Worker:
         Raises:
             RuntimeError: it failed, or is no more.
         """
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
@@ -112,15 +113,16 @@ class Exam:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "vectors.npy", data.vectors)
         np.save(folder / "queries.npy", data.queries)
-        np.save(folder / "alone.npy", data.queries[:ALONE])
+        np.save(folder / "few.npy", data.queries[:FEW])
         truth = exact_search(data.queries, data.vectors, K).scores[:, -1]
         return cls(data, folder, truth)
 
-    def request(self, setting: list[Any], way: str, *, rows: bool = False) -> dict[str, Any]:
-        """A search in one of the `WAYS`."""
+    def request(self, setting: list[Any], way: str, *, few: bool = False, rows: bool = False) -> dict[str, Any]:
+        """A search in one of the `WAYS`, with few or all queries; one by one only few are asked."""
         threads, alone = WAYS[way]
-        asked = str(self.folder / ("alone.npy" if alone else "queries.npy"))
-        return dict(do="search", queries=asked, k=K, setting=setting, threads=threads, alone=alone, rows=rows)
+        queries = str(self.folder / ("few.npy" if few or alone else "queries.npy"))
+        asked = {"do": "search", "queries": queries, "k": K, "setting": setting}
+        return {**asked, "threads": threads, "alone": alone, "rows": rows}
 
     def recall(self, rows: list[list[int]]) -> float:
         """The share of the k nearest among these; an equal of the k-th is as good."""
@@ -139,7 +141,7 @@ def calibrate(one: Contender, exam: Exam) -> None:
     def marked(setting: list[Any]) -> tuple[float, float]:
         key = json.dumps(setting)
         if key not in tried:
-            answer = one.worker.ask(**exam.request(setting, AT_ONE, rows=True))
+            answer = one.worker.ask(**exam.request(setting, AT_ONE, few=True, rows=True))
             tried[key] = exam.recall(answer["rows"]), answer["processor"]
         return tried[key]
 
@@ -157,7 +159,8 @@ def calibrate(one: Contender, exam: Exam) -> None:
                 reached.append([*before, ladder[low]])
         if reached:
             best = min(reached, key=lambda setting: marked(setting)[1])
-            one.settings[target], one.recalls[target] = best, marked(best)[0]
+            one.settings[target] = best
+            one.recalls[target] = exam.recall(one.worker.ask(**exam.request(best, AT_ONE, rows=True))["rows"])
 
 
 def measure(contenders: Sequence[Contender], exam: Exam, rounds: int) -> None:
@@ -165,7 +168,7 @@ def measure(contenders: Sequence[Contender], exam: Exam, rounds: int) -> None:
     for number in range(rounds):
         order = np.random.default_rng(number).permutation(len(contenders))
         for way in WAYS:
-            asked = ALONE if WAYS[way][1] else len(exam.data.queries)
+            asked = FEW if WAYS[way][1] else len(exam.data.queries)
             for target in TARGETS:
                 for one in (contenders[place] for place in order):
                     if target in one.settings:
@@ -297,7 +300,8 @@ def main() -> None:
     record.notes |= {
         "measured": "one thread by processor time of the process, two by the clock; medians of rounds in which each is "
         "asked in turn; build_s is processor time in one thread, bytes_per_item those of the files, vectors included",
-        "grid": "HNSW16 and 32, IVF of about √N and 4√N lists, flat and with 4-bit codes for each or each two dimensions and RFlat",
+        "grid": "HNSW16 and 32; IVF of about √N and 2√N lists, flat and, with RFlat, with 4-bit codes for each or each "
+        "two dimensions; efConstruction 40, other graphs 100",
     }
     record.finish(save=options.save)
 

@@ -159,7 +159,7 @@ class Scann(Contender):
     """ScaNN: tree, anisotropic hashing, reordering; rows to reorder, leaves to search."""
 
     def settings(self) -> list[list[Any]]:
-        return [[rows] for rows in (20, 40, 80, 160, 320, 640)]
+        return [[rows] for rows in (20, 40, 80, 160, 320)]
 
     def build(self, vectors: np.ndarray) -> None:
         from scann import scann_ops_pybind
@@ -282,7 +282,7 @@ class Faiss(Contender):
         return names
 
     def settings(self) -> list[list[Any]]:
-        return [[rows] for rows in (2, 4, 8, 16, 32)] if "k_factor_rf" in self.names() else [[]]
+        return [[rows] for rows in (2, 4, 8, 16)] if "k_factor_rf" in self.names() else [[]]
 
     def most(self) -> int:
         self.largest = 1_000 if "efSearch" in self.names() else self.largest
@@ -392,10 +392,7 @@ def search(
     contender.prepare(setting, threads)
     contender.search(asked[:8], k)
     started = time.perf_counter(), time.process_time()
-    if alone:
-        found = [contender.search_one(query, k) for query in asked]
-    else:
-        found = contender.search(asked, k)
+    found = [contender.search_one(query, k) for query in asked] if alone else contender.search(asked, k)
     took = {"wall": time.perf_counter() - started[0], "processor": time.process_time() - started[1]}
     return {**took, "rows": np.asarray(found, np.int64).reshape(len(asked), k).tolist()} if rows else took
 
