@@ -110,9 +110,7 @@ class Exam:
     def of(cls, data: Data, work: Path) -> Exam:
         """Write vectors and queries where workers read them."""
         folder = work / data.name
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "vectors.npy", data.vectors)
-        np.save(folder / "queries.npy", data.queries)
+        data.write(folder)
         np.save(folder / "few.npy", data.queries[:FEW])
         truth = exact_search(data.queries, data.vectors, K).scores[:, -1]
         return cls(data, folder, truth)
@@ -284,7 +282,7 @@ def main() -> None:
     parser.add_argument("--autofaiss", type=Path, help="a Python with autofaiss and its own faiss-cpu")
     parser.add_argument("--lists", type=Path, help="folder with Debian's Translation-en.lz4; left out without it")
     parser.add_argument("--work", type=Path, required=True, help="folder where vectors and built indexes are kept")
-    parser.add_argument("--sentences", type=int, help="most sentences")
+    parser.add_argument("--sentences", type=int, default=200_000)
     parser.add_argument("--generated", type=int, default=1_000_000, help="generated items; 0 leaves them out")
     parser.add_argument("--dimension", type=int, default=64, help="of the generated items")
     parser.add_argument("--rounds", type=int, default=5)
@@ -294,7 +292,9 @@ def main() -> None:
     record, screen = Record("ann"), Console(stderr=True, width=200)
     options.work.mkdir(parents=True, exist_ok=True)
     if options.lists is not None:
-        run(debian(options.lists, options.work / "cache", QUERIES, options.sentences), options, record, screen)
+        kept = Data.read(options.work / f"debian-{options.sentences}")
+        made = kept or debian(options.lists, options.work / "cache", options.sentences, QUERIES)
+        run(made, options, record, screen)
     if options.generated:
         run(mixture(options.generated, options.dimension, QUERIES), options, record, screen)
     record.notes |= {

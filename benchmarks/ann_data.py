@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from indexing.vectors import unit
-from towers.embed import VectorCache
-from towers.text import TextConfig, TextEncoder
 
 SHORTEST, LONGEST = 20, 300  # characters of a sentence
 TOKENS = 64
@@ -35,18 +33,34 @@ class Data:
     vectors: np.ndarray
     queries: np.ndarray
 
+    def write(self, folder: Path) -> None:
+        """Keep it in this folder, the queries last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "vectors.npy", self.vectors)
+        np.save(folder / "queries.npy", self.queries)
 
-def debian(lists: Path, cache: Path | None, queries: int, limit: int | None = None) -> Data:
+    @classmethod
+    def read(cls, folder: Path) -> Data | None:
+        """What is kept in this folder, which has its name; None where nothing is."""
+        if not (folder / "queries.npy").exists():
+            return None
+        return cls(folder.name, np.load(folder / "vectors.npy"), np.load(folder / "queries.npy"))
+
+
+def debian(lists: Path, cache: Path, items: int, queries: int) -> Data:
     """Sentences of Debian's package descriptions in English, read by the text encoder; some are kept as queries.
 
     Args:
         lists: folder with ``*Translation-en.lz4``, as `apt-get update` leaves with ``Acquire::Languages=en``.
         cache: folder of a `VectorCache`, with which a run that was stopped goes on.
+        items: how many are indexed, drawn by chance.
         queries: how many are asked.
-        limit: most sentences, drawn by chance.
     """
+    from towers.embed import VectorCache  # these bring torch, which generated vectors do without
+    from towers.text import TextConfig, TextEncoder
+
     found = sentences(lists)
-    drawn = [found[n] for n in np.random.default_rng(0).permutation(len(found))[:limit]]
+    drawn = [found[n] for n in np.random.default_rng(0).permutation(len(found))[: items + queries]]
     encoder = TextEncoder.load(TextConfig(max_tokens=TOKENS)).eval()
     parts = []
     for start in range(0, len(drawn), AT_ONCE):
@@ -90,15 +104,16 @@ def mixture(count: int, dimension: int, queries: int) -> Data:
     Queries of a two-tower model lie so: on a side of the items, not among them.
     """
     generator = np.random.default_rng(0)
-    basis = np.linalg.qr(generator.normal(size=(dimension, RANK)))[0].T.astype(np.float32)
-    centres = generator.normal(size=(CENTRES, RANK)).astype(np.float32)
-    shift = generator.normal(size=(CENTRES, RANK)).astype(np.float32) * AWAY
+    rank = min(RANK, dimension)
+    basis = np.linalg.qr(generator.normal(size=(dimension, rank)))[0].T.astype(np.float32)
+    centres = generator.normal(size=(CENTRES, rank)).astype(np.float32)
+    shift = generator.normal(size=(CENTRES, rank)).astype(np.float32) * AWAY
     shares = 1 / np.arange(1, CENTRES + 1) ** 0.75
     shares /= shares.sum()
 
     def drawn(size: int, middles: np.ndarray) -> np.ndarray:
         near = middles[generator.choice(CENTRES, size, p=shares)]
-        near += 0.5 * generator.standard_normal((size, RANK), np.float32)
+        near += 0.5 * generator.standard_normal((size, rank), np.float32)
         return unit(near @ basis + 0.05 * generator.standard_normal((size, dimension), np.float32))
 
     return Data(f"mixture-{count}", drawn(count, centres), drawn(queries, centres + shift))
