@@ -33,6 +33,7 @@ K = 10
 TARGETS = (0.90, 0.95, 0.99)
 WORKER = ROOT / "benchmarks" / "peers" / "ann_worker.py"
 QUERIES = 1_000
+DIMENSION = 64  # of generated items
 FEW = 250  # queries asked one after another, and those by which search parameters are found
 STEP = 1.1  # between two values of the last search parameter
 AT_ONE, AT_TWO, ONE_BY_ONE = "", "/two-threads", "/alone"
@@ -110,7 +111,8 @@ class Exam:
     def of(cls, data: Data, work: Path) -> Exam:
         """Write vectors and queries where workers read them."""
         folder = work / data.name
-        data.write(folder)
+        if not (folder / "queries.npy").exists():
+            data.write(folder)
         np.save(folder / "few.npy", data.queries[:FEW])
         truth = exact_search(data.queries, data.vectors, K).scores[:, -1]
         return cls(data, folder, truth)
@@ -204,6 +206,8 @@ def run(data: Data, options: argparse.Namespace, record: Record, screen: Console
         contenders = []
         for name, python in _names(data, options):
             try:
+                if options.built and not (_keep(name, exam) / "about.json").exists():
+                    raise RuntimeError("not built yet")
                 one = stack.enter_context(_contender(name, python, exam))
                 calibrate(one, exam)
             except RuntimeError as error:
@@ -236,12 +240,16 @@ def _contender(name: str, python: Path, exam: Exam) -> Iterator[Contender]:
     library, _, kind = name.partition(" ")
     worker = Worker(python, library, kind)
     try:
-        keep = exam.folder / name.replace(" ", "-").replace(",", "-")
-        facts = worker.ask(do="build", vectors=str(exam.folder / "vectors.npy"), keep=str(keep))
+        facts = worker.ask(do="build", vectors=str(exam.folder / "vectors.npy"), keep=str(_keep(name, exam)))
         yield Contender(name, worker, facts)
     finally:
         worker.process.kill()
         worker.process.communicate()
+
+
+def _keep(name: str, exam: Exam) -> Path:
+    """Where its index is kept."""
+    return exam.folder / name.replace(" ", "-").replace(",", "-")
 
 
 def _names(data: Data, options: argparse.Namespace) -> list[tuple[str, Path]]:
@@ -284,19 +292,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder where vectors and built indexes are kept")
     parser.add_argument("--sentences", type=int, default=200_000)
     parser.add_argument("--generated", type=int, default=1_000_000, help="generated items; 0 leaves them out")
-    parser.add_argument("--dimension", type=int, default=64, help="of the generated items")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="contenders that take part")
+    parser.add_argument("--built", action="store_true", help="only contenders whose index is in the work folder")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     options = parser.parse_args()
     record, screen = Record("ann"), Console(stderr=True, width=200)
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.generated:
+        run(mixture(options.generated, DIMENSION, QUERIES), options, record, screen)
     if options.lists is not None:
         kept = Data.read(options.work / f"debian-{options.sentences}")
         made = kept or debian(options.lists, options.work / "cache", options.sentences, QUERIES)
         run(made, options, record, screen)
-    if options.generated:
-        run(mixture(options.generated, options.dimension, QUERIES), options, record, screen)
     record.notes |= {
         "measured": "one thread by processor time of the process, two by the clock; medians of rounds in which each is "
         "asked in turn; build_s is processor time in one thread, bytes_per_item those of the files, vectors included",

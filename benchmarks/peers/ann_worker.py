@@ -268,7 +268,8 @@ class Faiss(Contender):
         """FAISS's names of the parameters that there are, the most telling last."""
         import faiss
 
-        names, index = [], self.index
+        names: list[str] = []
+        index: Any = self.index
         while index is not None:
             index = faiss.downcast_index(index)
             if hasattr(index, "k_factor"):
@@ -296,7 +297,8 @@ class Faiss(Contender):
         import faiss
 
         faiss.omp_set_num_threads(threads)
-        faiss.ParameterSpace().set_index_parameters(self.index, self.parameters(setting))
+        space: Any = faiss.ParameterSpace()
+        space.set_index_parameters(self.index, self.parameters(setting))
 
     def search(self, queries: np.ndarray, k: int) -> Any:
         return self.index.search(queries, k)[1]
