@@ -125,11 +125,11 @@ class Exam:
         return {**asked, "threads": threads, "alone": alone, "rows": rows}
 
     def recall(self, rows: list[list[int]]) -> float:
-        """The share of the k nearest among these; an equal of the k-th is as good."""
+        """The share of the k nearest among these, of the first queries; an equal of the k-th is as good."""
         found = np.asarray(rows)
         query = np.repeat(np.arange(len(found)), K)
         scores = similarity(self.data.queries, self.data.vectors, query, np.maximum(found.ravel(), 0))
-        near = (scores.reshape(found.shape) >= self.least[:, None] - 1e-6) & (found >= 0)
+        near = (scores.reshape(found.shape) >= self.least[: len(found), None] - 1e-6) & (found >= 0)
         return float(near.mean())
 
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks.filters [--items 50000] [--dimension 64] [--save]
+"""python -m benchmarks.filters [--items 20000] [--dimension 64] [--save]
 
 Where does it pay to scan what passes a filter, and where to ask FAISS for so many rows that enough of them pass? Both
 ways are tried at each selectivity from a single item to all, on the same filters, in turn, in one thread by processor
@@ -26,7 +26,7 @@ from indexing.index import ItemIndex
 
 K, QUERIES, ROUNDS = 10, 25, 3
 SHARES = (0.0, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-SCAN, SEARCH = 1.0, 0.0  # what `SCAN_PASSING` is then
+SCAN, SEARCH = True, False  # what `scan_pays` says
 SPREADS = ("by chance", "in clouds")
 
 
@@ -48,11 +48,11 @@ def compare(index: ItemIndex, queries: np.ndarray, share: float, spread: str) ->
     )
     rows = np.flatnonzero(mask)
     truth = exact_search(queries, index.vectors[rows], K).scores
-    times: dict[float, list[float]] = {SCAN: [], SEARCH: []}
+    times: dict[bool, list[float]] = {SCAN: [], SEARCH: []}
     recall = {}
     for number in range(ROUNDS):
         for way in (SCAN, SEARCH)[:: 1 if number % 2 else -1]:
-            with patch.object(nearest, "SCAN_PASSING", way):
+            with patch.object(nearest, "scan_pays", return_value=way):
                 started = time.process_time()
                 hits = [filtered.search(query[None], K, where={"passes": True}) for query in queries]
                 times[way].append(1e6 * (time.process_time() - started) / len(queries))
@@ -79,7 +79,7 @@ def crossing(shares: Iterable[float], ratios: Iterable[float]) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--dimension", type=int, default=64)
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     options = parser.parse_args()
@@ -102,7 +102,9 @@ def main() -> None:
     screen.print(switch)
     record.notes = {
         "searching is never slower from this share on": switch,
-        "constants": {name: getattr(nearest, name) for name in ("SCAN_PASSING", "SPARE", "SPARE_ROWS", "SCAN_BEYOND")},
+        "constants": {
+            name: getattr(nearest, name) for name in ("SCAN_PASSING", "SCAN_PASSING_AT", "SPARE", "SPARE_ROWS")
+        },
         "items": options.items,
         "measured": "one query at a time, processor time of one thread, the filter's own evaluation included in both",
     }
