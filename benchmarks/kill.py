@@ -1,8 +1,11 @@
-"""python -m benchmarks.kill [--kills 250] [--save]
+"""python -m benchmarks.kill [--kills 250] [--build-kills 50] [--ray-kills 5] [--save]
 
 Is what was acknowledged there after a SIGKILL? A process adds, replaces and removes items, compacts and publishes, and
 says after each that it is done; it is killed at a random moment, and another one goes on in the same folder. What the
 folder holds must be what was acknowledged, with or without the one batch that was on its way.
+
+Builds are killed too, in one process at random moments and over Ray when some shards are done, and given again: the
+index that comes of it must be the one of a build that nobody killed, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.killed_builds import alone, over_ray
 from benchmarks.living import Plain, World
 from benchmarks.record import Record
 from indexing.index import ItemIndex
@@ -136,6 +140,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=250, help="of all kinds together")
+    parser.add_argument("--build-kills", type=int, default=50, help="of builds in one process")
+    parser.add_argument("--ray-kills", type=int, default=5, help="of builds over Ray")
+    parser.add_argument("--encoder", default="minilm", help="a pretrained text encoder, for builds")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     options = parser.parse_args()
     record, tell = Record("kill"), Console(stderr=True)
@@ -148,6 +155,13 @@ def main() -> None:
         tell.print(f"{kind}: {metrics}, killed while {dict(during)}")
         record.rows.append({"method": kind, "split": "generated", "seed": 0, "metrics": metrics})
         steps[kind] = dict(during)
+    jobs = ("build", alone, options.build_kills), ("build over Ray", over_ray, options.ray_kills)
+    for method, job, kills in jobs:
+        if kills:
+            with tempfile.TemporaryDirectory() as scratch:
+                metrics = job(Path(scratch), kills, options.encoder)
+            tell.print(f"{method}: {metrics}")
+            record.rows.append({"method": method, "split": "generated", "seed": 0, "metrics": metrics})
     record.notes = {"protocol": __doc__, "killed_while": steps}
     record.finish(save=options.save)
 

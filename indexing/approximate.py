@@ -45,14 +45,25 @@ def build(kind: str, vectors: np.ndarray) -> Any:
     Raises:
         InputError: FAISS does not know the kind, or cannot train it on these vectors.
     """
+    index = empty(kind, vectors.shape[1])
+    with faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
+        index.train(vectors)
+        index.add(vectors)
+    return index
+
+
+def empty(kind: str, dimension: int) -> Any:
+    """A FAISS index of `kind`, by inner product, that is neither trained nor filled.
+
+    Raises:
+        InputError: FAISS does not know the kind, or not for this dimension.
+    """
     # Some counts of zero, such as HNSW0 and PQ8x0, make FAISS end the process instead of raising.
     if re.search(r"[A-Za-z]0(?!\d)", kind):
         raise InputError(f"the index kind {kind!r} holds a count of 0")
-    with _faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
-        index = library().index_factory(vectors.shape[1], kind, library().METRIC_INNER_PRODUCT)
+    with faiss_errors(f"an index of kind {kind!r} over vectors of {dimension} dimensions"):
+        index = library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT)
         _accept_few_vectors(index)
-        index.train(vectors)
-        index.add(vectors)
     return index
 
 
@@ -126,7 +137,7 @@ def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
     Raises:
         InputError: the index has no such parameter, or cannot search with its value.
     """
-    with _faiss_errors(f"the search parameters {parameters!r}"):
+    with faiss_errors(f"the search parameters {parameters!r}"):
         library().ParameterSpace().set_index_parameters(index, parameters)
         index.search(example, 1)
 
@@ -157,7 +168,7 @@ def refill(index: Any, vectors: np.ndarray) -> Any:
         InputError: this kind needs more vectors.
     """
     index = library().clone_index(index)
-    with _faiss_errors(f"to go on with {len(vectors)} vectors"):
+    with faiss_errors(f"to go on with {len(vectors)} vectors"):
         index.reset()
         index.add(vectors)
     return index
@@ -180,20 +191,27 @@ def write(index: Any, path: Path) -> None:
         library().write_index(index, library().PyCallbackIOWriter(file.write))
 
 
-def read(path: Path) -> Any:
+def read(path: Path, *, mmap: bool = False) -> Any:
     """Read the FAISS file `path`.
+
+    Args:
+        path: the file.
+        mmap: leave on the disk what need not be in memory; such an index cannot change, and FAISS ends the process of
+            whoever copies and then changes it.
 
     Raises:
         ArtefactError: it is not one.
     """
+    flags = library().IO_FLAG_MMAP_IFC | library().IO_FLAG_READ_ONLY if mmap else 0
     try:
-        return library().read_index(str(path))
+        return library().read_index(str(path), flags)
     except RuntimeError as error:
         raise ArtefactError(f"{path} is not a readable FAISS index: {_reason(error)}") from error
 
 
 @contextmanager
-def _faiss_errors(what: str) -> Iterator[None]:
+def faiss_errors(what: str) -> Iterator[None]:
+    """Raise `InputError` that FAISS refuses `what` where it raises."""
     try:
         yield
     except RuntimeError as error:

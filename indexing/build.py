@@ -1,20 +1,36 @@
-"""Build an index of a catalog with a model's item tower."""
+"""Build an index of a catalog with a model's item tower: shard by shard, here or on a Ray cluster, the same code."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from indexing import approximate, beyond_memory
 from indexing.index import ItemIndex
+from indexing.published import waiting_changes
+from indexing.shards import Shards, agree_on_plan, working_folder
+from indexing.spread import Embed, here, over_ray
+from indexing.versions import refuse_stranger
+from towers.bar import bar
 from towers.catalog import ITEM_ID, MEDIA, Catalog
-from towers.errors import InputError
+from towers.embed import VectorCache
+from towers.errors import ArtefactError, InputError
 from towers.ids import IdList
+from towers.media import media_of
 from towers.model import TwoTower
 
 SHOWN = 3  # items that are named where more are set aside
+SHARD = 4096  # items; a text encoder on a CPU takes seconds for them, one of pictures minutes
+
+Spread = Callable[..., Iterator[tuple[int, np.ndarray]]]
 
 
 def readable(catalog: Catalog, vectors: np.ndarray) -> tuple[IdList, np.ndarray]:
@@ -26,16 +42,22 @@ def readable(catalog: Catalog, vectors: np.ndarray) -> tuple[IdList, np.ndarray]
     Warns:
         UserWarning: items without one.
     """
-    empty = np.flatnonzero(~vectors.any(axis=1))
+    has = np.asarray(vectors.any(axis=1))
+    ids = readable_ids(catalog, has)
+    return ids, vectors if has.all() else vectors[has]
+
+
+def readable_ids(catalog: Catalog, has: np.ndarray) -> IdList:
+    """The items that have a vector, as bool ``(N,)`` says; see `readable`."""
+    empty = np.flatnonzero(~has)
     if not len(empty):
-        return catalog.ids, vectors
+        return catalog.ids
     named = ", ".join(repr(catalog.ids[row]) for row in empty[:SHOWN]) + (", …" if len(empty) > SHOWN else "")
     told = f"{len(empty):,} of {len(catalog):,} items have neither content that can be read nor a vector of their own"
     if len(empty) == len(catalog):
         raise InputError(f"{told}: give them text, or a picture or a sound that the model reads")
-    warnings.warn(f"{told} and are set aside: {named}", UserWarning, stacklevel=3)
-    kept = np.flatnonzero(vectors.any(axis=1))
-    return IdList(catalog.ids.array.take(kept)), vectors[kept]
+    warnings.warn(f"{told} and are set aside: {named}", UserWarning, stacklevel=4)
+    return IdList(catalog.ids.array.take(np.flatnonzero(has)))
 
 
 def attributes_of(catalog: Catalog, ids: IdList) -> pa.Table | None:
@@ -66,8 +88,17 @@ def build_index(
     out: str | Path | None = None,
     kind: str = "auto",
     progress: bool = True,
+    shard: int = SHARD,
+    mmap: bool = False,
+    ray: bool = False,
+    workers: int | None = None,
+    cache: VectorCache | None = None,
 ) -> ItemIndex:
     """An index of all items of `catalog`, bound to the vector space of `model`.
+
+    It is built shard by shard. With `out`, what is done is kept in a folder beside it until the index is published, so
+    that a build which was killed goes on where it was when it is called again. Contents that were embedded before, with
+    the same encoder, are not embedded again.
 
     Args:
         model: a model, or the folder of one.
@@ -75,19 +106,160 @@ def build_index(
         out: index folder in which to write a new version; None keeps the index in memory only.
         kind: FAISS factory string, or "auto".
         progress: show a bar on standard error.
+        shard: items of a shard, which is what a kill repeats at most; the same vectors come of the same shards.
+        mmap: keep the vectors in files, not in memory, while building and in the index that is returned; needs `out`,
+            and a `kind` that `indexing.beyond_memory` can build.
+        ray: embed on a Ray cluster (`indexing.spread.over_ray`), with the same vectors, bit for bit.
+        workers: of the cluster; None for as many as it has room for.
+        cache: where content vectors are kept; default: the cache folder.
 
     Raises:
         InputError: no item of which anything can be read, or a kind that cannot be used.
-        ArtefactError: `model` is not the folder of a model, or `out` cannot be written.
+        ArtefactError: `model` is not the folder of a model, `out` cannot be written, or is being built by another.
 
     Warns:
         UserWarning: items with neither content nor a vector of their own, which are set aside.
     """
-    if not isinstance(model, TwoTower):
-        model = TwoTower.load(model)
-    vectors = model.embed_items(catalog, progress=progress)
-    ids, vectors = readable(catalog, vectors)
-    index = ItemIndex.from_arrays(ids, vectors, attributes_of(catalog, ids), kind=kind, space=model.space)
+    if shard < 1:
+        raise InputError(f"a shard needs at least 1 item, got {shard}")
+    if mmap and out is None:
+        raise InputError("mmap keeps the vectors in the files of an index: say in which folder, with out")
+    towers = model if isinstance(model, TwoTower) else TwoTower.load(model)
+    out = None if out is None else Path(out)
+    _refuse_early(towers, out, kind, mmap)
+    with working_folder(out) as work:
+        job = _Job.of(towers, catalog, shard, work, cache or VectorCache())
+        shards = Shards(work, job.keys)
+        if ray:
+            if isinstance(model, TwoTower):
+                model.save(work / "model")
+                model = work / "model"
+            make = partial(_Embedder.load, Path(model).absolute(), job)
+            made: Spread = partial(over_ray, workers=workers, threads=job.threads)
+        else:
+            make, made = partial(_Embedder, towers, job), here
+        _embed(shards, made, make, catalog, shard, progress)
+        index = _gather(shards, catalog, towers.space, kind, work if mmap else None)
+        if out is not None:
+            index.save(out)
+    return ItemIndex.load(out, mmap=True) if mmap and out is not None else index
+
+
+class _Job(NamedTuple):
+    """What is settled before the first shard, also for the workers of a cluster.
+
+    Args:
+        keys: all that fixes the vectors of a shard, for each.
+        cache: folder of content vectors.
+        known: its files that are looked at.
+        threads: of torch, since how sums are split may change their last bits.
+    """
+
+    keys: list[str]
+    cache: Path
+    known: list[str]
+    threads: int
+
+    @classmethod
+    def of(cls, model: TwoTower, catalog: Catalog, shard: int, work: Path, cache: VectorCache) -> _Job:
+        """Settle it, or find how it was settled before a kill."""
+        same = {"space": model.space, "shard": shard, "cache": str(cache.folder)}
+        plan = agree_on_plan(work, same, {"threads": torch.get_num_threads(), "known": cache.files()})
+        media = [config.column for config in model.config.media.values()]
+        count = -(-len(catalog) // shard)
+        keys = [_key(model.space, _part(shard, catalog, number), media) for number in range(count)]
+        return cls(keys, cache.folder.absolute(), plan["known"], plan["threads"])
+
+
+class _Embedder:
+    """Embeds the items of a shard, wherever that is.
+
+    Args:
+        model: the model.
+        job: of the whole build.
+    """
+
+    def __init__(self, model: TwoTower, job: _Job) -> None:
+        self._model, self._threads = model, job.threads
+        self._cache = VectorCache(job.cache, only=job.known)
+
+    @classmethod
+    def load(cls, model: Path, job: _Job) -> _Embedder:
+        """The same on a machine that has to read the model first."""
+        return cls(TwoTower.load(model), job)
+
+    def __call__(self, part: Catalog) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            return self._model.embed_items(part, cache=self._cache)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _refuse_early(model: TwoTower, out: Path | None, kind: str, mmap: bool) -> None:
+    """Raise before hours of embedding what would be raised after them."""
+    dimension = model.config.item.dimension
+    if kind != "auto":
+        beyond_memory.check(kind, dimension) if mmap else approximate.empty(kind, dimension)
     if out is not None:
-        index.save(out)
-    return index
+        refuse_stranger(out)
+        if waiting := waiting_changes(out):
+            raise ArtefactError(waiting)
+
+
+def _part(shard: int, catalog: Catalog, number: int) -> Catalog:
+    """The items of a shard."""
+    return catalog.select(np.arange(number * shard, min((number + 1) * shard, len(catalog))))
+
+
+def _key(space: str, part: Catalog, media: list[str]) -> str:
+    """All that fixes the vectors of these items; of files of pictures and sounds their size and time stand for them."""
+    digest = hashlib.sha256(f"{space} {part.fingerprint}".encode())
+    for column in media:
+        if column in part.table.column_names and not pa.types.is_nested(part.table.schema.field(column).type):
+            for path in media_of(part, column)[0]:
+                if isinstance(path, Path):
+                    digest.update(f"{path} {_state(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _state(path: Path) -> str:
+    try:
+        facts = path.stat()
+    except OSError:
+        return "absent"
+    return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+def _embed(
+    shards: Shards, made: Spread, make: Callable[[], Embed], catalog: Catalog, shard: int, progress: bool
+) -> None:
+    """Make the shards that are missing."""
+    missing = shards.missing()
+    if not missing:
+        return
+    with bar("embedding items", len(catalog), shown=progress) as advance, warnings.catch_warnings():
+        advance(len(catalog) - sum(min(shard, len(catalog) - number * shard) for number in missing), before=True)
+        for number, vectors in made(make, partial(_part, shard), catalog, missing):
+            shards.write(number, vectors)
+            advance(len(vectors))
+            warnings.simplefilter("ignore", UserWarning)  # the first shard has told what encoders say of many contents
+
+
+def _gather(shards: Shards, catalog: Catalog, space: str, kind: str, work: Path | None) -> ItemIndex:
+    """The index of all shards; with a working folder, over vectors in a file of it."""
+    has = np.concatenate([vectors.any(axis=1) for vectors in shards])
+    ids = readable_ids(catalog, has)
+    dimension = next(iter(shards)).shape[1]
+    if work is None:
+        vectors = np.empty((len(ids), dimension), np.float32)
+    else:
+        vectors = np.lib.format.open_memmap(work / "vectors.npy", "w+", np.float32, (len(ids), dimension))
+    filled = 0
+    for one in shards:
+        kept = one[one.any(axis=1)]
+        vectors[filled : filled + len(kept)] = kept
+        filled += len(kept)
+    attributes = attributes_of(catalog, ids)
+    return ItemIndex.from_arrays(ids, np.asarray(vectors), attributes, kind=kind, space=space, scratch=work)

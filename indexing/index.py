@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from indexing import approximate, published
 from indexing.attributes import as_attributes
+from indexing.beyond_memory import automatic as automatic_lists
+from indexing.beyond_memory import build as build_lists
 from indexing.bonus import check_bonus, with_bonus
 from indexing.exact import check_k, exact_search
 from indexing.excluded import Exclude, Excluded
@@ -45,6 +47,7 @@ class ItemIndex:
         parameters: FAISS search parameters in force, such as ``"nprobe=16"``.
         tuned: what `indexing.tune.tune` chose, why, and how it measured; empty where it was not asked.
         version, folder: name of the version that it was loaded from, and the index folder; None where it was not.
+        mmap: whether vectors and FAISS index were left in their files.
         places: int64 ``(N,)``, under which number FAISS has each row; None where that is the row itself.
         built: how many vectors FAISS was built from, and trained on where the kind is trained.
     """
@@ -77,6 +80,7 @@ class ItemIndex:
         self.built = len(vectors) if built is None else built
         self._nearest = Nearest(self.vectors, kind, faiss, places)
         self.folder: Path | None = None
+        self.mmap = False
         if duplicates is not None:
             self.duplicates = duplicates
 
@@ -90,16 +94,20 @@ class ItemIndex:
         kind: str = "auto",
         space: str = "",
         search: str | None = None,
+        scratch: str | Path | None = None,
     ) -> ItemIndex:
         """Build an index.
 
         Args:
             ids: N different strings or integers.
-            vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards.
+            vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards. They may be
+                mapped from a file.
             attributes: N rows: an Arrow table, a polars or pandas frame, or lists by column name.
             kind: FAISS factory string, or "auto": what `indexing.approximate.automatic_kind` says.
             space: fingerprint of the space of the vectors.
             search: FAISS search parameters; None for ones that favour recall.
+            scratch: an empty folder in which FAISS's lists are built part by part, and stay: for more `vectors` than
+                there is memory for; see `indexing.beyond_memory`. None builds in memory.
 
         Raises:
             InputError: ids, vectors and attributes that do not fit together, vectors that `check_items` refuses, a
@@ -111,11 +119,12 @@ class ItemIndex:
             raise InputError(f"there are {len(ids)} ids for {len(vectors)} vectors, expected one for each")
         table = None if attributes is None else as_attributes(attributes, len(vectors))
         if kind == "auto":
-            kind = approximate.automatic_kind(*vectors.shape)
-        faiss = approximate.build(kind, vectors)
+            kind = automatic_lists(len(vectors)) if scratch is not None else approximate.automatic_kind(*vectors.shape)
+        faiss = approximate.build(kind, vectors) if scratch is None else build_lists(kind, vectors, Path(scratch))
         index = cls(
             ids=ids, vectors=vectors, kind=kind, space=space, faiss=faiss, duplicates=duplicates, attributes=table
         )
+        index.mmap = scratch is not None
         index.set_parameters(approximate.default_parameters(faiss) if search is None else search)
         return index
 
@@ -264,17 +273,19 @@ class ItemIndex:
         return published.save(self, Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, *, space: str | None = None) -> ItemIndex:
+    def load(cls, path: str | Path, *, space: str | None = None, mmap: bool = False) -> ItemIndex:
         """Read the current version of the index folder `path`, every checksum verified.
 
         Args:
             path: index folder.
             space: the space that queries will live in; None where it is not known.
+            mmap: leave vectors and FAISS index in their files, of which the system keeps in memory what is searched
+                and there is room for; ids and attributes are in memory.
 
         Raises:
             ArtefactError: not an index, damaged, or built for another space.
         """
-        return published.load(cls, Path(path), space)
+        return published.load(cls, Path(path), space, mmap)
 
     def refresh(self) -> ItemIndex:
         """The current version of the folder that this index was loaded from; itself where that is the one it is.
@@ -290,4 +301,4 @@ class ItemIndex:
             raise InputError("this index was not loaded from a folder, so there is nothing to refresh it from")
         if current_version(self.folder).name == self.version:
             return self
-        return type(self).load(self.folder, space=self.space)
+        return type(self).load(self.folder, space=self.space, mmap=self.mmap)

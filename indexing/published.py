@@ -27,12 +27,19 @@ def save(index: ItemIndex, folder: Path) -> Path:
     """
     refuse_stranger(folder)
     with Lock(folder):
-        if (folder / CURRENT).exists() and (waiting := unpublished(folder, current_version(folder).name)):
-            raise ArtefactError(
-                f"{folder} has {waiting} changes that are not published, which another index would drop: "
-                "publish them with an IndexWriter, or roll back with discard=True"
-            )
+        if waiting := waiting_changes(folder):
+            raise ArtefactError(waiting)
         return write_version(index, folder)
+
+
+def waiting_changes(folder: Path) -> str:
+    """Why `save` would refuse: changes that are not published; "" where there are none."""
+    if not (folder / CURRENT).exists() or not (waiting := unpublished(folder, current_version(folder).name)):
+        return ""
+    return (
+        f"{folder} has {waiting} changes that are not published, which another index would drop: "
+        "publish them with an IndexWriter, or roll back with discard=True"
+    )
 
 
 def write_version(index: ItemIndex, folder: Path) -> Path:
@@ -42,18 +49,18 @@ def write_version(index: ItemIndex, folder: Path) -> Path:
     return current_version(folder)
 
 
-def load(made: type[ItemIndex], folder: Path, space: str | None) -> ItemIndex:
+def load(made: type[ItemIndex], folder: Path, space: str | None, mmap: bool) -> ItemIndex:
     """The current version of `folder`, made an index; see `ItemIndex.load`."""
     while True:
         version = current_version(folder)
         try:
-            return _read(made, folder, space)
+            return _read(made, folder, space, mmap)
         except ArtefactError:
             if current_version(folder) == version:
                 raise  # else a writer has published meanwhile, and removed what was being read
 
 
-def _read(made: type[ItemIndex], folder: Path, space: str | None) -> ItemIndex:
+def _read(made: type[ItemIndex], folder: Path, space: str | None, mmap: bool) -> ItemIndex:
     try:
         version, about = read_current(folder, KIND)
         if space is not None and about["space"] != space:
@@ -61,10 +68,10 @@ def _read(made: type[ItemIndex], folder: Path, space: str | None) -> ItemIndex:
                 f"this index was built for another model: {version} is of the space {about['space'][:12]!r}, "
                 f"expected {space[:12]!r}; build it again with this model"
             )
-        index = made(**storage.read(version, about))
+        index = made(**storage.read(version, about, mmap=mmap))
         index.tuned = dict(about.get("tuned", {}))
         index.set_parameters(about["parameters"])
     except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
         raise ArtefactError(f"the index in {folder} is damaged: {type(error).__name__}: {error}") from error
-    index.version, index.folder = version.name, folder
+    index.version, index.folder, index.mmap = version.name, folder, mmap
     return index

@@ -61,16 +61,16 @@ def write(index: ItemIndex, folder: Path) -> None:
         np.save(folder / PLACES, index.places, allow_pickle=False)
 
 
-def read(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What `ItemIndex` is made of, from files whose checksums were verified.
+def read(folder: Path, about: dict[str, Any], *, mmap: bool = False) -> dict[str, Any]:
+    """What `ItemIndex` is made of, from files whose checksums were verified; with `mmap` vectors stay in the files.
 
     Raises:
         ArtefactError: they do not belong together.
         KeyError, TypeError, ValueError, OSError, pyarrow.ArrowException: they are not what their names say.
     """
-    vectors = np.load(folder / VECTORS, allow_pickle=False)
+    vectors = np.asarray(np.load(folder / VECTORS, mmap_mode="r" if mmap else None, allow_pickle=False))
     ids = IdList(pq.read_table(folder / IDS)["item_id"])
-    faiss = approximate.read(folder / FAISS)
+    faiss = approximate.read(folder / FAISS, mmap=mmap)
     attributes = pq.read_table(folder / ATTRIBUTES).combine_chunks() if about["attributes"] else None
     removed = _read_removed(folder / REMOVED) if about["removed"] else None
     places = np.load(folder / PLACES, allow_pickle=False) if (folder / PLACES).exists() else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 import uuid
 import zipfile
 from collections import deque
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from towers.artefact import atomic_file
+from towers.bar import bar
 from towers.encoders.contract import Encoder
 from towers.errors import MediaError
 from towers.precision import bf16_is_fast, bf16_is_near, fast_copy
@@ -28,7 +28,9 @@ from towers.weights import cache_folder
 
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
 BATCH = {"text": 64, "image": 32, "audio": 32}  # contents encoded together
+WORDS = {"text": "texts", "image": "pictures", "audio": "sounds"}
 AHEAD = 2  # batches decoded while one is encoded
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 Content = str | bytes | Path  # a text, or a picture or sound: the file itself, or where it is
 
@@ -55,10 +57,18 @@ class VectorCache:
 
     Args:
         folder: where to keep them; default: the cache folder.
+        only: the files to read, as `files` names them, so that what is written meanwhile changes no vector; default:
+            all that are there.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, only: Sequence[str] | None = None) -> None:
         self.folder = folder if folder is not None else cache_folder() / "vectors"
+        self._only = None if only is None else frozenset(only)
+        self._directories: dict[Path, _Directory] = {}
+
+    def files(self) -> list[str]:
+        """Names of all files that are there now."""
+        return sorted(part.relative_to(self.folder).as_posix() for part in self.folder.glob("*/*.npz"))
 
     def embed(self, encoder: Encoder, contents: Sequence[Content | None], *, progress: bool = False) -> Embedded:
         """Vectors of `contents`, computed only where they are not in the cache.
@@ -74,12 +84,12 @@ class VectorCache:
             bf16 = bf16_is_fast(encoder.device) and bf16_is_near(encoder)
             folder = self.folder / (encoder.fingerprint[:32] + ("-bf16" if bf16 else ""))
             places = _by_key(keys)
-            known = _read_parts(folder, set(places))
+            known = _read_parts(self._parts(folder, places), set(places))
             missing = {key: contents[where[0]] for key, where in places.items() if key not in known}
             pairs = _in_order(missing)
             encoder.examine([content for _, content in pairs[:CHUNK]])
             fast = fast_copy(encoder, bf16=bf16) if pairs else encoder
-            with _bar(encoder, len(pairs), progress) as advance:
+            with bar(f"embedding {WORDS[encoder.modality]}", len(pairs), shown=progress) as advance:
                 for start in range(0, len(pairs), CHUNK):
                     found, bad = _encode(fast, pairs[start : start + CHUNK], advance)
                     _write_part(folder, found)
@@ -90,6 +100,51 @@ class VectorCache:
                     vectors[place] = torch.from_numpy(known[key])
         present = torch.tensor([n in keys and n not in faults for n in range(len(contents))], dtype=torch.bool)
         return Embedded(vectors, present, dict(sorted(faults.items())))
+
+    def _parts(self, folder: Path, wanted: Iterable[bytes]) -> list[Path]:
+        """The files in which to look for these keys; of files that do not change, those that may hold one."""
+        if self._only is None:
+            return sorted(folder.glob("*.npz"))
+        if folder not in self._directories:
+            kept = [part for part in sorted(folder.glob("*.npz")) if f"{folder.name}/{part.name}" in self._only]
+            self._directories[folder] = _Directory(kept)
+        return self._directories[folder].holding(wanted)
+
+
+class _Directory:
+    """Which files may hold a key, by its first eight bytes: looking it up takes no reading.
+
+    Args:
+        parts: the files.
+    """
+
+    def __init__(self, parts: list[Path]) -> None:
+        self._parts = parts
+        starts = [_starts(_keys_in(part)) for part in parts]
+        owner = np.repeat(np.arange(len(parts), dtype=np.int32), [len(one) for one in starts])
+        self._starts = np.concatenate([np.empty(0, np.uint64), *starts])
+        order = np.argsort(self._starts, kind="stable")
+        self._starts, self._owner = self._starts[order], owner[order]
+
+    def holding(self, wanted: Iterable[bytes]) -> list[Path]:
+        """Those that may hold one of these."""
+        starts = np.unique(_starts(np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, 32)))
+        low, high = (np.searchsorted(self._starts, starts, side=side) for side in ("left", "right"))
+        found = {int(self._owner[place]) for a, b in zip(low, high, strict=True) for place in range(a, b)}
+        return [self._parts[number] for number in sorted(found)]
+
+
+def _starts(keys: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
+
+
+def _keys_in(part: Path) -> np.ndarray:
+    """uint8 ``(n, 32)``; none where the file is damaged."""
+    try:
+        with part.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return stored["keys"]
+    except UNREADABLE:
+        return np.empty((0, 32), np.uint8)
 
 
 def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[int, str]]:
@@ -123,26 +178,6 @@ def _in_order(missing: dict[bytes, Any]) -> list[tuple[bytes, Any]]:
     if all(isinstance(content, str) for content in missing.values()):
         return sorted(missing.items(), key=lambda pair: -len(pair[1]))
     return list(missing.items())
-
-
-@contextmanager
-def _bar(encoder: Encoder, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Contents done, how many a second, time left; yields what is told how many more are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    what = {"text": "texts", "image": "pictures", "audio": "sounds"}[encoder.modality]
-    speed = TextColumn("{task.fields[speed]}")
-    columns = TextColumn(f"embedding {what}"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn()
-    started = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True), disable=not shown or not total) as progress:
-        task = progress.add_task("", total=total, speed="")
-
-        def advance(count: int) -> None:
-            done = progress.tasks[task].completed + count
-            progress.update(task, advance=count, speed=f"{done / (time.perf_counter() - started):,.0f} a second")
-
-        yield advance
 
 
 def _encode(
@@ -208,13 +243,13 @@ def _prepare(encoder: Encoder, content: Content) -> Any:
     return prepared.to(dtype) if isinstance(prepared, Tensor) and prepared.is_floating_point() else prepared
 
 
-def _read_parts(folder: Path, wanted: set[bytes]) -> dict[bytes, np.ndarray]:
+def _read_parts(parts: Iterable[Path], wanted: set[bytes]) -> dict[bytes, np.ndarray]:
     known: dict[bytes, np.ndarray] = {}
-    for part in sorted(folder.glob("*.npz")):
+    for part in parts:
         try:
             with part.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 keys, vectors = stored["keys"], stored["vectors"]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except UNREADABLE:
             continue  # a damaged part is embedded again
         known.update((key, vector) for key, vector in zip(map(bytes, keys), vectors, strict=True) if key in wanted)
     return known

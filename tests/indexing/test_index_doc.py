@@ -17,7 +17,7 @@ def test_its_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     snippets = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     for snippet in snippets:
         exec(snippet, scope)
-    assert len(snippets) == 7
+    assert len(snippets) == 9
     assert capsys.readouterr().out.splitlines()[-1].startswith("Drift(items=998, added=1, dropped=2, cosine=")
 
 

@@ -38,13 +38,30 @@ def build(
     vectors: OwnVectors = None,
     ids: Ids = None,
     kind: Annotated[str, typer.Option(help="FAISS factory string, or auto.")] = "auto",
+    shard: Annotated[int, typer.Option(help="Items of a shard; a build that is killed goes on at the shard.")] = 4096,
+    mmap: Annotated[
+        bool, typer.Option("--mmap", help="Keep vectors in files, not in memory; for kinds of lists.")
+    ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Embed on the Ray cluster of RAY_ADDRESS, or one started here.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; default: all there is room for.")
+    ] = None,
 ) -> None:
-    """Build an index of a catalog with a model, or of vectors of your own."""
+    """Build an index of a catalog with a model, or of vectors of your own.
+
+    A build that was killed goes on when the same command is given again.
+    """
     from indexing.build import build_index
     from indexing.index import ItemIndex
 
     if _has_model(model, catalog, vectors, ids):
-        built = build_index(model, read_catalog(catalog), out=out, kind=kind)  # type: ignore[arg-type]
+        assert model is not None
+        items = read_catalog(catalog)  # type: ignore[arg-type]
+        built = build_index(model, items, out=out, kind=kind, shard=shard, mmap=mmap, ray=ray, workers=workers)
+    elif mmap or ray or workers is not None:
+        raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
     else:
         built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind)
         built.save(out)
