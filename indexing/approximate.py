@@ -72,7 +72,7 @@ def automatic_kind(count: int, dimension: int) -> str:
 
     That is inverted lists of codes with 4 bits a dimension, which FAISS compares 32 at a time, and exact scores for the
     best. On 200,000 texts of 384 dimensions (`benchmarks/results/ann.json`), one thread, it answers 7,700, 4,700 and
-    1,400 queries a second in a batch at recalls of .90, .95 and .99, HNSW32 4,100, 2,000 and 190 after building for five
+    1,400 queries a second in a batch at recalls of .90, .95, .99, HNSW32 4,100, 2,000 and 190 after building for five
     times as long; one query after another 2,700, 1,400 and 400 against 3,200, 1,600 and 180. `indexing.tune.tune`
     measures on one's own vectors and questions.
     """
