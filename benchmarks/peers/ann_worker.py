@@ -9,6 +9,7 @@ output. Times are taken here, around the library's own call, so that what drives
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -240,11 +241,16 @@ class Svs(Contender):
         return self.index.search(queries, k)[0]
 
 
+def faiss_here() -> Any:
+    """The FAISS of this environment, in which this project need not be."""
+    return importlib.import_module("faiss")
+
+
 class Faiss(Contender):
     """A FAISS factory string, bare; the parameters of its layers."""
 
     def build(self, vectors: np.ndarray) -> None:
-        import faiss
+        faiss = faiss_here()
 
         faiss.omp_set_num_threads(1)
         kind, _, construction = self.kind.partition("@")
@@ -255,18 +261,18 @@ class Faiss(Contender):
         self.index.add(vectors)
 
     def save(self, folder: Path) -> None:
-        import faiss
+        faiss = faiss_here()
 
         faiss.write_index(self.index, str(folder / "index"))
 
     def load(self, folder: Path, vectors: np.ndarray) -> None:
-        import faiss
+        faiss = faiss_here()
 
         self.index = faiss.read_index(str(folder / "index"))
 
     def names(self) -> list[str]:
         """FAISS's names of the parameters that there are, the most telling last."""
-        import faiss
+        faiss = faiss_here()
 
         names: list[str] = []
         index: Any = self.index
@@ -294,7 +300,7 @@ class Faiss(Contender):
         return ",".join(f"{name}={value}" for name, value in zip(self.names(), setting, strict=False))
 
     def prepare(self, setting: list[Any], threads: int) -> None:
-        import faiss
+        faiss = faiss_here()
 
         faiss.omp_set_num_threads(threads)
         space: Any = faiss.ParameterSpace()
@@ -351,7 +357,7 @@ class Ours(Faiss):
 
 def library_threads(threads: int) -> None:
     """Tell FAISS how many threads to take."""
-    import faiss
+    faiss = faiss_here()
 
     faiss.omp_set_num_threads(threads)
 
