@@ -41,7 +41,8 @@ class Hits:
         """Hits of which it is known that they are as they must be; checking takes longer than many a search."""
         hits = object.__new__(cls)
         hits.__dict__["rows"], hits.__dict__["scores"] = rows, scores
-        rows.flags.writeable = scores.flags.writeable = False
+        rows.setflags(write=False)
+        scores.setflags(write=False)
         return hits
 
     @property

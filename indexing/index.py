@@ -21,14 +21,11 @@ from indexing.excluded import Exclude, Excluded
 from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.items import Item, Removed
-from indexing.nearest import FLAT, Nearest
+from indexing.nearest import Nearest
 from indexing.vectors import check_items, check_vectors, repeats
 from indexing.versions import current_version
 from towers.errors import InputError
 from towers.ids import Id, IdList, as_id_array
-
-AUTO_FLAT_BELOW = 50_000  # An exact scan takes a few milliseconds up to here; to be replaced by measurement.
-AUTO_BEYOND = "HNSW32"
 
 
 class ItemIndex:
@@ -106,7 +103,7 @@ class ItemIndex:
             vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards. They may be
                 mapped from a file.
             attributes: N rows: an Arrow table, a polars or pandas frame, or lists by column name.
-            kind: FAISS factory string, or "auto": Flat for a small catalog, HNSW beyond `AUTO_FLAT_BELOW` items.
+            kind: FAISS factory string, or "auto": what `indexing.approximate.automatic_kind` says.
             space: fingerprint of the space of the vectors.
             search: FAISS search parameters; None for ones that favour recall.
             scratch: an empty folder in which FAISS's lists are built part by part, and stay: for more `vectors` than
@@ -122,7 +119,7 @@ class ItemIndex:
             raise InputError(f"there are {len(ids)} ids for {len(vectors)} vectors, expected one for each")
         table = None if attributes is None else as_attributes(attributes, len(vectors))
         if kind == "auto":
-            kind = _automatic(len(vectors), scratch is not None)
+            kind = automatic_lists(len(vectors)) if scratch is not None else approximate.automatic_kind(*vectors.shape)
         faiss = approximate.build(kind, vectors) if scratch is None else build_lists(kind, vectors, Path(scratch))
         index = cls(
             ids=ids, vectors=vectors, kind=kind, space=space, faiss=faiss, duplicates=duplicates, attributes=table
@@ -305,10 +302,3 @@ class ItemIndex:
         if current_version(self.folder).name == self.version:
             return self
         return type(self).load(self.folder, space=self.space, mmap=self.mmap)
-
-
-def _automatic(count: int, beyond_memory: bool) -> str:
-    """The kind for so many items."""
-    if beyond_memory:
-        return automatic_lists(count)
-    return FLAT if count < AUTO_FLAT_BELOW else AUTO_BEYOND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -11,15 +12,24 @@ from indexing import approximate
 from indexing.exact import exact_search, rank_found, scan_rows
 from indexing.excluded import Excluded
 from indexing.hits import Hits
+from indexing.vectors import least
 
 FLAT = "Flat"
 FLAT_MARGIN = 2  # Rows that FAISS is asked for beyond k, to see whether the cut falls among equals; pairs are common.
 EQUAL = 1e-6  # Scores nearer than this may come in another order from FAISS, which adds up in blocks.
 SCAN_BEYOND = 0.25  # Share of the index above which asking FAISS for so many rows costs more than a scan.
-SCAN_PASSING = 0.1  # Share of items up to which those that pass a filter are scanned; to be replaced by measurement.
+# Up to which share of the items those that pass a filter are scanned. In `benchmarks.filters` searching becomes quicker
+# between 0.1 and 0.2 of 20,000 items (above 0.2 where passing items lie together, and on Flat), and at half of that of
+# 100,000: a scan takes more the more pass, FAISS the fewer do, so that the share falls with the root of the items.
+SCAN_PASSING, SCAN_PASSING_AT = 0.2, 25_000
 # Passing rows are not spread evenly, and a query that finds too few of them is answered by a scan: FAISS is asked for
 # so many times more than an even spread needs, and for some beyond, without which few would often be too few.
 SPARE, SPARE_ROWS = 1.5, 10
+
+
+def scan_pays(passing: int, count: int) -> bool:
+    """Whether comparing all that pass a filter is quicker than having FAISS find enough of them."""
+    return passing <= SCAN_PASSING * min(count, math.sqrt(SCAN_PASSING_AT * count))
 
 
 class Nearest:
@@ -51,7 +61,7 @@ class Nearest:
             return exact_search(queries, self.vectors, k)
         hits = self._ranked(queries, k, self._found(queries, k))
         # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
-        if hits.rows[:, -1].min() < 0:
+        if least(hits.rows[:, -1]) < 0:
             short = np.flatnonzero(hits.rows[:, -1] < 0)
             return _replaced(hits, short, exact_search(queries[short], self.vectors, k))
         return hits
@@ -65,7 +75,7 @@ class Nearest:
         counts = excluded.counts(len(queries))
         rows = None if passing is None else np.flatnonzero(passing)
         left = len(self) if rows is None else len(rows)
-        if rows is not None and left <= SCAN_PASSING * len(self):
+        if rows is not None and scan_pays(left, len(self)):
             return scan_rows(queries, self.vectors, k, rows, excluded)
         # A query's depth depends on its own exclusions alone, so that its company in a batch changes nothing;
         # rounding up to powers of two keeps the number of FAISS calls small.
@@ -120,8 +130,11 @@ class Nearest:
         if self.kind != FLAT:
             return hits
         # The last row that FAISS gave, which for an exact index is the border of all that it did not give.
-        last = scores[:, -1] if rows.min() >= 0 else np.where(rows >= 0, scores, np.inf).min(axis=1)
-        close = np.flatnonzero((hits.scores[:, -1] - last < EQUAL) & (hits.rows[:, -1] >= 0))
+        last = scores[:, -1] if least(rows) >= 0 else np.where(rows >= 0, scores, np.inf).min(axis=1)
+        near = scores[:, k - 1] - last < EQUAL
+        if not np.logical_or.reduce(near):
+            return hits
+        close = np.flatnonzero(near & (hits.rows[:, -1] >= 0))
         if not len(close):
             return hits
         barred = None if excluded is None else excluded.take(close)

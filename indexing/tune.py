@@ -158,9 +158,10 @@ def grid(count: int, dimension: int) -> list[str]:
     """Kinds worth trying for this many vectors."""
     kinds = [FLAT]
     if count >= 1_000:
-        lists = 2 ** round(np.log2(np.sqrt(count)))
+        lists = approximate.square_root(count)
         halves = dimension // 2 if dimension % 2 == 0 else dimension
         kinds += ["HNSW32", f"IVF{lists},Flat", f"IVF{lists},PQ{halves}x4fs,RFlat"]
+        kinds += [kind for kind in [approximate.automatic_kind(count, dimension)] if kind != FLAT]
     return kinds
 
 

@@ -11,6 +11,7 @@ from towers.errors import InputError
 
 UNIT_TOLERANCE = 1e-3
 _NEAREST, _FARTHEST = (1 - UNIT_TOLERANCE) ** 2, (1 + UNIT_TOLERANCE) ** 2
+_FLOAT32 = np.dtype(np.float32)
 PAIRS_AT_ONCE = 16_384
 FOUND_AT_ONCE = 2**17  # numbers: half a megabyte, which stays in a core's cache between being copied and multiplied
 
@@ -51,7 +52,7 @@ def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarr
     Raises:
         InputError: anything else, with how many rows are at fault and which is the first.
     """
-    if not isinstance(vectors, np.ndarray) or vectors.dtype != np.float32:
+    if not isinstance(vectors, np.ndarray) or vectors.dtype != _FLOAT32:
         found = vectors.dtype if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise InputError(f"vectors must be a float32 array, got {found}; indexing.vectors.unit makes one")
     if vectors.ndim != 2 or vectors.shape[1] == 0:
@@ -60,8 +61,11 @@ def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarr
         raise InputError(f"vectors have {vectors.shape[1]} dimensions, expected {dimension}")
     if not vectors.flags.c_contiguous:
         raise InputError("vectors must be C-contiguous, got a strided view; numpy.ascontiguousarray copies it")
+    # Neither is so with a NaN. One vector alone goes the short way: a single query notices each step.
+    if len(vectors) == 1 and _NEAREST <= np.dot(one := vectors[0], one) <= _FARTHEST:
+        return vectors
     squares = np.einsum("nd,nd->n", vectors, vectors)
-    if len(vectors) and squares.min() >= _NEAREST and squares.max() <= _FARTHEST:  # never so with a NaN among them
+    if len(vectors) and squares.min() >= _NEAREST and squares.max() <= _FARTHEST:
         return vectors
     _refuse(~np.isfinite(vectors).all(axis=1), "have values that are not finite")
     norms = np.sqrt(squares)
@@ -134,16 +138,27 @@ def similarity_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray
         vectors: float32 ``(N, D)``.
         found: int64 ``(B, K)`` rows, or -1.
     """
-    scores = np.empty(found.shape, np.float32)
     size = max(1, FOUND_AT_ONCE // max(1, found.shape[1] * vectors.shape[1]))
-    for start in range(0, len(found), size):
-        part = slice(start, start + size)
-        # Clipping is for -1; without a mode, numpy would look at each row first.
-        near = vectors.take(found[part], axis=0, mode="clip")
-        np.vecdot(queries[part, None], near, out=scores[part])
-    if found.size and found.min() < 0:
+    if len(found) <= size:
+        scores = _found_scores(queries, vectors, found)
+    else:
+        scores = np.empty(found.shape, np.float32)
+        for start in range(0, len(found), size):
+            part = slice(start, start + size)
+            scores[part] = _found_scores(queries[part], vectors, found[part])
+    if least(found) < 0:
         scores[found < 0] = -np.inf
     return scores
+
+
+def _found_scores(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray) -> np.ndarray:
+    # Clipping is for -1; without a mode, numpy would look at each row first.
+    return np.vecdot(queries[:, None], vectors.take(found, axis=0, mode="clip"))
+
+
+def least(rows: np.ndarray) -> int:
+    """The least of int64 rows, in fewer steps than `min`, which a single query notices; 0 where there are none."""
+    return rows.item() if rows.size == 1 else np.minimum.reduce(rows, axis=None, initial=0)
 
 
 def _refuse(bad: Any, fault: str) -> None:

@@ -158,14 +158,14 @@ def share_found(hits, exact):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("left", [0, 1, 9, 10, 150, 199, 201, 400, 1000, 1900, 1999, 2000])
+@pytest.mark.parametrize("left", [0, 1, 9, 10, 200, 399, 400, 401, 1000, 1900, 1999, 2000])
 def test_every_kind_finds_what_passes_and_nothing_else(kind, left):
     index = built(kind)
     hits = index.search(QUERIES, 10, where={"order": {"<": left}})
     exact = exact_search(QUERIES, VECTORS, 10, exclude=[np.flatnonzero(left <= ORDER)] * len(QUERIES))
     assert ((hits.rows >= 0).sum(axis=1) == min(10, left)).all()
     assert (ORDER[hits.rows[hits.rows >= 0]] < left).all()
-    if kind == "Flat" or left <= 200:
+    if kind == "Flat" or left <= 400:
         np.testing.assert_array_equal(hits.rows, exact.rows)
         np.testing.assert_array_equal(hits.scores, exact.scores)
     assert (hits.scores <= exact.scores).all()
@@ -220,6 +220,13 @@ def test_many_that_pass_are_not_scanned(monkeypatch):
     assert (built("HNSW32").search(QUERIES, 10, where={"order": {"<": 800}}).rows >= 0).all()
     with pytest.raises(AssertionError, match="a scan"):
         built("HNSW32").search(QUERIES, 10, where={"order": {"<": 100}})
+
+
+def test_the_share_up_to_which_a_scan_pays_falls_with_the_root_of_the_items():
+    last = {2_000: 400, 25_000: 5_000, 100_000: 10_000}
+    for count, passing in last.items():
+        assert nearest.scan_pays(passing, count)
+        assert not nearest.scan_pays(passing + 1, count)
 
 
 def test_a_bonus_brings_in_no_item_that_does_not_pass():

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from indexing import approximate, nearest
-from indexing import index as index_module
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.vectors import unit
@@ -192,16 +191,22 @@ def test_copies_of_a_vector_are_counted_and_ranked_by_row(kind, tmp_path):
 # Building
 
 
-def test_auto_scans_small_catalogs_and_builds_a_graph_beyond(monkeypatch):
+def test_auto_scans_small_catalogs_and_codes_larger_ones(monkeypatch):
     assert small(kind="auto").kind == "Flat"
-    monkeypatch.setattr(index_module, "AUTO_FLAT_BELOW", 20)
-    assert small(kind="auto").kind == "HNSW32"
+    assert (approximate.automatic_kind(65_536, 64), approximate.automatic_kind(65_537, 64)) == (
+        "Flat",
+        "IVF512,PQ64x4fs,RFlat",
+    )
+    monkeypatch.setattr(approximate, "SCANNED", 399)
+    index = small(kind="auto")
+    assert index.kind == "IVF8,PQ20x4fs,RFlat"
+    np.testing.assert_array_equal(index.search(index.vectors, 1).rows[:, 0], range(20))
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("nonsense", "FAISS refuses an index of kind 'nonsense' over 20 vectors of 20 dimensions: could not parse"),
+        ("nonsense", "FAISS refuses an index of kind 'nonsense' over .*vectors of 20 dimensions: could not parse"),
         ("", "could not parse"),
         ("IVF64,Flat", r"Number of training points \(20\) should be at least as large as number of clusters \(64\)"),
         ("PQ3x4", "should be a multiple"),
