@@ -75,8 +75,9 @@ def build(
     A build that was killed goes on when the same command is given again.
     """
     from indexing.build import build_index
-    from indexing.index import FLAT, ItemIndex
+    from indexing.index import ItemIndex
     from indexing.milvus import MilvusIndex
+    from indexing.nearest import FLAT
 
     if (out is None) == (store is None):
         raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
@@ -191,7 +192,8 @@ def drift(
     from rich.table import Table
 
     from indexing.drift import QUANTILES, drift
-    from indexing.index import FLAT, ItemIndex
+    from indexing.index import ItemIndex
+    from indexing.nearest import FLAT
     from indexing.store import open_index
 
     old = open_index(folder)
