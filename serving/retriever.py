@@ -10,33 +10,32 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from indexing.filters import Filter, Where
+from indexing.filters import Where
 from indexing.hits import Hits
-from indexing.interests import search_interests, similarities
 from indexing.store import Index, open_index
+from serving.bonuses import Bonuses
 from serving.explain import Explained, Explainer
 from serving.explanation import Explanation
+from serving.finding import Finder, with_removed
 from serving.moment import away_from
 from serving.people import People, Person, alike, session, side_by_side, stranger
 from serving.reading import Question
 from serving.recommendations import Recommendation, Recommendations
-from serving.rerank.contract import Candidates, Known, Reranked, Step, Wishes, rerank
+from serving.rerank.contract import Candidates, Known, Reranked, Step, rerank
 from serving.rerank.items import Items
 from serving.rerank.recipe import Steps, read_steps
 from serving.rerank.scores import Rating
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
-from towers.ids import Id, cast_exact
+from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.recent import Recent
 from towers.tables import missing_name
 from towers.user import Memory
-from towers.words import Words
 
 if TYPE_CHECKING:
     from serving.store.store import Store
@@ -106,21 +105,12 @@ class Retriever:
                 f"{model.space[:12]!r}; build it again with this model"
             )
         self._given, self._log = catalog, log
-        catalog = _with_removed(catalog, index)
+        catalog = with_removed(catalog, index)
         self._model, self._index, self._catalog, self._depth = model, index, catalog, depth
         self._steps = read_steps(steps)
-        self._catalog_rows = catalog.rows(index.ids.array)
-        self._index_rows = index.ids.rows(catalog.ids.array)
-        self._gone = np.flatnonzero(self._catalog_rows < 0)
-        if not (self._index_rows >= 0).any():
-            raise ArtefactError(
-                f"the index has none of the catalog's items: it has {index.ids[0]!r}, the catalog {catalog.ids[0]!r}; "
-                "build it again with this catalog"
-            )
-        vectors = _vectors_of(catalog, index)
-        self._has_vector = (self._index_rows >= 0) | (index.removed.ids.rows(catalog.ids.array) >= 0)
+        self._finder = Finder(index, catalog)
         self._store, self._half_life = store, half_life
-        self._memory = replace(model.memory(catalog, vectors).fading(half_life), read=Recent(READ))
+        self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=Recent(READ))
         self._rating_range = _rating_range(model, log)
 
     def refresh(self) -> Retriever:
@@ -253,7 +243,9 @@ class Retriever:
         person, text, k = asked.person, asked.text, asked.k
         queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
         wishes = [one.wishes() for one in asked.turns]
-        hits = self._candidates(queries, max(k, self._depth), person, text, wishes, asked.where)
+        bonus = self._bonuses.of(text, person)
+        more: dict[str, Any] = {"seen": person.seen, "bonus": bonus, "where": asked.where, "items": self._offer}
+        hits = self._finder.search(queries, max(k, self._depth), wishes=wishes, **more)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         known = Known(self._offer, person.history, k, self._model.rerank_scores)
         done = rerank(asked.turns, Candidates.of(hits, ratings), known)
@@ -277,13 +269,9 @@ class Retriever:
                 read, or a k that is no whole number from 1 on.
         """
         _check_k(k)
-        row = self._index.ids.rows([item])[0]
-        if row < 0:
-            some = self._index.ids[0]
-            raise InputError(f"the index has no item {item!r}; it has {len(self._index):,} items, such as {some!r}")
-        query = self._index.vectors[[row]] if by is None else self._vector_by(item, by)
-        hits = self._search(query, k, np.array([row]), where=where)
-        like = f"items like {self._index.ids[row]}" + (f" by {by}" if by is not None else "")
+        self._finder.refuse_unknown(item)
+        hits = self._finder.like(item, k, query=None if by is None else self._vector_by(item, by), where=where)
+        like = f"items like {item}" + (f" by {by}" if by is not None else "")
         return Recommendations(like, self._items(hits, Reranked((), Candidates.of(hits), ()), k))
 
     def explain(
@@ -313,13 +301,13 @@ class Retriever:
         """
         if isinstance(counterfactuals, bool) or not isinstance(counterfactuals, int) or counterfactuals < 0:
             raise InputError(f"counterfactuals must be a whole number from 0 on, got {counterfactuals!r}")
-        row = self._row_of(item)
+        row = self._finder.row_of(item)
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         person = self._person(user, history, text, shown=bool(media))
         named = [person.name, *(NAMES[name] for name in media), *([] if text is None else [f'"{text}"'])]
         person = replace(person, name=", ".join(named))
         question = Question(person, *self._with_media(person.history, media), text)
-        explained = Explained(row, self._memory.vectors[row], self._bonuses(row, text))
+        explained = Explained(row, self._memory.vectors[row], self._bonuses.parts(row, text))
         return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
 
     def questions(self, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -336,8 +324,8 @@ class Retriever:
         """
         _, queries = self._drawn(most)
         items = self._people.positives.items
-        counts = np.append(np.bincount(items[self._has_vector[items]], minlength=len(self._catalog)), 0)
-        return queries.reshape(-1, queries.shape[-1]), counts[self._catalog_rows]
+        counts = np.bincount(items[self._finder.has_vector[items]], minlength=len(self._catalog))
+        return queries.reshape(-1, queries.shape[-1]), self._finder.by_index(counts)
 
     @property
     def catalog(self) -> Catalog:
@@ -364,7 +352,7 @@ class Retriever:
     def _drawn(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of people in the log, at most so many, and their queries."""
         positives = self._people.positives
-        positives = positives.keep(self._has_vector[positives.items])
+        positives = positives.keep(self._finder.has_vector[positives.items])
         people = np.flatnonzero(positives.lengths)
         if not len(people):
             raise InputError("nobody in the log has an item of the index, so there is nobody to ask like")
@@ -397,7 +385,7 @@ class Retriever:
         if self._log is None and self._store is None:
             raise InputError("no log was given, so no user is known: give a log, or a history or a text instead")
         stars = _stars(self._model, self._log)
-        return People(self._log, self._catalog, self._has_vector, self._model.config.data, self._store, stars)
+        return People(self._log, self._catalog, self._finder.has_vector, self._model.config.data, self._store, stars)
 
     def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None, *, shown: bool) -> Person:
         """Who asks; `shown` says that a picture or a sound comes with the question."""
@@ -409,7 +397,7 @@ class Retriever:
             return self._people.person(user)
         if history is None and text is None and not shown:
             raise InputError("nothing was asked for: give a user, a history, a text, a picture or a sound")
-        person = stranger() if history is None else session(history, self._catalog, self._has_vector)
+        person = stranger() if history is None else session(history, self._catalog, self._finder.has_vector)
         if history is not None and text is None and not shown and not len(person.seen):
             got = (
                 f"{len(person.unknown)} unknown ones, the first is {person.unknown[0]!r}" if person.unknown else "none"
@@ -425,110 +413,15 @@ class Retriever:
         if self._model.user.text is None:
             raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
 
-    def _candidates(
-        self,
-        queries: np.ndarray,
-        k: int,
-        person: Person,
-        text: str | None,
-        wishes: list[Wishes],
-        where: Where | None,
-    ) -> Hits:
-        """The k best for one person, in catalog rows, as steps wish them, and the items that steps want beside them."""
-        every = [Filter.read(one) for one in (where, *(wish.where for wish in wishes)) if one is not None]
-        where = every[0] if len(every) == 1 else {"and": [one.condition for one in every]} if every else None
-        barred = np.concatenate([person.seen, *(self._catalog.rows(wish.without) for wish in wishes if wish.without)])
-        barred = self._index_rows[barred[barred >= 0]]
-        bonus = self._bonus(text, person)
-        hits = self._search(queries, k, barred, bonus, where)
-        wanted = [one for wish in wishes for one in wish.beside]
-        return self._with(hits, wanted, queries, barred, bonus, where) if wanted else hits
-
-    def _with(
-        self,
-        hits: Hits,
-        wanted: list[Id],
-        queries: np.ndarray,
-        barred: np.ndarray,
-        bonus: np.ndarray | None,
-        where: Where | None,
-    ) -> Hits:
-        """The hits and these items, at the places that their scores give them; not those that may not be shown."""
-        rows = np.unique(self._index.ids.rows(wanted))
-        rows = rows[(rows >= 0) & (self._catalog_rows[rows] >= 0) & ~np.isin(rows, barred)]
-        if where is not None:
-            rows = rows[self._offer.passing(where)[self._catalog_rows[rows]]]
-        rows = rows[~np.isin(self._catalog_rows[rows], hits.rows[0])]
-        scores = similarities(queries, self._index.vectors[rows])[0] + (0 if bonus is None else bonus[rows])
-        rows = np.append(hits.rows[0], self._catalog_rows[rows])
-        scores = np.append(hits.scores[0], scores.astype(np.float32))
-        order = np.argsort(-scores, kind="stable")
-        return Hits(rows[None, order], scores[None, order])
-
     @cached_property
     def _offer(self) -> Items:
-        """What steps know of the items: attributes as the index has them, else as the catalog does."""
-        table = self._catalog.table
-        if self._index.attributes is not None:
-            table = self._index.attributes.take(pa.array(self._index_rows, mask=self._index_rows < 0))
-        counts = None
-        if self._log is not None:
-            counts = np.bincount(self._people.positives.items, minlength=len(self._catalog))
-        return Items(self._catalog.ids, self._memory.vectors.cpu().numpy(), table, counts)
-
-    def _search(
-        self,
-        queries: np.ndarray,
-        k: int,
-        seen: np.ndarray,
-        bonus: np.ndarray | None = None,
-        where: Where | None = None,
-    ) -> Hits:
-        """Hits in catalog rows, at most as many as there are items."""
-        barred = np.concatenate([seen, self._gone])
-        k = min(k, len(self._index))
-        hits = search_interests(self._index, queries, k, exclude=[barred], bonus=bonus, where=where)
-        return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
-
-    def _bonus(self, text: str | None, person: Person) -> np.ndarray | None:
-        """What speaks for each item of the index beside its vector: popularity of late, words of the text, leaning."""
-        bonus = self._trend
-        if person.leaning is not None:
-            leaning = person.leaning.bonus / float(self._model.scale.detach())
-            bonus = leaning if bonus is None else bonus + leaning
-        if text is not None:
-            assert self._model.user.text is not None
-            words = float(self._model.user.text.words) * self._words.shares(text)
-            bonus = words if bonus is None else bonus + words
-        return None if bonus is None else np.where(self._catalog_rows < 0, np.float32(0), bonus[self._catalog_rows])
+        """What steps know of the items."""
+        met = None if self._log is None else np.bincount(self._people.positives.items, minlength=len(self._catalog))
+        return self._finder.items(self._memory.vectors.cpu().numpy(), met)
 
     @cached_property
-    def _trend(self) -> np.ndarray | None:
-        return None if self._log is None else self._model.standing(self._people.positives, len(self._catalog))
-
-    @cached_property
-    def _words(self) -> Words:
-        """Of what the items' texts say; made when first asked for."""
-        return Words(self._catalog.texts(self._model.template))
-
-    def _row_of(self, item: Id) -> int:
-        """The catalog row of an item that can be recommended."""
-        row = int(self._catalog.rows([item])[0])
-        if row < 0 or self._index_rows[row] < 0:
-            some = self._index.ids[0]
-            raise InputError(
-                f"there is no item {item!r} in both the index and the catalog, so it is never recommended; the index "
-                f"has {len(self._index):,} items, such as {some!r}"
-            )
-        return row
-
-    def _bonuses(self, row: int, text: str | None) -> dict[str, float]:
-        """What `_bonus` adds up for one item of the catalog."""
-        found = {} if self._trend is None else {"popularity": float(self._trend[row])}
-        if text is not None:
-            assert self._model.user.text is not None
-            found["words"] = float(self._model.user.text.words) * float(self._words.shares(text)[row])
-        return found
+    def _bonuses(self) -> Bonuses:
+        return Bonuses(self._model, self._catalog, None if self._log is None else self._people.positives)
 
     @cached_property
     def _explainer(self) -> Explainer:
@@ -537,7 +430,8 @@ class Retriever:
     def _ranked(self, question: Question, queries: np.ndarray) -> Hits:
         """Candidates for somebody, as catalog rows, in the order that the score which is explained gives them."""
         person = question.person
-        hits = self._search(queries, self._depth, self._index_rows[person.seen], self._bonus(question.text, person))
+        bonus = self._bonuses.of(question.text, person)
+        hits = self._finder.search(queries, self._depth, seen=person.seen, bonus=bonus)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
 
@@ -576,25 +470,7 @@ class Retriever:
         """Which of several interests ``(K, D)`` each of these items is nearest to, from 1 on."""
         if query is None or query.ndim == 1:
             return {}
-        closest = (self._index.vectors[self._index_rows[rows]] @ query.T).argmax(axis=1)
-        return dict(zip(rows.tolist(), (1 + closest).tolist(), strict=True))
-
-
-def _with_removed(catalog: Catalog, index: Index) -> Catalog:
-    """The catalog and, behind it, items that were removed from it and from the index, which people still have met."""
-    ids = index.removed.ids.array
-    gone = ids.filter(pa.array(catalog.rows(ids) < 0))
-    same = cast_exact(gone, catalog.ids.array.type).drop_null()
-    return catalog.followed_by(same) if len(same) else catalog
-
-
-def _vectors_of(catalog: Catalog, index: Index) -> np.ndarray:
-    """float32 ``(N, D)`` what histories are read by: vectors of the index, or the last ones of removed items, or 0."""
-    rows, removed = index.ids.rows(catalog.ids.array), index.removed.ids.rows(catalog.ids.array)
-    vectors = np.zeros((len(catalog), index.dimension), np.float32)
-    vectors[removed >= 0] = index.removed.vectors[removed[removed >= 0]]
-    vectors[rows >= 0] = index.vectors[rows[rows >= 0]]
-    return vectors
+        return dict(zip(rows.tolist(), (1 + self._finder.nearest(rows, query)).tolist(), strict=True))
 
 
 def _check_k(k: int) -> None:
