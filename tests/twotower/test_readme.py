@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,7 +67,7 @@ def test_the_commands_run(shop):
         line
         for block in blocks("sh")
         for line in block.replace("\\\n", " ").splitlines()
-        if line.startswith("twotower ") and not line.startswith(("twotower demo", "twotower bench"))
+        if line.startswith("twotower ") and not line.startswith(("twotower demo", "twotower bench", "twotower serve"))
     ]
     assert len(commands) >= 5
     for command in commands:
@@ -79,6 +83,35 @@ def test_the_commands_run(shop):
         ill = command.startswith("twotower doctor") and done.returncode == 1  # so small a model is not healthy
         assert done.returncode == 0 or ill, f"{command}\n{done.stderr}"
         assert "Traceback" not in done.stderr
+
+
+def test_the_service_answers(shop):
+    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
+    (serve,) = (line for line in lines if line.startswith("twotower serve"))
+    asked = [line for line in lines if line.startswith("curl ")]
+    assert len(asked) == 3
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        f"exec {serve} --port {port}", shell=True, cwd=shop, env=environment(shop), stderr=subprocess.PIPE, text=True
+    ) as service:
+        try:
+            for _ in range(300):
+                ready = subprocess.run(["curl", "-sf", f"localhost:{port}/readyz"], capture_output=True)
+                if ready.returncode == 0 or service.poll() is not None:
+                    break
+                time.sleep(0.2)
+            answers = [
+                json.loads(subprocess.run(line.replace("8000", str(port)), shell=True, capture_output=True).stdout)
+                for line in asked
+            ]
+        finally:
+            service.send_signal(signal.SIGTERM)
+    found, reason, kept = answers
+    assert len(found["items"]) == 5
+    assert reason["item"] == "i18"
+    assert kept["new"] == 1
 
 
 def test_make_knows_every_target_that_is_named():
