@@ -110,7 +110,7 @@ def test_the_service_answers(shop):
             service.send_signal(signal.SIGTERM)
     found, reason, kept = answers
     assert len(found["items"]) == 5
-    assert reason["item"] == "i18"
+    assert reason["sentence"].startswith("Film number 18")
     assert kept["new"] == 1
 
 
