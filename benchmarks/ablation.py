@@ -20,12 +20,12 @@ from benchmarks.record import Record, plain
 from indexing.build import build_index
 from towers.interactions import Positive
 from towers.movielens import movielens_100k
-from training.comparison import DEPTH, split_log
 from training.config import Recipe
-from training.evaluate import Result, evaluate
-from training.metrics import paired_difference
+from training.measuring.comparison import DEPTH, split_log
+from training.measuring.evaluate import Result, evaluate
+from training.measuring.metrics import paired_difference
+from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.table import results_table
 from training.trainer import fit_split
 
 WHOLE = "twotower"

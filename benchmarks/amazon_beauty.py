@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.sequences import Task, run
 from towers.catalog import Catalog
 from towers.interactions import Interactions
-from training.comparison import OURS
+from training.measuring.comparison import OURS
 
 BASE = {
     "user": {"text": False, "sequence": {"length": 50}},

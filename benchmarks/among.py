@@ -7,8 +7,8 @@ import numpy as np
 from indexing.hits import Hits
 from towers.catalog import Catalog
 from towers.model import TwoTower
-from training.metrics import matches, ratio, recall
-from training.splits import Questions, Split
+from training.measuring.metrics import matches, ratio, recall
+from training.measuring.splits import Questions, Split
 
 DRAWS = 20  # of as many warm items as there are cold ones
 K = 20

@@ -28,8 +28,8 @@ from towers.interactions import USER_ID, Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.metrics import bootstrap, paired_difference
-from training.protocols import last_event
+from training.measuring.metrics import bootstrap, paired_difference
+from training.measuring.protocols import last_event
 from training.trainer import fit
 
 K, COUNTS = 20, (0, 1, 3, 5, 10)

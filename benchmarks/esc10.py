@@ -27,8 +27,8 @@ from towers.encoders.configs import AudioConfig
 from towers.encoders.contract import encoder_class
 from towers.encoders.yamnet import RATE, log_mel
 from towers.sounds import read_sound
-from training.metrics import bootstrap, paired_difference
-from training.table import results_table
+from training.measuring.metrics import bootstrap, paired_difference
+from training.measuring.table import results_table
 
 FLOOR = "log-mel statistics"
 SOURCES = ("yamnet", "musicnn")  # those that need no model hub

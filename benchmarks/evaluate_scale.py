@@ -133,8 +133,8 @@ def prepare(folder: Path, encoder: Path, events: int, items: int, people: int) -
     """Data and a model for them in `folder`: the shape that ships, with `encoder`, trained on a few of the people."""
     from towers.catalog import Catalog
     from towers.interactions import Interactions, Positive
-    from training.comparison import sample_people, split_log
     from training.config import Recipe
+    from training.measuring.comparison import sample_people, split_log
     from training.trainer import fit, save
 
     generate(folder, events=events, items=items, people=people)

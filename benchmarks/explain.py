@@ -33,7 +33,7 @@ from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from towers.recent import Recent
-from training.metrics import bootstrap, paired_difference
+from training.measuring.metrics import bootstrap, paired_difference
 from training.trainer import train
 
 RECIPE = {"item": {"template": TEMPLATE}, "train": {"epochs": 6, "evaluate_every": 3, "text_epochs": 1}}

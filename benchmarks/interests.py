@@ -28,15 +28,15 @@ from towers.history import Histories
 from towers.model import KIND, TwoTower
 from towers.movielens import movielens_100k
 from towers.text import TextEncoder
-from training.comparison import DEPTH
 from training.config import Recipe
-from training.evaluate import Result, ranked_rows, score
 from training.loop import Run
-from training.metrics import bootstrap, paired_difference, subtopic_recall
-from training.protocols import given, leave_one_out
+from training.measuring.comparison import DEPTH
+from training.measuring.evaluate import Result, ranked_rows, score
+from training.measuring.metrics import bootstrap, paired_difference, subtopic_recall
+from training.measuring.protocols import given, leave_one_out
+from training.measuring.splits import Split
+from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.splits import Split
-from training.table import results_table
 from training.trainer import fit, new_model
 
 INTERESTS = (1, 2, 4)

@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.record import Record
 from indexing.hits import Hits
 from towers.history import Histories
-from training.metrics import graded_ndcg, matches, ndcg, recall, reciprocal_rank
+from training.measuring.metrics import graded_ndcg, matches, ndcg, recall, reciprocal_rank
 
 RANKINGS, ITEMS, DEPTH = 10_000, 100, 50
 LENGTHS = (1, 5, 10, 20, 50)

@@ -27,10 +27,10 @@ from indexing.index import ItemIndex
 from towers.contents import Contents
 from towers.embed import VectorCache
 from towers.model import TwoTower
-from training.evaluate import ranked_rows
-from training.metrics import bootstrap, matches, recall
+from training.measuring.evaluate import ranked_rows
+from training.measuring.metrics import bootstrap, matches, recall
+from training.measuring.splits import Questions
 from training.ranker import IndexRanker
-from training.splits import Questions
 from training.trainer import fit
 from twotower.studio.exam import METRIC, K, make_exam
 from twotower.studio.settings import GENERATED, PARTS, StudioSettings

@@ -12,7 +12,7 @@ from benchmarks.movies_data import movies_1m
 from benchmarks.sequences import Task, run
 from towers.catalog import Catalog
 from towers.interactions import Interactions
-from training.comparison import OURS
+from training.measuring.comparison import OURS
 
 BASE = {
     "user": {"text": False, "sequence": {"length": 200, "dropout": 0.2}},

@@ -17,7 +17,7 @@ from benchmarks.movies_data import read_films
 from benchmarks.sequences import Task, run
 from towers.catalog import Catalog
 from towers.interactions import Interactions
-from training.comparison import OURS
+from training.measuring.comparison import OURS
 
 SHARE = 0.1  # of each person's training events that validate
 

@@ -23,12 +23,12 @@ from towers.history import Histories
 from towers.interactions import Positive
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
-from training.comparison import split_log
 from training.config import Recipe
 from training.continuing import go_on
-from training.metrics import bootstrap, paired_difference
+from training.measuring.comparison import split_log
+from training.measuring.metrics import bootstrap, paired_difference
+from training.measuring.splits import Split
 from training.ranker import IndexRanker
-from training.splits import Split
 from training.trainer import fit_split
 
 DAY = 86_400.0
@@ -67,9 +67,16 @@ def main() -> None:
             "retrained, following": "the same model, histories up to each event",
         },
         "ratio": plain(ratio(values["following"], values["frozen"])),
-        "differences": {
-            name: plain(paired_difference(values["following"], values[name])) for name in values if name != "following"
-        },
+        "differences": [
+            {
+                "metric": "recall@20",
+                "ours": "following",
+                "theirs": name,
+                "difference": plain(paired_difference(values["following"], values[name])),
+            }
+            for name in values
+            if name != "following"
+        ],
         "share_of_gain": share_of_gain(values),
         "seconds_of_retraining": plain(training),
         "seconds_of_asking": round(seconds, 2),

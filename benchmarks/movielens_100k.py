@@ -19,8 +19,8 @@ from rich.console import Console
 from benchmarks.movielens_jobs import PROTOCOL_JOBS, Job, Outcome, run_job
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record
-from training.metrics import paired_difference
-from training.table import results_table
+from training.measuring.metrics import paired_difference
+from training.measuring.table import results_table
 
 VARIANTS = ("twotower", "twotower-bert", "twotower-sequence", "twotower-bert-frozen")
 BASELINES = ("most-popular", "item-knn", "ease", "als", "bpr")

@@ -20,14 +20,14 @@ from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from towers.words import Words
-from training.baselines import baseline_grids, tune
 from training.config import Recipe
-from training.evaluate import Result, evaluate, score
-from training.metrics import Interval, mae, rmse
-from training.protocols import last_event, leave_one_out, random_tenth
+from training.measuring.baselines import baseline_grids, tune
+from training.measuring.evaluate import Result, evaluate, score
+from training.measuring.metrics import Interval, mae, rmse
+from training.measuring.protocols import last_event, leave_one_out, random_tenth
+from training.measuring.rating_baselines import BiasModel, GlobalMean
+from training.measuring.splits import Split
 from training.ranker import IndexRanker
-from training.rating_baselines import BiasModel, GlobalMean
-from training.splits import Split
 from training.trainer import fit
 
 DEPTH = 100  # candidates that are re-ranked

@@ -28,14 +28,14 @@ from indexing.build import build_index
 from towers.catalog import Catalog
 from towers.fusion import MaskedFusion
 from towers.interactions import Positive
-from training.baselines import baseline_grids, tune
-from training.comparison import DEPTH, split_log
 from training.config import Recipe
-from training.evaluate import Result, evaluate
-from training.metrics import Interval, bootstrap, paired_difference
+from training.measuring.baselines import baseline_grids, tune
+from training.measuring.comparison import DEPTH, split_log
+from training.measuring.evaluate import Result, evaluate
+from training.measuring.metrics import Interval, bootstrap, paired_difference
+from training.measuring.splits import Split
+from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.splits import Split
-from training.table import results_table
 from training.trainer import fit_split
 
 TEXT, ALL, BASELINES = "ids+text", "all", "baselines"

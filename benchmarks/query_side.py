@@ -31,11 +31,11 @@ from towers.history import Histories
 from towers.interactions import Positive
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
-from training.comparison import DEPTH, split_log
 from training.config import Recipe
-from training.evaluate import Result, score
-from training.metrics import bootstrap, paired_difference
-from training.splits import Questions
+from training.measuring.comparison import DEPTH, split_log
+from training.measuring.evaluate import Result, score
+from training.measuring.metrics import bootstrap, paired_difference
+from training.measuring.splits import Questions
 from training.trainer import fit_split
 
 RECIPE = {"item": {"template": TEMPLATE}, "train": {"epochs": 12, "evaluate_every": 4, "text_epochs": 1}}

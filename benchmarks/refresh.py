@@ -27,11 +27,11 @@ from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.evaluate import Result, evaluate
-from training.metrics import paired_difference
-from training.protocols import last_event
+from training.measuring.evaluate import Result, evaluate
+from training.measuring.metrics import paired_difference
+from training.measuring.protocols import last_event
+from training.measuring.splits import Questions
 from training.ranker import IndexRanker
-from training.splits import Questions
 from training.trainer import fit
 from twotower import releases
 from twotower.refresh import begin, newest, refresh

@@ -32,10 +32,10 @@ from towers.movielens import movielens_100k
 from towers.text import TextEncoder
 from towers.tuning import Tune
 from training.config import Recipe
-from training.evaluate import Result, evaluate
 from training.loop import Run
-from training.metrics import paired_difference
-from training.protocols import leave_one_out
+from training.measuring.evaluate import Result, evaluate
+from training.measuring.metrics import paired_difference
+from training.measuring.protocols import leave_one_out
 from training.ranker import IndexRanker
 from training.trainer import new_model
 

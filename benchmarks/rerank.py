@@ -40,13 +40,13 @@ from towers.errors import InputError
 from towers.model import KIND, TwoTower
 from towers.movielens import movielens_100k
 from towers.user import Memory
-from training.comparison import DEPTH
 from training.config import Recipe
-from training.exposure import coverage, diversity, gini, novelty
-from training.metrics import bootstrap, graded_ndcg, matches, paired_difference, popularity_groups, recall
-from training.metrics import relative_difference as relative
+from training.measuring.comparison import DEPTH
+from training.measuring.exposure import coverage, diversity, gini, novelty
+from training.measuring.metrics import bootstrap, graded_ndcg, matches, paired_difference, popularity_groups, recall
+from training.measuring.metrics import relative_difference as relative
+from training.measuring.splits import Questions, Split
 from training.ranker import IndexRanker
-from training.splits import Questions, Split
 from training.trainer import fit
 from twotower.charts import OTHERS, Figure, blank
 from twotower.pages import document, picture

@@ -24,15 +24,15 @@ from towers.errors import InputError
 from towers.ids import IdList
 from towers.interactions import Interactions, Positive
 from towers.model import KIND, TwoTower
-from training.baselines import baseline_grids, tune
-from training.comparison import DEPTH, OURS, split_log
 from training.config import Recipe
-from training.evaluate import Result, evaluate, score
-from training.foreign import read_lists
-from training.metrics import paired_difference
+from training.measuring.baselines import baseline_grids, tune
+from training.measuring.comparison import DEPTH, OURS, split_log
+from training.measuring.evaluate import Result, evaluate, score
+from training.measuring.foreign import read_lists
+from training.measuring.metrics import paired_difference
+from training.measuring.splits import Split
+from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.splits import Split
-from training.table import results_table
 from training.trainer import fit_split
 
 GIVEN = "given"

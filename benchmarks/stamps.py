@@ -23,7 +23,7 @@ from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.model import TwoTower
 from training.config import Recipe
-from training.metrics import bootstrap, paired_difference
+from training.measuring.metrics import bootstrap, paired_difference
 from training.trainer import train
 
 FOLDS = 5

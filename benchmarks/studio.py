@@ -39,7 +39,7 @@ from benchmarks.studio_jobs import (
     run_job,
 )
 from benchmarks.studio_lists import KNOWN, NEW_TRACKS, PerPerson, quotient
-from training.metrics import bootstrap, paired_difference
+from training.measuring.metrics import bootstrap, paired_difference
 from twotower.studio.exam import METRIC
 from twotower.studio.settings import GENERATED, StudioSettings
 

@@ -15,10 +15,10 @@ from benchmarks.contents import contents_of
 from benchmarks.studio_lists import PerPerson, examine, examine_oracle
 from indexing.build import build_index
 from towers.embed import VectorCache
-from training.baseline import Baseline
-from training.baselines import baseline_grids, tune
 from training.config import Recipe
-from training.content_baseline import ContentKNN
+from training.measuring.baseline import Baseline
+from training.measuring.baselines import baseline_grids, tune
+from training.measuring.content_baseline import ContentKNN
 from training.ranker import IndexRanker
 from training.trainer import fit
 from twotower.studio.exam import Exam, make_exam

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from towers.history import Histories
-from training.evaluate import PeopleRanker, Ranker, ranked_rows
-from training.metrics import Interval, matches, recall
+from training.measuring.evaluate import PeopleRanker, Ranker, ranked_rows
+from training.measuring.metrics import Interval, matches, recall
 from twotower.studio.exam import Exam, K, OracleRanker
 from twotower.studio.shop import Shop
 
@@ -88,7 +88,7 @@ def quotient(part: np.ndarray, whole: np.ndarray, *, seed: int = 0, n: int = 200
 
     Args:
         part, whole: float ``(P,)`` of the same people in the same order, none NaN.
-        seed, n: as in `training.metrics.bootstrap`.
+        seed, n: as in `training.measuring.metrics.bootstrap`.
     """
     # Equal people are interchangeable: drawing how often each distinct one comes up is the same bootstrap.
     pairs, counts = np.unique(np.stack([part, whole], axis=1), axis=0, return_counts=True)

@@ -11,7 +11,7 @@ from benchmarks.text_queries import TextQuestions
 from towers.embed import VectorCache
 from towers.history import Histories
 from towers.text import TextEncoder, embed_texts
-from training.metrics import bootstrap, matches, ndcg, recall
+from training.measuring.metrics import bootstrap, matches, ndcg, recall
 
 
 def bm25_scores(texts: Sequence[str], sentences: Sequence[str]) -> np.ndarray:

@@ -34,13 +34,13 @@ from towers.text import TextConfig, TextEncoder, embed_texts
 from towers.tuning import Tune
 from towers.weights import resolve
 from training.config import OptimizerConfig
-from training.evaluate import Result, score
 from training.frozen import FrozenStates
 from training.losses import contrastive
-from training.metrics import paired_difference
+from training.measuring.evaluate import Result, score
+from training.measuring.metrics import paired_difference
+from training.measuring.protocols import leave_one_out
+from training.measuring.splits import Questions
 from training.optimizer import Descent
-from training.protocols import leave_one_out
-from training.splits import Questions
 
 PAIRS, BATCH, EPOCHS = 512, 64, 3
 TITLES, TOKENS = 10, 64  # of what a person has seen

@@ -25,7 +25,7 @@ from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.text import TextEncoder
 from training.config import Recipe
-from training.splits import Questions
+from training.measuring.splits import Questions
 
 KIND = "twotower/checkpoint"
 FORMAT = 4  # of what a checkpoint holds; raise it with every change to the loop after which an old one misleads

@@ -18,8 +18,8 @@ from towers.model import TwoTower
 from towers.user import Memory
 from towers.words import Words
 from training.held_out import Asked
-from training.metrics import graded_ndcg, matches, ndcg
-from training.splits import Questions
+from training.measuring.metrics import graded_ndcg, matches, ndcg
+from training.measuring.splits import Questions
 
 GATES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0)

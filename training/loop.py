@@ -28,11 +28,12 @@ from towers.model import TwoTower
 from towers.precision import bf16_is_fast
 from training.checkpoint import Checkpoints, Snapshot, digest
 from training.config import Recipe, TrainConfig
-from training.evaluate import evaluate
 from training.failed_step import refuse_no_number
 from training.feed import Feed
 from training.gradients import gradient_norms
 from training.items import Items
+from training.measuring.evaluate import evaluate
+from training.measuring.splits import Questions
 from training.mining import HardNegatives
 from training.negatives import Known, Negatives
 from training.objective import Objective
@@ -41,7 +42,6 @@ from training.progress import TrainingProgress
 from training.ranker import IndexRanker
 from training.ranks import Ranks, process_state
 from training.sampling import Windows, target_counts
-from training.splits import Questions
 from training.state import Place, State
 from training.trackers import PROJECT, flat, trackers
 

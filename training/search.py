@@ -17,11 +17,11 @@ from towers.errors import InputError, MissingExtraError, TwoTowerError
 from towers.history import Histories
 from towers.interactions import Interactions
 from training.checkpoint import digest
-from training.comparison import split_log
 from training.config import Recipe
 from training.loop import METRIC, Report
-from training.protocols import last_event
-from training.splits import Questions
+from training.measuring.comparison import split_log
+from training.measuring.protocols import last_event
+from training.measuring.splits import Questions
 from training.trainer import fit, with_range
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from towers.history import Histories
 from towers.model import TwoTower
 from towers.user import Memory
 from training.choices import DEPTH, mean_ndcg, search
-from training.content_baseline import ContentKNN
-from training.metrics import matches, recall
-from training.splits import Questions
+from training.measuring.content_baseline import ContentKNN
+from training.measuring.metrics import matches, recall
+from training.measuring.splits import Questions
 
 TREND_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 HALF_LIVES = (3.0, 7.0, 14.0, 30.0)  # days

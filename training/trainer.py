@@ -28,15 +28,15 @@ from towers.text import TextEncoder
 from training.alignment import align, is_tuned
 from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
 from training.choices import choose_gate, choose_weight, choose_words
-from training.comparison import split_log
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
 from training.loop import Report, Run, Watch
+from training.measuring.comparison import split_log
+from training.measuring.protocols import last_event
+from training.measuring.splits import Questions, Split
 from training.pretraining import pretrain
-from training.protocols import last_event
 from training.ranks import Ranks
 from training.ratings import fit_ratings
-from training.splits import Questions, Split
 from training.standing import choose_level, choose_new_weights, choose_trend
 from training.usage import usage
 
@@ -64,8 +64,8 @@ def train(
             an item learn to find each other (`training.alignment`), and people are read by text alone; this takes no
             checkpoints.
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
-        protocol: one of `training.leaks.PROTOCOLS`: choose on its validation questions, then train anew on all that it
-            gives the model to be reported. Default: train on everything but each person's last event.
+        protocol: one of `training.measuring.leaks.PROTOCOLS`: choose on its validation questions, then train anew on
+            all that it gives the model to be reported. Default: train on everything but each person's last event.
         out: folder to save the model in; curves for TensorBoard go into a folder beside it, and until the training is
             done checkpoints into another, ``OUT.checkpoint``.
         weights: folder with pretrained weights, looked in before anything is downloaded.

@@ -30,12 +30,12 @@ from towers.interactions import Interactions
 from towers.model import KIND, TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.evaluate import Result, evaluate, score
 from training.loop import Report
-from training.metrics import paired_difference
-from training.protocols import leave_one_out
+from training.measuring.evaluate import Result, evaluate, score
+from training.measuring.metrics import paired_difference
+from training.measuring.protocols import leave_one_out
+from training.measuring.splits import Split
 from training.ranker import IndexRanker
-from training.splits import Split
 from training.trainer import fit, with_range
 from twotower.findings import Findings
 from twotower.screen import Screen
@@ -181,7 +181,7 @@ def _write_tables(out: Path, data: Data) -> None:
 
 def _measure_baselines(data: Data, screen: Screen, progress: bool) -> dict[str, Result]:
     try:
-        from training.baselines import baseline_grids
+        from training.measuring.baselines import baseline_grids
 
         kinds = {name: type(candidates[0]) for name, candidates in baseline_grids().items()}
         results = {}

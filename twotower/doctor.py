@@ -18,8 +18,8 @@ from rich.table import Table
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.interactions import Interactions
-from training import symptoms
-from training.checkup import Case, Finding, attempt
+from training.measuring import symptoms
+from training.measuring.checkup import Case, Finding, attempt
 from twotower.commands.reading import read_catalog, read_log
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import twotower
 from towers.weights import REGISTRY, Entry, cache_folder
-from training.checkup import Finding, attempt
+from training.measuring.checkup import Finding, attempt
 from twotower.shadow import PACKAGES, refuse_shadows
 
 VERSIONS = {

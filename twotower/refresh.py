@@ -20,10 +20,10 @@ from towers.interactions import USER_ID, Interactions
 from towers.model import KIND, TwoTower
 from training.config import Recipe
 from training.continuing import go_on
-from training.evaluate import evaluate
-from training.metrics import Interval, paired_difference
+from training.measuring.evaluate import evaluate
+from training.measuring.metrics import Interval, paired_difference
+from training.measuring.splits import Questions, among, pairs
 from training.ranker import IndexRanker
-from training.splits import Questions, among, pairs
 from twotower import releases
 
 if TYPE_CHECKING:

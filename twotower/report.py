@@ -14,7 +14,7 @@ import numpy as np
 from serving.recommendations import Recommendations
 from towers.artefact import atomic_file
 from towers.catalog import Catalog
-from training.metrics import GROUPS
+from training.measuring.metrics import GROUPS
 from twotower.charts import OURS, interval_plot, points
 from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.machine import machine

@@ -18,7 +18,7 @@ from serving.recommendations import Recommendations
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.config import Recipe
-from training.splits import Split
+from training.measuring.splits import Split
 from twotower.findings import COLUMNS, Findings, recipe_words, value_of
 from twotower.story import LABEL, Candidate, Story
 

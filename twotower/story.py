@@ -12,8 +12,8 @@ from towers.catalog import ITEM_ID, Catalog
 from towers.ids import Id, IdList
 from towers.interactions import USER_ID, Interactions
 from towers.model import TwoTower
-from training.evaluate import Result
-from training.splits import Questions, Split
+from training.measuring.evaluate import Result
+from training.measuring.splits import Questions, Split
 
 LABEL = "{title}[ ({year})]"
 EVENTS = (20, 60)  # of the person in the story: enough to know them, few enough to read

@@ -1,7 +1,8 @@
 """Steps that draw lots, to learn what else people like; each item's probability at its place is kept.
 
-`training.off_policy` reads such a log: what was shown at a place is an event, this probability is its ``logged``, and
-what another ranking would have earned there is estimated, as far as clicks at a place do not depend on other places.
+`training.measuring.off_policy` reads such a log: what was shown at a place is an event, this probability is its
+``logged``, and what another ranking would have earned there is estimated, as far as clicks at a place do not depend on
+other places.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Event:
         time: seconds since 1970, when it happened.
         value: the rating; of other kinds what you like, such as seconds listened.
         probability: in (0, 1], with which the item was shown where that was left to chance: what
-            `training.off_policy` needs.
+            `training.measuring.off_policy` needs.
 
     Raises:
         InputError: a value that the above does not allow.

@@ -1,4 +1,4 @@
-"""What was shown by chance, and what came of it: the log that `training.off_policy` estimates from."""
+"""What was shown by chance, and what came of it: the log that `training.measuring.off_policy` estimates from."""
 
 from __future__ import annotations
 

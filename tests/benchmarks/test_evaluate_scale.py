@@ -11,9 +11,9 @@ import pytest
 from benchmarks.evaluate_scale import BASELINES, evaluate, generate, prepare
 from towers.catalog import Catalog
 from towers.interactions import Interactions, Positive
-from training.baselines import ItemKNN
-from training.comparison import Comparison, split_log
-from training.popularity import MostPopular
+from training.measuring.baselines import ItemKNN
+from training.measuring.comparison import Comparison, split_log
+from training.measuring.popularity import MostPopular
 
 
 def test_the_log_has_the_sizes_asked_for_and_nobody_meets_an_item_twice(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from benchmarks.cold_people import Newcomer, _recall, groups
 from benchmarks.moment import Events, _without, ratio, share_of_gain
 from benchmarks.refresh import DAYS, EVENTS, days, flooded
 from towers.history import Histories
-from training.protocols import temporal
+from training.measuring.protocols import temporal
 
 
 @pytest.fixture

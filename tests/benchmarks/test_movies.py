@@ -18,11 +18,11 @@ from towers.catalog import Catalog
 from towers.history import Histories
 from towers.interactions import Interactions, Positive
 from towers.movielens import movielens_100k
-from training.comparison import split_log
 from training.config import Recipe
-from training.evaluate import Result
-from training.metrics import Interval
-from training.splits import Questions
+from training.measuring.comparison import split_log
+from training.measuring.evaluate import Result
+from training.measuring.metrics import Interval
+from training.measuring.splits import Questions
 
 FILMS = {
     "movie_id": ["7", "8", "9"],

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.multi_objective import ALONE, METHODS, Job, Outcome, _differences
 from training.config import Recipe
-from training.evaluate import Result
+from training.measuring.evaluate import Result
 
 
 def test_every_method_is_a_recipe() -> None:

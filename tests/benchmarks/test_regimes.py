@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks import regimes
 from benchmarks.regimes import Cost, Outcome, summary
-from training.comparison import split_log
 from training.config import Recipe
-from training.evaluate import Result
-from training.metrics import Interval
+from training.measuring.comparison import split_log
+from training.measuring.evaluate import Result
+from training.measuring.metrics import Interval
 
 
 @pytest.mark.parametrize(("tune", "layers"), [(0, []), (1, [1]), ("all", [0, 1])])

@@ -14,7 +14,7 @@ from serving.rerank.items import Items
 from serving.rerank.scores import Rating
 from towers.history import Histories
 from towers.ids import IdList
-from training.splits import Questions
+from training.measuring.splits import Questions
 
 GENRES = np.eye(20)[np.arange(20) // 2].astype(np.float32)  # pairs of films share a genre
 

@@ -14,9 +14,9 @@ from benchmarks import training_speed
 from benchmarks.training_speed import GOALS, SHIPPED, USUAL, USUAL16, WAYS, Data, missed, ranked, rows
 from towers.history import Histories
 from towers.text import TextConfig, TextEncoder, embed_texts
-from training.evaluate import Result
-from training.metrics import Interval
-from training.splits import Questions
+from training.measuring.evaluate import Result
+from training.measuring.metrics import Interval
+from training.measuring.splits import Questions
 
 TEXTS = ["quiet piano", "fast engine race", "night rain", "violin in the evening", "loved motors"]
 

@@ -14,7 +14,7 @@ from serving.rerank.exploration import EpsilonGreedy, Thompson, mean_inverse, pl
 from serving.rerank.items import Items
 from towers.history import Histories
 from towers.ids import IdList
-from training.off_policy import ips, snips
+from training.measuring.off_policy import ips, snips
 
 SCORES = np.array([1.0, 0.9, 0.55, 0.4, 0.0], np.float32)
 STEPS: list[Callable[[int], Step]] = [

@@ -19,7 +19,7 @@ from serving.rerank.rules import Block, Floor, Only, Pin, Quota
 from serving.rerank.scores import Novelty, Rating
 from serving.retriever import Retriever
 from towers.errors import InputError
-from training.off_policy import ips
+from training.measuring.off_policy import ips
 from twotower.cli import app
 
 USER = 7

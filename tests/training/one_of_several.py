@@ -26,7 +26,7 @@ from training import loop
 from training.checkpoint import Checkpoints
 from training.config import Recipe
 from training.loop import Run
-from training.protocols import last_event
+from training.measuring.protocols import last_event
 from training.ranks import Ranks
 from training.trainer import new_model
 

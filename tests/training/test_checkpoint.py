@@ -24,7 +24,7 @@ from towers.history import Histories
 from training import checkpoint
 from training.checkpoint import Checkpoints, Snapshot, checkpoint_folder, identity, remove_checkpoints
 from training.config import Recipe
-from training.protocols import last_event
+from training.measuring.protocols import last_event
 
 MINE = {"checkpoint": 1, "recipe": {"train": {"epochs": 60}, "user": {"text": None}}, "the catalog": "a" * 64}
 

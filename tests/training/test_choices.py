@@ -19,7 +19,7 @@ from towers.text import TextConfig, TextEncoder
 from towers.user import Memory, Reading
 from training.choices import GATES, choose_gate, choose_weight, choose_words
 from training.held_out import Asked
-from training.splits import Questions
+from training.measuring.splits import Questions
 
 ITEMS, PEOPLE = 24, 30
 

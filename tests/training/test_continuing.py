@@ -12,8 +12,8 @@ from indexing.build import build_index
 from towers.catalog import Catalog
 from training.config import Recipe
 from training.continuing import go_on, with_ids
-from training.evaluate import evaluate
-from training.protocols import last_event
+from training.measuring.evaluate import evaluate
+from training.measuring.protocols import last_event
 from training.ranker import IndexRanker
 
 

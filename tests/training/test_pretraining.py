@@ -21,8 +21,8 @@ from towers.errors import InputError, TwoTowerError, WeightsError
 from towers.model import KIND, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.config import PretrainConfig, Recipe
+from training.measuring.protocols import last_event
 from training.pretraining import MaskedHead, MaskedReader, Masker, pretrain
-from training.protocols import last_event
 from training.trainer import fit, new_model, train
 
 

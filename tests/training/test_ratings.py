@@ -17,8 +17,8 @@ from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from towers.user import Memory
 from training import ratings
+from training.measuring.splits import Questions
 from training.ratings import fit_ratings
-from training.splits import Questions
 
 ITEMS, PEOPLE, EACH = 24, 80, 12
 

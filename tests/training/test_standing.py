@@ -18,7 +18,7 @@ from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from towers.trend import DAY
 from towers.user import Memory
-from training.splits import Questions
+from training.measuring.splits import Questions
 from training.standing import ENOUGH, LEVELS, NEW_WEIGHTS, _best_level, choose_level, choose_new_weights, choose_trend
 
 ITEMS, PEOPLE = 24, 30

@@ -22,9 +22,9 @@ from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.config import Recipe, TrainConfig
 from training.items import Items
+from training.measuring.protocols import last_event
 from training.negatives import Known, Negatives
 from training.objective import Objective
-from training.protocols import last_event
 from training.ranks import Ranks
 from training.sampling import Windows, windows
 from training.step import Step

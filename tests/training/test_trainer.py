@@ -24,16 +24,16 @@ from towers.text import TextEncoder
 from training import failed_step
 from training.checkpoint import checkpoint_folder
 from training.config import Recipe
-from training.evaluate import evaluate, ranked_rows
 from training.loop import Report, Run
+from training.measuring.evaluate import evaluate, ranked_rows
+from training.measuring.popularity import MostPopular
+from training.measuring.protocols import leave_one_out
+from training.measuring.splits import Questions
 from training.mining import HardNegatives
 from training.negatives import Negatives
 from training.objective import Objective
 from training.optimizer import parameter_groups
-from training.popularity import MostPopular
-from training.protocols import leave_one_out
 from training.ranker import IndexRanker
-from training.splits import Questions
 from training.tasks import Click
 from training.trainer import fit, new_model, refit, train, without_targets
 

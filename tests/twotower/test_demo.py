@@ -19,9 +19,9 @@ from towers.catalog import Catalog
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
-from training.baselines import baseline_grids
-from training.evaluate import Result
-from training.metrics import bootstrap
+from training.measuring.baselines import baseline_grids
+from training.measuring.evaluate import Result
+from training.measuring.metrics import bootstrap
 from training.ranker import IndexRanker
 from twotower import demo
 from twotower.cli import app

@@ -24,8 +24,8 @@ from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from towers.model import TwoTower
-from training import symptoms
-from training.checkup import Case
+from training.measuring import symptoms
+from training.measuring.checkup import Case
 from training.trainer import train
 from twotower.cli import main
 from twotower.doctor import examine
@@ -95,7 +95,7 @@ def world(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     catalog, log = Catalog.read(items), Interactions.read(events)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TWOTOWER_CACHE", str(folder / "cache"))
-        patch.setattr("training.checkup.PEOPLE", ASKED)
+        patch.setattr("training.measuring.checkup.PEOPLE", ASKED)
         model = train(catalog, log, recipe=folder / "recipe.toml", out=folder / "model", progress=False)
         index = build_index(model, catalog, out=folder / "index", progress=False)
         yield World(folder, items, events, model, index, catalog, log)
@@ -265,7 +265,7 @@ def test_near_duplicates_are_named(world: World) -> None:
 
 
 def test_ids_against_other_vectors(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.symptoms.EMBEDDED", 240)
+    monkeypatch.setattr("training.measuring.symptoms.EMBEDDED", 240)
     ids = world.catalog.ids.to_list()
     ids = [*ids[1:50], ids[0], *ids[50:]]
     index = ItemIndex.from_arrays(ids, world.index.vectors, space=world.model.space)
@@ -276,7 +276,7 @@ def test_ids_against_other_vectors(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 def test_texts_that_changed_after_the_index_was_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.symptoms.EMBEDDED", 240)
+    monkeypatch.setattr("training.measuring.symptoms.EMBEDDED", 240)
     new = pl.when(pl.int_range(240) < 40).then(pl.lit("loved fair ") + pl.col("item_id")).otherwise(pl.col("title"))
     catalog = Catalog.read(world.items.with_columns(new.alias("title")))
     own = world.model.embed_items(catalog)
@@ -402,7 +402,7 @@ def test_a_log_is_read_on_the_scale_of_the_model_and_with_its_people(
     tiny_run: Any, doctor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Case] = []
-    monkeypatch.setattr("training.symptoms.leaks", lambda case: seen.append(case) or [])
+    monkeypatch.setattr("training.measuring.symptoms.leaks", lambda case: seen.append(case) or [])
     header, *rows = tiny_run.events.read_text("utf-8").splitlines()
     rows = [row for row in rows if row.split(",")[2] in "24"]
     (tmp_path / "events.csv").write_text("\n".join([header, *rows]) + "\n", "utf-8")

@@ -14,7 +14,7 @@ import pytest
 
 import twotower
 from towers.weights import REGISTRY
-from training.checkup import Finding
+from training.measuring.checkup import Finding
 from twotower import environment
 from twotower.cli import main
 

@@ -16,9 +16,9 @@ from indexing.build import build_index
 from towers.errors import ArtefactError, InputError
 from towers.interactions import Positive
 from towers.model import TwoTower
-from training import baselines
-from training.comparison import split_log
-from training.evaluate import evaluate
+from training.measuring import baselines
+from training.measuring.comparison import split_log
+from training.measuring.evaluate import evaluate
 from training.ranker import IndexRanker
 from training.trainer import train
 from twotower.cli import app
@@ -168,7 +168,7 @@ def test_settings_are_chosen_by_as_many_people_as_are_asked_about(
         seen.append((len(split.validation), len(split.test), len(split.train)))
         return baselines.tune(candidates, split, n_items)
 
-    monkeypatch.setattr("training.comparison.tune", tune)
+    monkeypatch.setattr("training.measuring.comparison.tune", tune)
     done = ask(tiny_run, "--baselines", "most-popular", "--most", "12")
     assert seen == [(12, 12, 30)]
     assert "settings of baselines chosen by 12 of 30" in done.stderr

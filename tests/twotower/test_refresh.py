@@ -19,7 +19,7 @@ from serving.store.store import Store
 from towers.errors import ArtefactError, InputError
 from towers.interactions import Interactions
 from towers.model import TwoTower
-from training.metrics import Interval
+from training.measuring.metrics import Interval
 from twotower import refresh as module
 from twotower import releases
 from twotower.cli import main

@@ -10,7 +10,7 @@ import pytest
 
 from towers.artefact import read_manifest, sha256_file
 from towers.errors import ArtefactError, InputError
-from training.protocols import given, split_words
+from training.measuring.protocols import given, split_words
 from twotower.studio.settings import GENERATED, StudioSettings
 from twotower.studio.shop import KIND, Shop, make_shop, read_shop
 

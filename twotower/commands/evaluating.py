@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from towers.catalog import Catalog
     from towers.ids import IdList
     from towers.model import TwoTower
-    from training.comparison import Comparison
-    from training.splits import Split
+    from training.measuring.comparison import Comparison
+    from training.measuring.splits import Split
 
 app = typer.Typer()
 COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-recall@20", "coverage@20", "gini@20")
@@ -57,8 +57,8 @@ def evaluate(
     from towers.errors import InputError
     from towers.interactions import Interactions
     from towers.model import TwoTower
-    from training.comparison import Comparison, sample_people, split_log
     from training.config import Recipe
+    from training.measuring.comparison import Comparison, sample_people, split_log
     from training.trainer import fit_split, refuse_other_events, with_range
 
     if model is not None and recipe is not None:
@@ -92,8 +92,8 @@ def evaluate(
 def _refuse_names(lists: list[str], baselines: str | None, ours: Path | None) -> None:
     """Before the work begins: a table without a row, or with two methods of one name."""
     from towers.errors import InputError
-    from training.baselines import baseline_grids
-    from training.comparison import OURS
+    from training.measuring.baselines import baseline_grids
+    from training.measuring.comparison import OURS
 
     if baselines == "none" and not lists and ours is None:
         raise InputError("there is nothing to compare: give a model, a recipe, recommendations or baselines")
@@ -118,7 +118,7 @@ def _people(split: Split, asked: int, chosen: int) -> str:
 
 def _note_own_future(comparison: Comparison) -> None:
     """How many of those asked about have later events in training; only a split that was given can show any."""
-    from training.leaks import own_future
+    from training.measuring.leaks import own_future
 
     if comparison.protocol == "given" and comparison.split.log.times is not None:
         late = own_future(comparison.split)["test"]
@@ -128,7 +128,7 @@ def _note_own_future(comparison: Comparison) -> None:
 def _add_baselines(
     comparison: Comparison, catalog: Catalog, names: str | None, memory: float, weights: Path | None
 ) -> None:
-    from training.comparison import add_baselines
+    from training.measuring.comparison import add_baselines
 
     if names == "none":
         return
@@ -152,8 +152,8 @@ def _content(catalog: Catalog, weights: Path | None) -> Any:
 def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Catalog) -> np.ndarray:
     """Lists int64 ``(M, K)`` of catalog rows for the test questions; what was set aside is told and noted."""
     from towers.errors import InputError
-    from training.comparison import DEPTH
-    from training.foreign import read_lists
+    from training.measuring.comparison import DEPTH
+    from training.measuring.foreign import read_lists
 
     lists = read_lists(path, users, comparison.split.test, catalog, DEPTH)
     if not (lists.rows >= 0).any():
@@ -169,7 +169,7 @@ def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Cata
 
 def _add_ours(comparison: Comparison, catalog: Catalog, model: TwoTower) -> None:
     from indexing.build import build_index
-    from training.comparison import OURS
+    from training.measuring.comparison import OURS
     from training.ranker import IndexRanker
 
     tell("twotower: building the index")
@@ -181,7 +181,7 @@ def _add_ours(comparison: Comparison, catalog: Catalog, model: TwoTower) -> None
 def _show(comparison: Comparison, as_json: bool) -> None:
     from rich.console import Console
 
-    from training.table import results_table
+    from training.measuring.table import results_table
 
     differences = comparison.differences()
     if as_json:

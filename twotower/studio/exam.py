@@ -13,12 +13,12 @@ from towers.catalog import ITEM_ID
 from towers.history import Histories
 from towers.interactions import USER_ID, Positive
 from towers.model import TwoTower
-from training.comparison import split_log
-from training.evaluate import PeopleRanker, Ranker, ranked_rows, score
-from training.popularity import MostPopular
-from training.protocols import split_words
+from training.measuring.comparison import split_log
+from training.measuring.evaluate import PeopleRanker, Ranker, ranked_rows, score
+from training.measuring.popularity import MostPopular
+from training.measuring.protocols import split_words
+from training.measuring.splits import Questions, Split
 from training.ranker import IndexRanker
-from training.splits import Questions, Split
 from twotower.studio.shop import Shop
 
 K = 20

@@ -1,6 +1,6 @@
 """The floor: what plain features, without any pretrained encoder, tell of the tracks.
 
-Each function returns one vector a track, for `training.content_baseline.ContentKNN` and its like.
+Each function returns one vector a track, for `training.measuring.content_baseline.ContentKNN` and its like.
 """
 
 from __future__ import annotations

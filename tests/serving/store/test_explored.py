@@ -8,7 +8,7 @@ import pytest
 from serving.store.event import Event
 from serving.store.explored import DAY, explored
 from serving.store.store import Store
-from training.off_policy import ips
+from training.measuring.off_policy import ips
 
 
 def test_a_view_is_rewarded_by_what_comes_of_it(store: Store) -> None:

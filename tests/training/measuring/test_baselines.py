@@ -10,12 +10,12 @@ import pytest
 from indexing.hits import Hits
 from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
-from training.baseline import Baseline
-from training.baselines import ALS, BPR, EASE, ItemKNN, baseline_grids, interaction_matrix, tune
-from training.evaluate import evaluate, ranked_rows
-from training.popularity import MostPopular
-from training.protocols import cold_items, leave_one_out, temporal
-from training.splits import Questions, Split
+from training.measuring.baseline import Baseline
+from training.measuring.baselines import ALS, BPR, EASE, ItemKNN, baseline_grids, interaction_matrix, tune
+from training.measuring.evaluate import evaluate, ranked_rows
+from training.measuring.popularity import MostPopular
+from training.measuring.protocols import cold_items, leave_one_out, temporal
+from training.measuring.splits import Questions, Split
 
 SIZE = 20
 RANKERS = {

@@ -12,7 +12,7 @@ from towers.catalog import Catalog
 from towers.ids import IdList
 from towers.interactions import ITEM_ID, USER_ID
 from towers.tables import read_table, without_missing
-from training.splits import Questions
+from training.measuring.splits import Questions
 
 
 @dataclass(frozen=True)

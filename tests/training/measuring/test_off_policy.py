@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from towers.errors import InputError
-from training.off_policy import Estimate, doubly_robust, ips, snips
+from training.measuring.off_policy import Estimate, doubly_robust, ips, snips
 
 MIX = np.array([0.4, 0.3, 0.2, 0.1])  # how often each context comes
 LOGGING = np.array([[0.4, 0.4, 0.2], [0.2, 0.5, 0.3], [0.6, 0.2, 0.2], [0.3, 0.3, 0.4]])  # context by action

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from towers.history import Histories
-from training.metrics import cut, graded_ndcg, positions, ratio
+from training.measuring.metrics import cut, graded_ndcg, positions, ratio
 
 POWER = 1.5  # gamma = 2, amid the 1.55 to 3.07 that Yang et al. found on three logs
 CLIP = 0.01  # no answer counts more than a hundred times as much as one with the most popular item

@@ -7,8 +7,8 @@ import pytest
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.content_baseline import ContentKNN
-from training.splits import Questions, Split
+from training.measuring.content_baseline import ContentKNN
+from training.measuring.splits import Questions, Split
 
 TRAIN = Histories.of([[4, 1], [4]])
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_used_is_refused() -> None:
 
 
 def test_how_many_items_count_is_chosen_on_validation_data() -> None:
-    from training.baselines import baseline_grids, tune
+    from training.measuring.baselines import baseline_grids, tune
 
     # People move east for long and then turn: what comes next lies where they turned to.
     angles = np.linspace(0, 2 * np.pi, 41)[:40]

@@ -17,12 +17,12 @@ import numpy as np
 
 from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
-from training.baseline import Baseline
-from training.content_baseline import ContentKNN
-from training.evaluate import ranked_rows
-from training.metrics import matches, ndcg
-from training.popularity import MostPopular, MostPopularOfLate
-from training.splits import Split
+from training.measuring.baseline import Baseline
+from training.measuring.content_baseline import ContentKNN
+from training.measuring.evaluate import ranked_rows
+from training.measuring.metrics import matches, ndcg
+from training.measuring.popularity import MostPopular, MostPopularOfLate
+from training.measuring.splits import Split
 
 try:
     import scipy.linalg

@@ -13,10 +13,10 @@ from indexing.vectors import UNIT_TOLERANCE, unit
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.ids import IdList
-from training.checkup import Case, Finding, at_least, at_most, sample, some
-from training.exposure import coverage
-from training.leaks import own_future, refuse_leaks
-from training.protocols import given, leave_one_out, split_words
+from training.measuring.checkup import Case, Finding, at_least, at_most, sample, some
+from training.measuring.exposure import coverage
+from training.measuring.leaks import own_future, refuse_leaks
+from training.measuring.protocols import given, leave_one_out, split_words
 
 if TYPE_CHECKING:
     from towers.model import TwoTower

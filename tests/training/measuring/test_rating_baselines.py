@@ -5,7 +5,7 @@ import pytest
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.rating_baselines import BiasModel, GlobalMean
+from training.measuring.rating_baselines import BiasModel, GlobalMean
 
 
 def table(people: np.ndarray, items: np.ndarray, noise: float = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from towers.errors import InputError, MissingExtraError
 from towers.history import Histories
-from training.protocols import random_tenth
+from training.measuring.protocols import random_tenth
 
 try:
     import scipy.sparse as sp

@@ -51,7 +51,7 @@ class Split:
     All histories name people as `log` does.
 
     Args:
-        log: every event, as it was split; the order that `training.leaks` holds the other parts against.
+        log: every event, as it was split; the order that `training.measuring.leaks` holds the other parts against.
         train: events of the models among which validation chooses.
         refit: events of the model that is reported. The very object `train` where nothing is refitted.
         validation, test: questions; their histories may hold more than `train` does.

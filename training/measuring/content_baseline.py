@@ -9,7 +9,7 @@ import numpy as np
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.baseline import Baseline
+from training.measuring.baseline import Baseline
 
 
 @dataclass(kw_only=True, eq=False)

@@ -5,7 +5,7 @@ import pytest
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.exposure import (
+from training.measuring.exposure import (
     coverage,
     debiased_ndcg,
     debiased_recall,
@@ -15,7 +15,7 @@ from training.exposure import (
     novelty,
     shares,
 )
-from training.metrics import matches, ndcg, recall
+from training.measuring.metrics import matches, ndcg, recall
 
 ROWS = np.array([[4, 2, 0, 1], [4, 3, -1, -1], [-1, -1, -1, -1], [0, 1, 2, 3], [3, 0, 1, 2]])
 TARGETS = Histories.of([[1, 2, 5], [0], [4], [], [3]])

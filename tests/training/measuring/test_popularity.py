@@ -10,7 +10,7 @@ import pytest
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.popularity import MostPopular, MostPopularOfLate
+from training.measuring.popularity import MostPopular, MostPopularOfLate
 
 DAY = 86_400
 
@@ -82,7 +82,7 @@ def test_the_record_says_what_was_chosen() -> None:
 
 
 def test_neither_popularity_nor_content_needs_the_extra_or_torch() -> None:
-    code = "import sys, training.popularity, training.content_baseline, training.leaks, training.protocols; "
+    code = "import sys; from training.measuring import content_baseline, leaks, popularity, protocols; "
     code += "print(sorted({'torch', 'scipy', 'implicit'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

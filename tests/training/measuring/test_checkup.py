@@ -13,8 +13,8 @@ import pytest
 from indexing.build import build_index
 from indexing.vectors import unit
 from towers.interactions import Interactions, Positive
-from training.checkup import Case, Finding, at_least, at_most, attempt, sample
-from training.symptoms import alike, effective_rank, faulty_vectors, mean_cosine, overlap, people
+from training.measuring.checkup import Case, Finding, at_least, at_most, attempt, sample
+from training.measuring.symptoms import alike, effective_rank, faulty_vectors, mean_cosine, overlap, people
 
 
 def test_effective_rank_by_hand() -> None:

@@ -13,8 +13,8 @@ from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import IdList
-from training.foreign import read_lists
-from training.splits import Questions
+from training.measuring.foreign import read_lists
+from training.measuring.splits import Questions
 
 CATALOG = Catalog.read(pl.DataFrame({"item_id": list("abcdef")}))
 USERS = IdList(["ann", "bob", "cleo", "dan"])

@@ -10,7 +10,7 @@ import numpy as np
 from towers.errors import InputError
 from towers.history import Histories
 from towers.tables import missing_name
-from training.splits import Questions, Split, among, pairs
+from training.measuring.splits import Questions, Split, among, pairs
 
 PROTOCOLS = ("leave-one-out", "temporal", "cold-items", "given")
 

@@ -2,7 +2,7 @@
 
 A person's ranking metric is read off two things: `found`, which of the K ranked items were relevant
 (`matches` makes it), and `relevant`, how many there were to find. A person with nothing to find has no
-metric (NaN) and is left out of every mean. What lists show, found or not, is measured in `training.exposure`.
+metric (NaN) and is left out of every mean. What lists show, found or not, is measured in `training.measuring.exposure`.
 """
 
 from __future__ import annotations

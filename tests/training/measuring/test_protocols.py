@@ -18,11 +18,11 @@ from towers.errors import InputError
 from towers.history import Histories
 from towers.interactions import Interactions, Positive
 from towers.movielens import movielens_100k as read_movielens
-from training.leaks import refuse_leaks
-from training.protocols import cold_items, given, leave_one_out, random_tenth, split_words, temporal
-from training.splits import Questions, Split
+from training.measuring.leaks import refuse_leaks
+from training.measuring.protocols import cold_items, given, leave_one_out, random_tenth, split_words, temporal
+from training.measuring.splits import Questions, Split
 
-PAGE = (Path(__file__).parents[2] / "docs/protocols.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/protocols.md").read_text("utf-8")
 
 
 def lists(histories: Histories) -> list[list[int]]:

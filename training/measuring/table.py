@@ -16,7 +16,7 @@ def results_table(rows: Sequence[dict[str, Any]], *, metrics: Sequence[str] = CO
     """One line for each row of a benchmark's JSON, the best value of each metric in bold, intervals dim.
 
     Args:
-        rows: as made by `training.evaluate.Result.row`.
+        rows: as made by `training.measuring.evaluate.Result.row`.
         metrics: names of the columns; one that no row has is left out, a missing value is a dash.
         title: above the table.
     """

@@ -7,7 +7,7 @@ import pytest
 from indexing.hits import Hits
 from towers.errors import InputError
 from towers.history import Histories
-from training.metrics import (
+from training.measuring.metrics import (
     MANY,
     bootstrap,
     graded_ndcg,

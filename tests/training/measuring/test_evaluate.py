@@ -10,10 +10,10 @@ from rich.console import Console
 from indexing.hits import Hits
 from towers.errors import InputError
 from towers.history import Histories
-from training.evaluate import evaluate
-from training.metrics import Interval
-from training.splits import Questions
-from training.table import results_table
+from training.measuring.evaluate import evaluate
+from training.measuring.metrics import Interval
+from training.measuring.splits import Questions
+from training.measuring.table import results_table
 
 
 class Fixed:

@@ -15,7 +15,7 @@ from towers.errors import InputError
 from towers.history import Histories
 from towers.interactions import Interactions, Positive
 from towers.tables import mask
-from training.splits import Questions, RatingSplit, Split, among, pairs
+from training.measuring.splits import Questions, RatingSplit, Split, among, pairs
 
 WORDS = ("train", "validation", "test")  # what a column `split` may say
 SHORTEST = 5  # events from which on a fifth of them is at least one

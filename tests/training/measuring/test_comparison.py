@@ -13,12 +13,12 @@ from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.history import Histories
 from towers.interactions import Interactions, Positive
-from training.baselines import EASE
-from training.comparison import Comparison, add_baselines, memory_needed, sample_people, split_log
-from training.evaluate import evaluate
-from training.popularity import MostPopular
-from training.protocols import leave_one_out, temporal
-from training.splits import Questions
+from training.measuring.baselines import EASE
+from training.measuring.comparison import Comparison, add_baselines, memory_needed, sample_people, split_log
+from training.measuring.evaluate import evaluate
+from training.measuring.popularity import MostPopular
+from training.measuring.protocols import leave_one_out, temporal
+from training.measuring.splits import Questions
 
 ITEMS = 30
 

@@ -12,9 +12,17 @@ import numpy as np
 from indexing.hits import Hits
 from towers.errors import InputError
 from towers.history import Histories
-from training.exposure import coverage, debiased_ndcg, debiased_recall, gini, inverse_propensities, novelty, shares
-from training.metrics import Interval, bootstrap, group_masks, matches, ndcg, recall, reciprocal_rank
-from training.splits import Questions
+from training.measuring.exposure import (
+    coverage,
+    debiased_ndcg,
+    debiased_recall,
+    gini,
+    inverse_propensities,
+    novelty,
+    shares,
+)
+from training.measuring.metrics import Interval, bootstrap, group_masks, matches, ndcg, recall, reciprocal_rank
+from training.measuring.splits import Questions
 
 
 class Ranker(Protocol):
@@ -40,8 +48,8 @@ class Result:
         metrics: name to `Interval` (a mean over people) or to a plain number.
         people: int64 ``(M,)`` the people asked about.
         per_person: name to float64 ``(M,)``, NaN where a metric does not exist for a person: the material
-            for `training.metrics.paired_difference`. The mean is that of `metrics`; to that end a person's
-            debiased metric is scaled by their share (`training.exposure.shares`) and may be above 1.
+            for `training.measuring.metrics.paired_difference`. The mean is that of `metrics`; to that end a person's
+            debiased metric is scaled by their share (`training.measuring.exposure.shares`) and may be above 1.
         without_target: people with nothing relevant, who count in no mean.
         seconds: time the ranker took.
     """
@@ -75,7 +83,7 @@ def evaluate(
     training interaction); ``debiased-recall@k`` and ``debiased-ndcg@k``, which count an answer the more the less known
     it is; ``novelty@k``, ``coverage@k`` and ``gini@k`` of what is shown. Recall, also by group, at `depth` besides:
     how often a re-ranker of that depth gets the right item to see. A name that no person has a value for is left out.
-    Formulas and sources: `training.metrics` and `training.exposure`.
+    Formulas and sources: `training.measuring.metrics` and `training.measuring.exposure`.
 
     Args:
         ranker: what to ask.

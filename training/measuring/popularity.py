@@ -8,7 +8,7 @@ import numpy as np
 
 from towers.errors import InputError
 from towers.history import Histories
-from training.baseline import Baseline
+from training.measuring.baseline import Baseline
 
 DAY = 86_400.0  # seconds
 

@@ -12,9 +12,9 @@ import pytest
 from towers.errors import InputError
 from towers.history import Histories
 from towers.movielens import movielens_100k as read_movielens
-from training.leaks import PROTOCOLS, own_future, refuse_leaks
-from training.protocols import cold_items, given, leave_one_out, temporal
-from training.splits import Questions, Split
+from training.measuring.leaks import PROTOCOLS, own_future, refuse_leaks
+from training.measuring.protocols import cold_items, given, leave_one_out, temporal
+from training.measuring.splits import Questions, Split
 
 FILMS = 1682
 

@@ -15,12 +15,12 @@ from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions, Positive
 from towers.tables import missing_name
-from training.baselines import baseline_grids, tune
-from training.evaluate import PeopleRanker, Ranker, Result, evaluate, score
-from training.leaks import PROTOCOLS, refuse_leaks
-from training.metrics import paired_difference
-from training.protocols import cold_items, given, leave_one_out, split_words, temporal
-from training.splits import Questions, Split
+from training.measuring.baselines import baseline_grids, tune
+from training.measuring.evaluate import PeopleRanker, Ranker, Result, evaluate, score
+from training.measuring.leaks import PROTOCOLS, refuse_leaks
+from training.measuring.metrics import paired_difference
+from training.measuring.protocols import cold_items, given, leave_one_out, split_words, temporal
+from training.measuring.splits import Questions, Split
 
 OURS = "twotower"
 DEPTH = 100  # candidates that a re-ranker sees

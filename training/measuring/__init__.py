@@ -1,0 +1,1 @@
+"""Ask a model questions with known answers, beside others."""
