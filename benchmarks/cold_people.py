@@ -165,6 +165,8 @@ def differences(values: dict[str, np.ndarray]) -> list[dict[str, object]]:
     return [
         {
             "metric": f"recall@{K}/{count}",
+            "split": "cold-people",
+            "seed": 0,
             "ours": ADAPTIVE,
             "theirs": other,
             "difference": plain(paired_difference(values[ADAPTIVE][:, place], values[other][:, place])),

@@ -70,6 +70,8 @@ def main() -> None:
         "differences": [
             {
                 "metric": "recall@20",
+                "split": "temporal",
+                "seed": 0,
                 "ours": "following",
                 "theirs": name,
                 "difference": plain(paired_difference(values["following"], values[name])),

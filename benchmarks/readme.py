@@ -34,6 +34,18 @@ PARTS = {
         "Films, a tenth of them new: what descriptions, posters and trailers add",
         ("recall@20", "recall@20/cold", "ndcg@20", "coverage@20"),
     ),
+    "moment": (
+        "The moment: histories that follow each event, beside histories frozen at the split and a model trained anew",
+        ("recall@20",),
+    ),
+    "cold-people": (
+        "Someone new: Recall@20 after so many answers",
+        ("recall@20/1", "recall@20/10", "recall@20/0", "recall@20/3", "recall@20/5"),
+    ),
+    "amazon-beauty": (
+        "Amazon Beauty, as published: 22,363 people, 12,101 items",
+        ("recall@10", "ndcg@10", "recall@20/tail", "coverage@20", "gini@20"),
+    ),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
 INDEX = {
@@ -117,8 +129,13 @@ def part(record: dict[str, Any], title: str, metrics: tuple[str, ...]) -> str:
     """One table of all rows of a record, and the differences in its first two metrics."""
     told = [entry for entry in record["differences"] if entry["metric"] in metrics[:2]]
     parts = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}."]
-    parts += [_table(record["rows"], metrics, split=True), "Paired differences:", _differences(told)]
-    return "\n\n".join(parts)
+    parts.append(_table(record["rows"], metrics, split=True))
+    if "published" in record:
+        papers = (
+            f"{name} {figures['recall@10']} and {figures['ndcg@10']}" for name, figures in record["published"].items()
+        )
+        parts.append(f"Recall@10 and NDCG@10 published on these files: {'; '.join(papers)}.")
+    return "\n\n".join([*parts, "Paired differences:", _differences(told)] if told else parts)
 
 
 def studio(record: dict[str, Any]) -> str:
