@@ -139,6 +139,11 @@ class Retriever:
         """What predicted ratings of 0 and 1 are told as."""
         return self._rating_range
 
+    @property
+    def stars(self) -> tuple[float, float]:
+        """The least and the greatest rating that people give."""
+        return _stars(self._model, self._log) or self._rating_range
+
     def recommend(
         self,
         *,

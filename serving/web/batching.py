@@ -10,15 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from serving.web.limits import Limits
+from serving.web.limits import BusyError, Limits
 from serving.web.metrics import Metrics
 
 Many = Callable[[Sequence[Any]], Sequence[Any]]
 """Answers several questions at once, with an exception in the place of each that has none."""
-
-
-class BusyError(Exception):
-    """Too many questions wait, or one waited too long; its text says which."""
 
 
 @dataclass(frozen=True, eq=False)

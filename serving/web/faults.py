@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from serving.people import UnknownPersonError
-from serving.web.batching import BusyError
+from serving.web.limits import BusyError
 from towers.errors import ArtefactError, InputError, MediaError, StoreError
 
 AGAIN = 1  # seconds after which a busy service is asked again
@@ -70,8 +70,11 @@ def _place(where: tuple[Any, ...]) -> str:
 
 def _store(_: Request, error: Exception) -> JSONResponse:
     """Why, but not where the store lies."""
+    if str(error).startswith("the audit log"):  # it was tampered with, which no waiting helps
+        return told(409, str(error))
     why = str(error).rpartition(": ")[2]
-    return told(503, f"the store cannot be used now, questions are still answered: {why}", again=5)
+    still = ", questions are still answered" if "cannot be written" in str(error) else ""
+    return told(503, f"the store cannot be used now{still}: {why}", again=5)
 
 
 def _artefact(_: Request, error: Exception) -> JSONResponse:

@@ -7,9 +7,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -103,7 +102,7 @@ class Gate:
         headers = Headers(scope=scope)
         if self._keys is None and _name(headers.get("host", "")) not in LOCAL:
             return told(421, "this service has no keys, so it answers to the name of this machine alone: localhost")
-        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != headers.get("host"):
+        if (origin := headers.get("origin")) is not None and origin.partition("://")[2] != headers.get("host"):
             return told(403, "another site's page asks here, which is not allowed")
         if _is_open(scope["path"]):
             return None
@@ -155,10 +154,10 @@ class Gate:
         return f"the body is larger than {self._limits.body:,} bytes"
 
 
-def allow(role: Role) -> Callable[[Request], Caller]:
+def allow(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency that lets a caller pass whose key has at least this role."""
 
-    def passing(request: Request) -> Caller:
+    async def passing(request: Request) -> Caller:
         caller: Caller = request.state.caller
         if not caller.role.allows(role):
             raise HTTPException(403, f"this needs a key with the role {role}, and this one is a {caller.role}'s")

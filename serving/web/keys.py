@@ -84,6 +84,7 @@ class Keys:
         try:
             facts = self._path.stat()
         except FileNotFoundError:
+            self._keys, self._stamp = {}, None
             return []
         stamp = (facts.st_mtime_ns, facts.st_ino, facts.st_size)
         if stamp != self._stamp:

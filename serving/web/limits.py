@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 import tomllib
 from collections import OrderedDict
@@ -11,7 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from towers.errors import InputError
 
+LONGEST_SOUND = 600  # seconds of a sound that is sent: decoding an hour takes the one thread that answers for long
 BUCKETS = 10_000  # callers that are remembered; of one forgotten, the bucket is full
+
+
+class BusyError(Exception):
+    """Too much waits, or something waited too long; its text says what."""
 
 
 class Limits(BaseModel):
@@ -45,6 +51,23 @@ class Limits(BaseModel):
             return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
             raise InputError(f"{path} holds no limits that can be used: {error}") from error
+
+
+def refuse_long(sound: bytes) -> None:
+    """Refuse a sound that is longer than anybody needs to ask by; one that cannot be read is refused where it is.
+
+    Raises:
+        InputError: it lasts longer than `LONGEST_SOUND`, or does not tell how long.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(sound)) as one:
+            seconds = one.frames / one.samplerate
+    except soundfile.LibsndfileError:
+        return
+    if seconds > LONGEST_SOUND:
+        raise InputError(f"a sound that is sent may last {LONGEST_SOUND // 60} minutes")
 
 
 class Buckets:

@@ -13,12 +13,15 @@ import numpy as np
 
 from indexing.build import is_attribute
 from serving.retriever import Retriever
+from serving.web.limits import BusyError
 from towers.catalog import Catalog
 from towers.errors import TwoTowerError
 from towers.ids import Id
 from towers.interactions import Interactions
 from towers.media import media_of
 from towers.model import TwoTower
+
+WAITING = 8  # exchanges at once, the one at work included
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,7 @@ class Shelf:
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
         self._turn = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(WAITING)
 
     def exchange(self, make: Callable[[Offer], Offer]) -> Offer:
         """Make a new offer from the current one, try it, and only then put it in the old one's place.
@@ -94,13 +98,19 @@ class Shelf:
 
         Raises:
             TwoTowerError: as `make` raises; the old one stays.
+            BusyError: others wait for their turn already, and each holds a thread that questions need, too.
         """
-        with self._turn:
-            gc.collect()  # an offer that was exchanged earlier may hold on to itself
-            new = make(self.offer)
-            warm(new)
-            self.offer = new
-        return new
+        if not self._waiting.acquire(blocking=False):
+            raise BusyError("items or models are being exchanged just now")
+        try:
+            with self._turn:
+                gc.collect()  # an offer that was exchanged earlier may hold on to itself
+                new = make(self.offer)
+                warm(new)
+                self.offer = new
+            return new
+        finally:
+            self._waiting.release()
 
 
 def warm(offer: Offer) -> None:

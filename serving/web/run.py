@@ -17,7 +17,7 @@ from serving.web.limits import Limits
 from serving.web.logs import log
 from serving.web.offer import Shelf, warm
 from serving.web.source import Source
-from towers.errors import InputError, TwoTowerError
+from towers.errors import InputError
 
 PENDING = 2048  # connections that wait for the event loop
 IDLE = 5  # seconds after which a connection without a request is closed
@@ -47,6 +47,7 @@ def run(
         InputError: somebody listens there already, or the address is not this machine's.
         TwoTowerError: something cannot be read.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to renew yet, and by default it would end us
     listening = listen(host, port)
     offer = source.load()
     warm(offer)
@@ -86,5 +87,5 @@ def listen(host: str, port: int) -> socket.socket:
 def _renew(shelf: Shelf, source: Source) -> None:
     try:
         log("swapped", before=shelf.offer.version, after=shelf.exchange(lambda _: source.load()).version)
-    except TwoTowerError as error:
+    except Exception as error:  # whatever it is, questions go on being answered
         log("swap refused", error=error)

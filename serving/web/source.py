@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Source:
         ids, vectors = readable(new, offer.model.embed_items(new))
         if len(ids) < len(new):
             raise InputError(f"of {len(new) - len(ids)} of {len(new)} items nothing can be read: give them a text")
-        with IndexWriter(self.index) as writer:
+        with self._writer() as writer:
             writer.upsert(ids.array, vectors, attributes_of(new, ids), space=offer.model.space)
             self.changes.put(rows)
             writer.publish()
@@ -79,11 +80,21 @@ class Source:
             InputError: one that is not there; then nothing is changed.
             ArtefactError: it cannot be written, or another writer is at work.
         """
-        with IndexWriter(self.index) as writer:
+        with self._writer() as writer:
             writer.remove(items)
             self.changes.remove(items)
             writer.publish()
         return self._offer(offer.model, without(offer.catalog, items), offer.log)
+
+    @contextmanager
+    def _writer(self) -> Iterator[IndexWriter]:
+        """A writer that forgets what was refused, so that nobody else's change publishes it."""
+        with IndexWriter(self.index) as writer:
+            try:
+                yield writer
+            except BaseException:
+                writer.rollback(writer.version, discard=True)
+                raise
 
     def _offer(self, model: TwoTower, catalog: Catalog, log: Interactions | None) -> Offer:
         index = ItemIndex.load(self.index)

@@ -41,7 +41,7 @@ class State:
     closing: bool = field(default=False)
 
 
-def _state(request: Request) -> State:
+async def _state(request: Request) -> State:
     return request.app.state.twotower
 
 

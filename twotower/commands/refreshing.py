@@ -33,6 +33,7 @@ def refresh(
 
     Exit code 1 where the new model was refused: the current release then stays.
     """
+    from serving.web.changes import Changes
     from twotower import releases
     from twotower.refresh import begin
     from twotower.refresh import refresh as improve
@@ -41,11 +42,15 @@ def refresh(
         return tell(f"release {releases.rollback(folder)} of {folder} is current")
     if catalog is None or interactions is None:
         raise InputError("a refresh reads --catalog and --interactions")
-    items = read_catalog(catalog)
+    items = Changes(catalog.parent).applied(read_catalog(catalog))  # what came over HTTP, too
     rating_range = _rating_range(model or folder / releases.CURRENT / "model")
     log = read_log(interactions, people, rating_range)
     if model is not None:
         return tell(f"release {begin(folder, model, items, log)} of {folder} is current; next: without --model")
+    if store is not None and "://" not in store and not Path(store).is_file():
+        raise InputError(
+            f"there is no store {store}; the service keeps its own in serve/store.sqlite beside the catalog"
+        )
     gathered = None if store is None else open_store(store)
     outcome = improve(folder, items, log, store=gathered, epochs=epochs, keep=keep, dry_run=dry_run)
     if json:

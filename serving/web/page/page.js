@@ -40,7 +40,8 @@ function media(item, kind) {
   const name = `${kind} ${item}`;
   if (!state.urls.has(name)) {
     const address = `/v1/media?${new URLSearchParams({ item, kind })}`;
-    state.urls.set(name, fetched(address).then((answer) => answer.blob()).then((blob) => URL.createObjectURL(blob)));
+    const url = fetched(address).then((answer) => answer.blob()).then((blob) => URL.createObjectURL(blob));
+    state.urls.set(name, url.catch((error) => { state.urls.delete(name); throw error; }));
   }
   return state.urls.get(name);
 }

@@ -29,11 +29,20 @@ def feedback(told: Feedback, service: Service) -> Kept:
             raise InputError(f"there is no item {str(one.item)[:50]!r}, so nothing of this was kept")
         if one.time is not None and one.time > min(now + AHEAD, LATEST):
             raise InputError("an event lies in the future, so nothing of this was kept")
-        low, high = offer.retriever.rating_range
+        low, high = offer.retriever.stars
         if one.kind == "rating" and one.value is not None and not low <= one.value <= high:
             raise InputError(f"ratings here are {low:g} to {high:g}, got {one.value:g}; nothing of this was kept")
     events = [
-        Event(one.id, one.user, one.item, one.kind, one.time or now, one.value, one.probability) for one in told.events
+        Event(
+            one.id,
+            one.user,
+            one.item,
+            one.kind,
+            now if one.time is None else one.time,
+            one.value,
+            one.probability,
+        )
+        for one in told.events
     ]
     new = service.store.record(events)
     for event in events:
@@ -62,7 +71,7 @@ def history(asked: Somebody, service: Service) -> Past:
     """What speaks for somebody, and what they refused, the newest first."""
     offer = service.shelf.offer
     person = offer.retriever.people.person(asked.user)
-    low, high = offer.retriever.rating_range
+    low, high = offer.retriever.stars
     events: list[tuple[float, int, str, float | None]] = []
     for place, row in enumerate(person.history.items.tolist()):
         rating, times = float(person.history.ratings[place]), person.history.times

@@ -15,6 +15,7 @@ from serving.web.changes import refuse_media, refuse_no_json
 from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
+from serving.web.limits import refuse_long
 from serving.web.offer import Offer
 from serving.web.schemas import Ids, Rows, Version
 from serving.web.state import Service
@@ -126,6 +127,8 @@ def put_media(
     offer = service.shelf.offer
     if offer.row(item) < 0:
         raise not_found("item")
+    if "audio" in given:
+        refuse_long(given["audio"])
     for kind, content in given.items():
         if not _type(content[:16]).startswith(kind):
             raise InputError(f"the file given as {kind} is none of the kinds that are shown")
@@ -133,7 +136,7 @@ def put_media(
             offer.model.encode_media({kind: content})  # what it cannot read is refused before anything is kept
 
     def with_media(now: Offer) -> Offer:
-        row: dict[str, Any] = {ITEM_ID: now.catalog.ids[now.row(item)]}
+        row: dict[str, Any] = {ITEM_ID: _own(now, [item])[0]}
         for kind, content in given.items():
             if (column := now.column(kind)) is None:
                 raise InputError(f"the catalog has no column for {kind}")
@@ -145,8 +148,11 @@ def put_media(
 
 
 def _own(offer: Offer, items: Sequence[Id]) -> list[Id]:
-    """Ids as the catalog writes them."""
-    return [offer.catalog.ids[offer.row(item)] for item in items]
+    """Ids as the catalog writes them; one may have gone since the request was looked at."""
+    rows = [offer.row(item) for item in items]
+    if min(rows) < 0:
+        raise not_found("item")
+    return [offer.catalog.ids[row] for row in rows]
 
 
 def _whole(offer: Offer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

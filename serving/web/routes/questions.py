@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, UploadFile
@@ -13,6 +14,7 @@ from serving.recommendations import Recommendations
 from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
+from serving.web.limits import refuse_long
 from serving.web.offer import Offer
 from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
 from serving.web.state import Service, State
@@ -57,6 +59,8 @@ async def recommend_by_media(
         raise InputError(f"question.{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
     given = {"image": image, "audio": audio}
     media = {name: await file.read() for name, file in given.items() if file is not None}
+    if "audio" in media:
+        await run_in_threadpool(refuse_long, media["audio"])
     return await _recommend(asked, media, service)
 
 
@@ -68,8 +72,11 @@ async def similar(question: Alike, service: Service) -> Answer:
     if offer.row(question.item) < 0:
         raise not_found("item")
     by, where, k = question.by, question.where, question.k
-    found = await service.desk.run(lambda: offer.retriever.similar(question.item, by=by, where=where, k=k))
-    return answer(found, offer)
+    blocked = set(await run_in_threadpool(service.store.lists.blocked))
+    more = k + len(blocked)
+    found = await service.desk.run(lambda: offer.retriever.similar(question.item, by=by, where=where, k=more))
+    shown = tuple(one for one in found.items if one.item not in blocked and str(one.item) not in blocked)[:k]
+    return answer(replace(found, items=shown), offer)
 
 
 @router.post("/explain")

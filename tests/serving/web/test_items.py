@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from fastapi import HTTPException
 
 from indexing.index import ItemIndex
+from serving.web.limits import refuse_long
+from serving.web.routes.items import _own
 from tests.serving.web.conftest import picture, sound
+from towers.errors import ArtefactError, InputError
 
 
 def near(service: Any, item: str) -> list[str]:
@@ -114,3 +121,36 @@ def test_a_question_by_a_picture_is_refused_where_the_model_reads_none(client: A
     assert "no encoder of image" in answer.json()["error"]
     wrong = client().post("/v1/recommend/media", data={"question": '{"k": "many"}'})
     assert (wrong.status_code, wrong.json()["error"][:10]) == (422, "question.k")
+
+
+def test_an_item_that_went_meanwhile_takes_no_other_along(offer: Any, source: Any) -> None:
+    without = source.remove(offer, ["m03"])
+    with pytest.raises(HTTPException, match="404"):
+        _own(without, ["m03"])
+    assert _own(without, ["m04"]) == ["m04"]
+
+
+def test_what_was_refused_is_not_published_by_the_next_change(
+    offer: Any, source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(items: Any) -> None:
+        raise ArtefactError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source.changes, "remove", full)
+        with pytest.raises(ArtefactError, match="full"):
+            source.remove(offer, ["m03"])
+    now = source.remove(offer, ["m05"])
+    left = ItemIndex.load(source.index)
+    assert "m03" in left
+    assert "m05" not in left
+    assert now.row("m03") >= 0
+
+
+def test_a_long_sound_is_refused_before_it_is_decoded() -> None:
+    written = io.BytesIO()
+    soundfile.write(written, np.zeros(8000 * 601, np.int16), 8000, format="FLAC")
+    with pytest.raises(InputError, match="may last 10 minutes"):
+        refuse_long(written.getvalue())
+    refuse_long(sound())
+    refuse_long(b"no sound")

@@ -56,6 +56,14 @@ def test_a_revoked_key_ends_at_once_for_a_service_that_runs(tmp_path: Path) -> N
         terminal.revoke("x")
 
 
+def test_a_file_that_is_taken_away_takes_its_keys_along(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json")
+    key = keys.add("the shop", Role.admin)
+    (tmp_path / "keys.json").unlink()
+    assert keys.find(key) is None
+    assert keys.all() == []
+
+
 def test_a_damaged_file_lets_nobody_in(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("[{}]")
     with pytest.raises(ArtefactError, match="holds no keys"):

@@ -64,3 +64,12 @@ def test_what_cannot_be_asked_is_told(client: Any, question: dict[str, Any], sta
 def test_nobody_else_is_named_to_someone_unknown(client: Any) -> None:
     said = client().post("/v1/recommend", json={"user": "unknown"}).json()["error"]
     assert not any(char.isdigit() for char in said)
+
+
+def test_what_is_blocked_is_not_like_anything(client: Any, store: Any) -> None:
+    service = client()
+    before = [one["item"] for one in service.post("/v1/similar", json={"item": "m01", "k": 5}).json()["items"]]
+    store.lists.block(before[0], by="kim")
+    after = [one["item"] for one in service.post("/v1/similar", json={"item": "m01", "k": 5}).json()["items"]]
+    assert after[:4] == before[1:]
+    assert len(after) == 5
