@@ -74,7 +74,8 @@ def _lists(index: Any, kind: str) -> Any:
     found = faiss.downcast_index(index)
     if isinstance(found, faiss.IndexPreTransform):
         found = faiss.downcast_index(found.index)
-    if not isinstance(found, faiss.IndexIVF) or isinstance(found, faiss.IndexIVFFastScan | faiss.IndexIVFPQR):
+    others = faiss.IndexIVFFastScan | faiss.IndexIVFPQR | faiss.IndexIVFFlatDedup | faiss.IndexIVFFlatPanorama
+    if not isinstance(found, faiss.IndexIVF) or isinstance(found, others):
         raise InputError(
             f"an index of kind {kind!r} is built in memory; beyond memory go kinds with plain inverted lists, such as "
             "IVF4096,Flat, IVF4096,SQ8 or OPQ16,IVF4096,PQ16"

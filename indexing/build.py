@@ -149,12 +149,14 @@ class _Job(NamedTuple):
     """What is settled before the first shard, also for the workers of a cluster.
 
     Args:
+        space: of the model.
         keys: all that fixes the vectors of a shard, for each.
         cache: folder of content vectors.
         known: its files that are looked at.
         threads: of torch, since how sums are split may change their last bits.
     """
 
+    space: str
     keys: list[str]
     cache: Path
     known: list[str]
@@ -168,7 +170,7 @@ class _Job(NamedTuple):
         media = [config.column for config in model.config.media.values()]
         count = -(-len(catalog) // shard)
         keys = [_key(model.space, _part(shard, catalog, number), media) for number in range(count)]
-        return cls(keys, cache.folder.absolute(), plan["known"], plan["threads"])
+        return cls(model.space, keys, cache.folder.absolute(), plan["known"], plan["threads"])
 
 
 class _Embedder:
@@ -185,8 +187,15 @@ class _Embedder:
 
     @classmethod
     def load(cls, model: Path, job: _Job) -> _Embedder:
-        """The same on a machine that has to read the model first."""
-        return cls(TwoTower.load(model), job)
+        """The same on a machine that has to read the model first.
+
+        Raises:
+            ArtefactError: another model lies there now.
+        """
+        towers = TwoTower.load(model)
+        if towers.space != job.space:
+            raise ArtefactError(f"the model in {model} has changed since this build began: give the same command again")
+        return cls(towers, job)
 
     def __call__(self, part: Catalog) -> np.ndarray:
         before = torch.get_num_threads()

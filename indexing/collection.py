@@ -27,6 +27,16 @@ IDS_AT_ONCE = 1_000
 SECONDS = 60.0  # after which a Milvus that does not answer is given up
 
 
+def refuse_kind(kind: str) -> None:
+    """Refuse what is none of Milvus's index types.
+
+    Raises:
+        InputError: it is not.
+    """
+    if kind not in ("auto", *KINDS):
+        raise InputError(f"kind must be auto or one of Milvus's index types, {', '.join(KINDS)}; got {kind!r}")
+
+
 class Collection:
     """The items of one address.
 
@@ -58,9 +68,8 @@ class Collection:
             InputError: attributes or an index type that Milvus does not know.
             ArtefactError: it does not answer, or refuses.
         """
+        refuse_kind(kind)
         index_types = {"auto": "AUTOINDEX", **{name: name for name in KINDS}}
-        if kind not in index_types:
-            raise InputError(f"kind must be auto or one of Milvus's index types, {', '.join(KINDS)}; got {kind!r}")
         columns, said = columns_of(make.attributes), about(make)
         client = connected(address)
         with ExitStack() as failing, told(address):

@@ -79,7 +79,7 @@ class Column:
 
     def number(self, value: pa.Scalar) -> int:
         """A date or time as the whole number that stands for it."""
-        return self._plain(pa.array([value.as_py()], self.kind))[0].as_py()
+        return value.cast(pa.int32() if self.kind.bit_width == 32 else pa.int64()).as_py()
 
     def _plain(self, column: pa.Array) -> pa.Array:
         if self.stored == "INT64" and pa.types.is_temporal(column.type):

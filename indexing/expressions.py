@@ -123,9 +123,11 @@ def _among(column: Column, values: list[Any]) -> Both:
     known = [one for one in (_equal(column, value) for value in values if value is not None) if one is not None]
     if not known:
         return Both(f"{field} is null", f"{field} is not null") if missing else Both(False, True)
-    if column.is_list:
-        fits = any_of([f"array_contains({field}, {literal(one)})" for one in known])
-        fails = all_of([f"not array_contains({field}, {literal(one)})" for one in known])
+    if any(isinstance(one, float) and one == 0 for one in known):
+        known = [*known, 0.0, -0.0]  # which are equal, but not to Milvus
+    if column.is_list:  # array_contains cannot read a negative number
+        fits = f"array_contains_any({field}, [{', '.join(map(literal, known))}])"
+        fails = f"not {fits}"
     else:
         fits = is_in(field, known)
         fails = f"{field} not {fits.removeprefix(field + ' ')}"

@@ -14,7 +14,7 @@ from indexing.address import Address
 from indexing.attributes import as_attributes
 from indexing.batch import Make, checked_batch
 from indexing.bonus import check_bonus, with_bonus
-from indexing.collection import MOST, Collection, check_batch
+from indexing.collection import MOST, Collection, check_batch, refuse_kind
 from indexing.columns import columns_of
 from indexing.exact import check_k, rank_found, scan_rows
 from indexing.excluded import Exclude, Excluded
@@ -85,6 +85,19 @@ class MilvusIndex:
             collection.remove(others)
         collection.flush()
         return cls(collection)
+
+    @staticmethod
+    def refuse_early(place: str | Path | Address, kind: str) -> None:
+        """Refuse, before hours of embedding, what `build` would refuse after them.
+
+        Raises:
+            InputError: a kind that Milvus does not know.
+            ArtefactError: it does not answer, or a stranger's collection is there.
+        """
+        refuse_kind(kind)
+        there = Collection.find(address_of(place))
+        if there is not None:
+            there.close()
 
     @classmethod
     def open(cls, place: str | Path | Address, *, space: str | None = None) -> MilvusIndex:

@@ -40,7 +40,7 @@ class EpsilonGreedy(Step):
 
     epsilon: Annotated[float, Field(gt=0, le=1)]
     keep: Annotated[int, Field(ge=0)] = 0
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
 
     def __call__(self, candidates: Candidates, known: Known) -> Candidates:
         """The same candidates in the order drawn, with probabilities."""
@@ -82,9 +82,9 @@ class Thompson(Step):
     name: ClassVar[str] = "thompson"
     stage: ClassVar[Stage] = Stage.EXPLORE
 
-    noise: Annotated[float, Field(gt=0)]
+    noise: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     keep: Annotated[int, Field(ge=0)] = 0
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
 
     def __call__(self, candidates: Candidates, known: Known) -> Candidates:
         """The same candidates in the order drawn, with probabilities."""

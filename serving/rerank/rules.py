@@ -91,6 +91,10 @@ class Pin(Step):
 
     places: dict[Annotated[int, Field(ge=1)], Id]
 
+    def __post_init__(self) -> None:
+        if len(set(self.places.values())) < len(self.places):
+            raise ValueError("an item is pinned to two places")
+
     def __call__(self, candidates: Candidates, known: Known) -> Candidates:
         """The same candidates in that order."""
         wanted = dict(zip(self.places, known.items.ids.rows(self.places.values()).tolist(), strict=True))

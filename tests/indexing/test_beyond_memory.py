@@ -114,7 +114,9 @@ def test_a_flipped_bit_is_refused_though_it_is_only_mapped(tmp_path: Path) -> No
         ItemIndex.load(tmp_path, mmap=True)
 
 
-@pytest.mark.parametrize("kind", ["Flat", "HNSW32", "IVF16,PQ8x4fs", "IVF16,Flat,RFlat", "OPQ8,HNSW8"])
+@pytest.mark.parametrize(
+    "kind", ["Flat", "HNSW32", "IVF16,FlatDedup", "IVF16,PQ8x4fs", "IVF16,Flat,RFlat", "OPQ8,HNSW8"]
+)
 def test_kinds_without_plain_lists_are_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is built in memory; beyond memory go"):
         beyond_memory.build(kind, VECTORS, tmp_path)

@@ -52,10 +52,10 @@ SHOP = pa.table(
         "the year": some([-3, 1989, 1990, 2001], pa.int16()),
         "views": some([0, 2**53 + 1, 2**63 - 1, -(2**62)], pa.int64()),
         "price": some([0.1, -2.5, 1e-7, 3e22], pa.float32()),
-        "score": some([0.1, 1 / 3, -1e300, 5.0], pa.float64()),
+        "score": some([0.1, 1 / 3, -1e300, 5.0, 0.0, -0.0], pa.float64()),
         "sold": some([True, False]),
         "tags": some([["jazz", "a 'b'"], [], ["soul"], ["back\\slash", "jazz"]]),
-        "sizes": some([[1, 2], [], [2**40]], pa.large_list(pa.int64())),
+        "sizes": some([[1, 2], [], [2**40], [-5]], pa.large_list(pa.int64())),
         "shown": some(DAYS, pa.date32()),
         "at": some(TIMES, pa.timestamp("us", tz="UTC")),
         "nothing": pa.nulls(COUNT),
@@ -67,12 +67,12 @@ VALUES = {
     "the year": [1989, 1989.5, 1990, -3, 10**6, 2**70, -(2**70)],
     "views": [2**53 + 1, 2**53, 2.0**53, 2**63 - 1, -(2**63) + 1],
     "price": [0.1, -2.5, 3, 1e-7, 3e22, float("inf"), 1e300],
-    "score": [0.1, 1 / 3, 5, -1e300, float("-inf")],
+    "score": [0.0, -0.0, 0.1, 1 / 3, 5, -1e300, float("-inf")],
     "shown": ["2020-01-01", date(2020, 1, 2), "1969-12-31"],
     "at": [TIMES[0], TIMES[2], "2020-01-01T12:00:00Z"],
     "sold": [True, False],
     "tags": ["jazz", "a 'b'", "x"],
-    "sizes": [1, 2**40, 1.5, 7],
+    "sizes": [1, -5, 2**40, 1.5, 7],
     "nothing": ["x", 1],
 }
 ORDERED = ["genre", "the year", "views", "price", "score", "shown", "at", "nothing"]
@@ -138,6 +138,15 @@ def test_each_comparison_is_said_for_what_fits_and_what_does_not(shop: Collectio
     said = expression({"not": {"the year": {">": 1989.5}}}, SHOP.schema, shop.columns)
     assert said == "(a1_the_year is null) or (a1_the_year <= 1989)"
     assert literal('a"b\\c\n') == '"a\\"b\\\\c\\n"'
+
+
+@pytest.mark.parametrize(
+    "condition", [{"score": 0.0}, {"score": {"!=": -0.0}}, {"sizes": -5}, {"not": {"sizes": [-5, 1]}}]
+)
+def test_zeros_are_equal_and_lists_hold_negative_numbers(shop: Collection, condition: dict[str, Any]) -> None:
+    expected = np.flatnonzero(Filter.read(condition).passing(SHOP)).tolist()
+    assert 0 < len(expected) < COUNT
+    assert sorted(shop.ids(expression(condition, SHOP.schema, shop.columns)).to_pylist()) == expected
 
 
 def test_elements_of_lists_are_not_compared_by_more_or_less(shop: Collection) -> None:

@@ -289,6 +289,11 @@ def test_several_people_have_what_each_would_have_alone() -> None:
         assert ((together.rows < 0) == np.isneginf(together.scores)).all()
 
 
+def test_an_item_is_pinned_to_one_place() -> None:
+    with pytest.raises(ValidationError, match="pinned to two places"):
+        Pin({1: "a", 2: "a"})
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

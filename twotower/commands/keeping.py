@@ -72,7 +72,7 @@ def build(
 ) -> None:
     """Build an index of a catalog with a model, or of vectors of your own.
 
-    A build that was killed goes on when the same command is given again.
+    With --out, a build that was killed goes on when the same command is given again.
     """
     from indexing.build import build_index
     from indexing.index import ItemIndex
@@ -81,6 +81,8 @@ def build(
 
     if (out is None) == (store is None):
         raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
+    if store is not None:
+        MilvusIndex.refuse_early(store, kind)
     if mmap and store is not None:
         raise InputError("--mmap is for --out: a Milvus keeps its vectors itself")
     if _has_model(model, catalog, vectors, ids):
