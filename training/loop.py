@@ -181,7 +181,7 @@ class Run:
         """
         first, end, every = self._text_from, self.config.epochs + 1, self.config.evaluate_every
         phases = [(range(1, first), every), (range(first, end), end - 1)] if first > 1 else [(range(1, end), every)]
-        with self.show:
+        with self.show, self.ranks.told():
             for epochs, often in phases[len(self.report.best_epochs) :]:
                 if self.place.epoch < first == epochs.start:
                     self._join()

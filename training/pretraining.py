@@ -63,7 +63,7 @@ def pretrain(
             torch.manual_seed(seed)
             losses = _train(encoder.to(device), catalog.texts(model.template), config, seed, progress)
         encoder.cpu()
-    with ranks.together():
+    with ranks.told(), ranks.together():
         encoder.load_state_dict(ranks.agree(encoder.state_dict()))
         losses = ranks.agree(losses)
     if model.user.text is not None:

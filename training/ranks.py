@@ -78,13 +78,26 @@ class Ranks:
         if self.count == 1:
             yield
             return
-        before = signal.signal(signal.SIGTERM, _told_to_end)  # by the launcher, which may be quicker than the network
         try:
             yield
         except RuntimeError as error:
             if not isinstance(error, DistError) and "gloo" not in str(error):
                 raise
             raise TwoTowerError(f"{ENDED} ({str(error).splitlines()[0]}): {AGAIN}") from error
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Around all that several processes do: the launcher, which may be quicker than the network, is listened to.
+
+        Raises:
+            TwoTowerError: it said that this process should end, as another one has.
+        """
+        if self.count == 1:
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, _told_to_end)
+        try:
+            yield
         finally:
             signal.signal(signal.SIGTERM, before)
 

@@ -54,7 +54,7 @@ def test_random_numbers_are_shared_until_they_part() -> None:
 
 def test_a_launcher_that_is_quicker_than_the_network_ends_it_with_the_same_word() -> None:
     def step() -> None:
-        with Ranks(0, 2).together():
+        with Ranks(0, 2).told():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
 
