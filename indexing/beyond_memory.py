@@ -24,7 +24,10 @@ LEAST = 10_000  # vectors of the sample for all else that is trained; a product 
 
 def check(kind: str, dimension: int) -> None:
     """Raise `InputError` where an index of this kind cannot be built so."""
-    _lists(approximate.empty(kind, dimension), kind)
+    index = approximate.empty(kind, dimension)
+    _lists(index, kind)
+    with approximate.faiss_errors(f"to build an index of kind {kind!r} in parts"):
+        approximate.copy(index)
 
 
 def automatic(count: int) -> str:
@@ -44,6 +47,7 @@ def build(kind: str, vectors: np.ndarray, folder: Path) -> Any:
         InputError: a kind without inverted lists, or one that FAISS cannot train on this sample.
         ArtefactError: the file cannot be written.
     """
+    check(kind, vectors.shape[1])
     index = approximate.empty(kind, vectors.shape[1])
     lists = _lists(index, kind)
     with approximate.faiss_errors(f"an index of kind {kind!r} over a sample of the vectors"):

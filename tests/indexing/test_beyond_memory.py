@@ -123,6 +123,11 @@ def test_kinds_without_plain_lists_are_refused(kind: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_kind_that_faiss_cannot_copy_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"FAISS refuses to build an index of kind 'L2norm,IVF16,Flat' in parts"):
+        beyond_memory.build("L2norm,IVF16,Flat", VECTORS, tmp_path)
+
+
 def test_the_sample_is_even_and_always_the_same() -> None:
     drawn = beyond_memory.sample(np.arange(10_000, dtype=np.float32)[:, None], 1000)[:, 0]
     assert len(np.unique(drawn)) == 1000
