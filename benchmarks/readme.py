@@ -35,7 +35,7 @@ PARTS = {
         ("recall@20", "recall@20/cold", "ndcg@20", "coverage@20"),
     ),
     "moment": (
-        "The moment: histories that follow each event, beside histories frozen at the split and a model trained anew",
+        "The moment: histories that follow each event, beside frozen ones and a model that learned on once",
         ("recall@20",),
     ),
     "cold-people": (

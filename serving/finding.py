@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Finder:
             )
         self._removed_rows = index.removed.ids.rows(catalog.ids.array)
 
-    @property
+    @cached_property
     def has_vector(self) -> np.ndarray:
         """bool ``(N,)`` what can be read in histories: items of the index, and removed ones."""
         return (self._index_rows >= 0) | (self._removed_rows >= 0)
