@@ -22,6 +22,7 @@ from towers.embed import VectorCache
 from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
 from towers.encoders.contract import Encoder, encoder_class
 from towers.errors import ArtefactError, InputError, MediaError
+from towers.evaluating import evaluating
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
@@ -223,14 +224,12 @@ class TwoTower(nn.Module):
     @torch.inference_mode()
     def item_vectors(self, contents: Contents, id_rows: Int[Tensor, " n"], *, by: str | None = None) -> np.ndarray:
         """Item vectors float32 ``(N, D)`` of what `contents` tells; see `embed_items`."""
-        was_training = self.training
-        self.eval()
         contents = contents.to(self.log_scale.device)
-        if by is None:
-            vectors = self.item(contents, id_rows.to(self.log_scale.device))
-        else:
-            vectors = self.item.alone(by, contents.vectors[by]) * contents.present[by][:, None]
-        self.train(was_training)
+        with evaluating(self):
+            if by is None:
+                vectors = self.item(contents, id_rows.to(self.log_scale.device))
+            else:
+                vectors = self.item.alone(by, contents.vectors[by]) * contents.present[by][:, None]
         return vectors.float().cpu().numpy()
 
     @torch.inference_mode()
@@ -297,27 +296,25 @@ class TwoTower(nn.Module):
             memory: items that they speak of.
             rows: int64 ``(B, K)`` catalog rows that are asked about; where -1 the answer is 0.
         """
-        self.eval()
-        device = memory.vectors.device
         answers = np.zeros(rows.shape, np.float32)
-        for person in range(len(histories)):
-            one, real = histories.take([person]), rows[person] >= 0
-            involved = torch.from_numpy(np.concatenate([one.items, rows[person, real]])).to(device)
-            count = len(one.items)
-            past = torch.arange(count, device=device)[None]
-            asked = torch.arange(count, len(involved), device=device)[None]
-            clicks = self.config.rating.objective == "click"
-            felt = torch.from_numpy(np.ones_like(one.ratings) if clicks else one.ratings)[None].to(device)
-            predicted = self.rating(
-                memory.vectors[involved],
-                memory.id_rows[involved],
-                past,
-                felt,
-                torch.ones_like(past, dtype=torch.bool),
-                asked,
-            )
-            answers[person, real] = self.rating.to_unit(predicted)[0].cpu().numpy()
+        with evaluating(self.rating):
+            for person in range(len(histories)):
+                real = rows[person] >= 0
+                answers[person, real] = self._rate(histories.take([person]), memory, rows[person, real])
         return answers
+
+    def _rate(self, one: Histories, memory: Memory, rows: np.ndarray) -> np.ndarray:
+        """What `rate` says of one person and the items at `rows`, float32 ``(n,)``."""
+        device = memory.vectors.device
+        involved = torch.from_numpy(np.concatenate([one.items, rows])).to(device)
+        count = len(one.items)
+        past = torch.arange(count, device=device)[None]
+        asked = torch.arange(count, len(involved), device=device)[None]
+        clicks = self.config.rating.objective == "click"
+        felt = torch.from_numpy(np.ones_like(one.ratings) if clicks else one.ratings)[None].to(device)
+        there = torch.ones_like(past, dtype=torch.bool)
+        predicted = self.rating(memory.vectors[involved], memory.id_rows[involved], past, felt, there, asked)
+        return self.rating.to_unit(predicted)[0].cpu().numpy()
 
     def rerank_scores(self, retrieval: np.ndarray, ratings: np.ndarray) -> np.ndarray:
         """What re-ranking sorts by: ``scale * retrieval score + weight * rating``, in logits."""

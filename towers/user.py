@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from towers.errors import InputError
+from towers.evaluating import evaluating
 from towers.fusion import MaskedFusion, added, unit
 from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
@@ -182,12 +183,10 @@ class UserTower(nn.Module):
         self, one: Histories, memory: Memory, sentence: str | None = None
     ) -> tuple[Float[Tensor, "1 ..."] | None, Float[Tensor, "1 d"] | None]:
         """What each reader says of one person, None where it has nothing to read: sequence, text."""
-        was_training = self.training
-        self.eval()
         device = memory.vectors.device
-        both = self._read_sequence(one, memory, device), self._recall_text(self._tokens(one, sentence, memory), memory)
-        self.train(was_training)
-        return both
+        with evaluating(self):
+            tokens = self._tokens(one, sentence, memory)
+            return self._read_sequence(one, memory, device), self._recall_text(tokens, memory)
 
     @torch.inference_mode()
     def read_together(self, histories: Histories, memory: Memory) -> tuple[Reading | None, Reading | None]:
@@ -195,11 +194,8 @@ class UserTower(nn.Module):
 
         Much faster than one at a time, and the same but for the last bits: for choosing, not for serving.
         """
-        was_training = self.training
-        self.eval()
-        both = self._sequences(histories, memory), self._texts(histories, memory)
-        self.train(was_training)
-        return both
+        with evaluating(self):
+            return self._sequences(histories, memory), self._texts(histories, memory)
 
     def encode_together(self, histories: Histories, memory: Memory) -> np.ndarray:
         """What `encode` gives but for the last bits, many people read at once.

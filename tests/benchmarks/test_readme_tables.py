@@ -1,18 +1,72 @@
-"""The README's figures are those of the record."""
+"""The README's figures, and those of docs/measured.md, are those of the records."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from benchmarks.readme import INDEX, RECORD, further, index, measured, with_tables
+import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+from benchmarks import readme
+from benchmarks.measured import further, measured, page
+from benchmarks.readme import HEADLINES, MEASURED, README, TRIALS, Headline, Trial, headlines, trials, with_table
+
+FACTS = {"command": "python -m x", "machine": "2 cores", "seconds": 120.0, "commit": "abc", "date": "2026-01-02"}
 
 
-def test_the_readme_is_what_the_record_says() -> None:
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Keeps a record where the README's tables are made from."""
+    monkeypatch.setattr(readme, "RESULTS", tmp_path)
+
+    def keep(name: str, rows: list[dict[str, Any]], **notes: Any) -> None:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"bench": name, **FACTS, "rows": rows, **notes}), "utf-8")
+
+    return keep
+
+
+def test_the_readme_is_what_the_records_say() -> None:
     text = README.read_text("utf-8")
-    assert RECORD.is_file()
-    assert with_tables(text) == text, "run python -m benchmarks.readme"
+    assert with_table(text) == text, "run python -m benchmarks.readme"
+    assert all(one.record in text for one in (*HEADLINES, *TRIALS))
+
+
+def test_the_document_is_what_the_records_say() -> None:
+    assert MEASURED.read_text("utf-8") == page(), "run python -m benchmarks.readme"
+
+
+def test_a_headline_has_both_figures_and_what_lies_between(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"a": [0.3, 0.25, 0.35], "b": [0.2, 0.15, 0.25]}
+    rows = [
+        {"method": name, "split": split, "seed": 0, "metrics": {"recall@20": value if split == "asked" else 0.9}}
+        for split in ("other", "asked")
+        for name, value in found.items()
+    ]
+    names = {"metric": "recall@20", "split": "asked", "ours": "a", "theirs": "b"}
+    differences = [{**names, "seed": seed, "difference": [0.1 + seed, 0.05, 0.15]} for seed in (0, 1)]
+    kept("one", rows, differences=differences, published={"a paper": {"recall@20": 0.25}})
+    monkeypatch.setattr(
+        readme,
+        "HEADLINES",
+        (
+            Headline("Asked", "one", "asked", "recall@20", "a", "b"),
+            Headline("Published", "one", "asked", "recall@20", "a", "a paper"),
+            Headline("Never run", "two", "asked", "recall@20", "a", "b"),
+        ),
+    )
+    told = "| 0.300 (0.250–0.350) | 0.200 (0.150–0.250) `b` | +0.100 (+0.050 to +0.150) | one, abc |"
+    assert headlines().splitlines()[2:] == [
+        f"| Asked | recall@20 {told}",
+        "| Published | recall@20 | 0.300 (0.250–0.350) | 0.250 `a paper` | – | one, abc |",
+    ]
+
+
+def test_a_trial_is_summed_over_the_rows_that_count(kept: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = {"split": "generated", "method": "a", "seed": 0, "metrics": {"kills": 1000, "wrong_answers": 0}}
+    kept("one", [counted, counted, {**counted, "split": "wear", "metrics": {"kills": 7}}])
+    monkeypatch.setattr(readme, "TRIALS", (Trial("killed", "one", ("kills", "wrong_answers"), ("generated",)),))
+    assert trials().splitlines()[2:] == ["| killed | 2,000 kills, 0 wrong answers | one, abc |"]
 
 
 def test_a_table_holds_values_and_intervals() -> None:
@@ -23,11 +77,7 @@ def test_a_table_holds_values_and_intervals() -> None:
         "metrics": {"recall@20": [0.3, 0.25, 0.35], "gini@20": 0.5},
     }
     record = {
-        "command": "python -m x",
-        "machine": "2 cores",
-        "seconds": 120.0,
-        "commit": "abc",
-        "date": "2026-01-02",
+        **FACTS,
         "protocol": "p",
         "rows": [row, {**row, "split": "ratings", "metrics": {"rmse": [0.9, 0.8, 1.0]}}],
         "differences": [
@@ -50,23 +100,9 @@ def test_further_protocols_have_a_table_each() -> None:
         {"method": "ours", "split": "reranking-end-to-end", "seed": 0, "metrics": {"graded-ndcg@10": 0.2, "weight": 0}},
     ]
     difference = {"metric": "recall@20/cold", "split": "cold-items", "seed": 0, "ours": "a", "theirs": "b"}
-    record = {"command": "x", "machine": "m", "seconds": 60.0, "commit": "abc", "date": "2026-01-02", "rows": rows}
-    text = further({**record, "differences": [{**difference, "difference": [0.05, 0.01, 0.09]}]})
+    text = further({**FACTS, "rows": rows, "differences": [{**difference, "difference": [0.05, 0.01, 0.09]}]})
     assert "| `ours` | 0 | 0.300 (0.250–0.350) |\n" in text
     assert "| `ours` | 0 | 0.300 (0.250–0.350) | 0.100 (0.050–0.150) |" in text
     assert "| `ours` | cold-items-among-168 | 0 | 0.500 (0.400–0.600) | – |" in text
     assert "| `ours` | reranking-end-to-end | 0 | 0.200 | 0.000 |" in text
     assert "| `a` − `b` | cold-items | 0 | recall@20/cold | +0.050 (+0.010 to +0.090) |" in text
-
-
-def test_the_life_of_an_index_is_summed_over_kinds() -> None:
-    def record(name: str) -> dict:
-        metrics = dict.fromkeys(INDEX[name][1].split(), 0)
-        first = next(iter(metrics))
-        rows = [{"split": "generated", "metrics": {**metrics, first: 1000}}] * 2 + [{"split": "wear", "metrics": {}}]
-        return {"command": f"python -m {name}", "commit": "abc", "date": "2026-01-02", "rows": rows}
-
-    lines = index({name: record(name) for name in INDEX}).splitlines()
-    assert "2,000 operations, 0 differences | abc, 2026-01-02 |" in lines[-3]
-    assert "2,000 kills, 0 lost, 0 duplicated, 0 wrong" in lines[-2]
-    assert "2,000 files, 0 crashes, 0 wrong answers" in lines[-1]
