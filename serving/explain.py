@@ -138,18 +138,21 @@ class Explainer:
         return list(zip(*(column[order].tolist() for column in (left.rows, drops, values)), strict=True))
 
     def _words(self, item: Explained, question: Question, reading: Reading) -> list[tuple[str, Id | None, float]]:
-        """Words that BERT read, the past item that each tells of, and what it adds; the most telling first."""
+        """Words that BERT read, the past item that each tells of, and what it adds; the most telling first.
+
+        What a text says whose words are masked is shared among them equally, as in `_past`.
+        """
         reader = self._model.user.text
         if "text" not in reading.parts or reader is None:
             return []
         part = reading.parts["text"][_nearest(reading, item)]
         tokens, events = _read_tokens(self._model, question)
-        values = token_values(reader, tokens, self._scale * part.norm() * item.vector)
-        found = []
-        for word, places in words_of(reader.encoder.tokenizer, tokens, events):
+        values, masked = token_values(reader, tokens, self._scale * part.norm() * item.vector)
+        words, found = words_of(reader.encoder.tokenizer, tokens, events), []
+        for word, places in words:
             event = events[places[0]]
             source = None if event < 0 else self._named(int(question.history.items[event]))[0]
-            found.append((word, source, float(values[places].sum())))
+            found.append((word, source, float(values[places].sum()) + masked / len(words)))
         return sorted(found, key=lambda one: -one[-1])
 
     def _otherwise(self, item: Explained, question: Question, rows: Sequence[int]) -> Iterator[Counterfactual]:
@@ -212,7 +215,7 @@ def _as_parts(values: Mapping[str, float]) -> tuple[Part, ...]:
 
 
 def _remainder(parts: Mapping[str, float], past: Sequence[float], words: Sequence[float]) -> float:
-    """What neither past items, nor words, nor bonuses account for."""
+    """What neither past items, nor words, nor bonuses account for: the error of integrated gradients."""
     accounted = {"sequence": past, "text": words} if "sequence" in parts else {"text": past or words}
     read_by = {name: values for name, values in accounted.items() if values}
     return sum(parts[name] - sum(values) for name, values in read_by.items())

@@ -113,8 +113,8 @@ class Explanation:
         past: items of the history that were read, the most telling first.
         words: that were read, the most telling first; empty where none were asked for.
         counterfactuals: the first of `past`, each left out by itself.
-        remainder: what no past item and no word accounts for: what the text reader makes of a text in which every word
-            is masked, and rounding.
+        remainder: what no past item and no word accounts for: the error of integrated gradients in few steps, and
+            rounding.
         confidence: how clearly the past items that the reason names stand out: the share of the first `NAMED` in what
             the score would lose without each of them, over all past items whose loss would lower it (for a text alone,
             the share of its first words in all that speak for the item). From 0 (nothing stands out) to 1.

@@ -15,12 +15,12 @@ STEPS = 8  # points of Gauss and Legendre on the way from masked words to the wo
 MARKERS = ("Ġ", "▁")  # how some tokenizers write that a word begins
 
 
-def token_values(reader: TextReader, tokens: Sequence[int], direction: Tensor) -> np.ndarray:
-    """What each token adds to the reader's vector along a direction, against its mask.
+def token_values(reader: TextReader, tokens: Sequence[int], direction: Tensor) -> tuple[np.ndarray, float]:
+    """What each token adds to the reader's vector along a direction, against its mask; and what masks alone say.
 
     Integrated gradients (Sundararajan, Taly and Yan, ICML 2017) from a text whose every token is masked; what they add
-    up to is the inner product of `direction` and the reader's vector, less that of the masked text, but for the error
-    of so few steps.
+    up to is the inner product of `direction` and the reader's vector, less that of the masked text, which is told
+    beside them, but for the error of so few steps.
 
     Args:
         reader: in evaluation mode.
@@ -28,21 +28,23 @@ def token_values(reader: TextReader, tokens: Sequence[int], direction: Tensor) -
         direction: float32 ``(D,)``.
 
     Returns:
-        float64 ``(T,)``.
+        float64 ``(T,)``, and the inner product of the masked text.
     """
     encoder, device = reader.encoder, direction.device
     ids, mask = (part.to(device) for part in encoder.pad([tokens]))
     masked = ids.clone()
     masked[:, 1:-1] = _mask_of(encoder.tokenizer)
     places, weights = np.polynomial.legendre.leggauss(STEPS)
-    at = torch.tensor((places + 1) / 2, dtype=torch.float32, device=device)[:, None, None]
+    at = torch.tensor([0, *(places + 1) / 2], dtype=torch.float32, device=device)[:, None, None]
+    shares = torch.tensor([0, *weights / 2], dtype=torch.float32, device=device)
     with torch.no_grad():
         start, end = encoder.embeddings(input_ids=masked), encoder.embeddings(input_ids=ids)
     with torch.inference_mode(False), torch.enable_grad():
         path = (start + at * (end - start)).clone().requires_grad_(True)
-        said = reader.read_hidden(path, mask.expand(STEPS, -1), 0) @ direction.clone()
-        (slopes,) = torch.autograd.grad(said @ torch.tensor(weights / 2, dtype=torch.float32, device=device), path)
-    return ((end - start)[0].double() * slopes.double().sum(0)).sum(-1).cpu().numpy()[1:-1]
+        said = reader.read_hidden(path, mask.expand(len(path), -1), 0) @ direction.clone()
+        (slopes,) = torch.autograd.grad(said @ shares, path)
+    values = ((end - start)[0].double() * slopes.double().sum(0)).sum(-1)
+    return values.cpu().numpy()[1:-1], float(said.detach()[0])
 
 
 def words_of(tokenizer: Any, tokens: Sequence[int], groups: Sequence[int]) -> list[tuple[str, list[int]]]:

@@ -68,4 +68,4 @@ def create_app(
         app.include_router(router, dependencies=told)
     app.include_router(health.router)
     app.include_router(page.router)
-    return Gate(app, keys=keys, limits=limits, metrics=metrics)
+    return Gate(app, keys=keys, limits=limits, metrics=metrics, desk=state.desk)

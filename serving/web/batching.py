@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,9 @@ from typing import Any
 
 from serving.web.limits import BusyError, Limits
 from serving.web.metrics import Metrics
+
+WAIT = 0.5  # of the longest time to an answer may pass before a question's turn, as far as can be told
+NEWEST = 0.2  # of what is held to be the time a question takes is what the last ones took
 
 Many = Callable[[Sequence[Any]], Sequence[Any]]
 """Answers several questions at once, with an exception in the place of each that has none."""
@@ -29,8 +33,9 @@ class _Waiting:
 class Desk:
     """One thread that answers; nobody waits for company, as a batch is what came while the last one was computed.
 
-    The queue is short and a question that finds it full is refused at once, so that those who are answered did not
-    wait for long, however many more there are.
+    The queue is short, and a question is refused at once where it is full or would not be answered in time, so that
+    those who are answered did not wait for long, and nothing is computed for those who have gone, however many more
+    there are.
 
     Args:
         limits: `batch`, `queue` and `seconds`.
@@ -45,6 +50,7 @@ class Desk:
         self._task: asyncio.Task[None] | None = None
         self._free = asyncio.Event()
         self._free.set()
+        self._computing, self._pace = 0, 0.0  # questions at work; seconds that each takes
 
     async def ask(self, many: Many, question: Any) -> Any:
         """The answer to a question, which may be computed beside others that are for the same `many`.
@@ -53,9 +59,9 @@ class Desk:
             BusyError: the queue is full, or the answer took too long.
             Exception: what stands in the place of the answer.
         """
-        if len(self._queue) >= self._limits.queue:
+        if why := self.full:
             self._metrics.refused.labels("queue").inc()
-            raise BusyError(f"{self._limits.queue} questions wait already")
+            raise BusyError(why)
         one = _Waiting(many, question, asyncio.get_running_loop().create_future())
         self._queue.append(one)
         self._came.set()
@@ -95,6 +101,16 @@ class Desk:
         """Questions in the queue."""
         return len(self._queue)
 
+    @property
+    def full(self) -> str:
+        """Why another question is refused; empty where it is not."""
+        if self.waiting >= self._limits.queue:
+            return f"{self._limits.queue} questions wait already"
+        before = (self.waiting + self._computing) * self._pace
+        if before > WAIT * self._limits.seconds:
+            return f"those that wait already take {before:.1f} seconds"
+        return ""
+
     async def _work(self) -> None:
         while True:
             await self._came.wait()
@@ -104,7 +120,10 @@ class Desk:
                 continue
             self._free.clear()
             self._metrics.batch.observe(len(batch))
+            began, self._computing = time.monotonic(), len(batch)
             await self._answer(batch)
+            self._pace += NEWEST * ((time.monotonic() - began) / len(batch) - self._pace)
+            self._computing = 0
             del batch  # the shop that it asked may be gone by now, and its memory with it
             self._free.set()
 

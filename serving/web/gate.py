@@ -14,7 +14,8 @@ from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.web.faults import told
+from serving.web.batching import Desk
+from serving.web.faults import AGAIN, told
 from serving.web.keys import Keys, Role
 from serving.web.limits import Buckets, Limits
 from serving.web.logs import log
@@ -22,6 +23,7 @@ from serving.web.metrics import Metrics
 
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # answered without a key, as are the page's own files
 PAGE = "/page/"
+ASKED = ("/v1/recommend", "/v1/recommend/media", "/v1/similar", "/v1/explain")  # which wait at the desk
 LOCAL = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "Content-Security-Policy": (
@@ -59,10 +61,11 @@ class Gate:
         keys: None where there are none: then whoever reaches this machine's own address may do everything.
         limits: `body`, `rate`, `burst`, `seconds`.
         metrics: where it counts.
+        desk: where questions wait; one that would not be answered in time is refused before it costs anything.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys | None, limits: Limits, metrics: Metrics) -> None:
-        self._app, self._keys, self._limits, self._metrics = app, keys, limits, metrics
+    def __init__(self, app: ASGIApp, *, keys: Keys | None, limits: Limits, metrics: Metrics, desk: Desk) -> None:
+        self._app, self._keys, self._limits, self._metrics, self._desk = app, keys, limits, metrics, desk
         self._buckets = Buckets(limits.rate, limits.burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,6 +121,9 @@ class Gate:
         if _length(headers) > self._limits.body:
             self._metrics.refused.labels("body").inc()
             return told(413, self._too_large())
+        if scope["path"] in ASKED and (why := self._desk.full):
+            self._metrics.refused.labels("queue").inc()
+            return told(503, f"too busy: {why}", again=AGAIN)
         return None
 
     def _caller(self, given: str) -> Caller | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from towers.ids import Id
 from towers.interactions import Interactions
 from towers.media import media_of
 from towers.model import TwoTower
+from towers.recent import Recent
 
+WORDS = 10_000  # items whose texts are kept as they were last written
 WAITING = 8  # exchanges at once, the one at work included
 
 
@@ -41,6 +43,7 @@ class Offer:
     catalog: Catalog
     log: Interactions | None
     version: str
+    _words: Recent[str] = field(default_factory=lambda: Recent(WORDS), init=False, repr=False)
 
     def row(self, item: Id) -> int:
         """The item's row in the catalog, -1 where it has none."""
@@ -54,8 +57,14 @@ class Offer:
 
     def words(self, rows: np.ndarray) -> list[str]:
         """The texts of different items, as the model's template writes them, without their titles."""
-        texts = self.catalog.select(rows).texts(self.model.template)
-        titles = (self.catalog.titles[row] for row in rows.tolist())
+        found = {row: self._words.find(row) for row in rows.tolist()}
+        if new := [row for row, words in found.items() if words is None]:
+            found |= {row: self._words.keep(row, words) for row, words in zip(new, self._written(new), strict=True)}
+        return list(found.values())  # type: ignore[arg-type]
+
+    def _written(self, rows: list[int]) -> list[str]:
+        texts = self.catalog.select(np.array(rows)).texts(self.model.template)
+        titles = (self.catalog.titles[row] for row in rows)
         return [text.removeprefix(title).lstrip(" .,:()–-") for text, title in zip(texts, titles, strict=True)]
 
     def media(self, row: int, kind: str) -> Path | bytes | None:

@@ -274,27 +274,39 @@ def test_gradients_of_a_straight_line_are_exact(shop: Retriever, monkeypatch: py
     monkeypatch.setattr(reader, "read_hidden", lambda hidden, mask, start: hidden.sum(1)[:, :SIZE])
     direction = torch.arange(SIZE, dtype=torch.float32)
     tokens = reader.encoder.tokenize(["quiet piano"])[0]
-    values = token_values(reader, tokens, direction)
+    values, left = token_values(reader, tokens, direction)
     ids, _ = reader.encoder.pad([tokens])
     masked = torch.full_like(ids, reader.encoder.tokenizer.mask_token_id)
     masked[:, [0, -1]] = ids[:, [0, -1]]
     with torch.no_grad():
         change = table(input_ids=ids) - table(input_ids=masked)
+        alone = table(input_ids=masked).sum(1)[0, :SIZE] @ direction
     np.testing.assert_allclose(values, (change[0, 1:-1, :SIZE] @ direction).numpy(), atol=1e-4)
+    assert left == pytest.approx(float(alone), abs=1e-3)
 
 
 def test_gradients_add_up_to_what_changes(shop: Retriever) -> None:
     reader, vector = shop._model.user.text, shop._memory.vectors[10]
     assert reader is not None
     tokens = reader.encoder.tokenize(["quiet piano on a rainy evening, and no motors"])[0]
-    values = token_values(reader, tokens, vector)
+    values, left = token_values(reader, tokens, vector)
     ids, mask = reader.encoder.pad([tokens])
     masked = ids.clone()
     masked[:, 1:-1] = reader.encoder.tokenizer.mask_token_id
     with torch.inference_mode():
-        change = (reader(ids, mask) - reader(masked, mask))[0] @ vector
+        whole, alone = (float((reader(one, mask) @ vector)[0]) for one in (ids, masked))
     assert STEPS == 8
-    assert values.sum() == pytest.approx(float(change), abs=2e-3)
+    assert left == pytest.approx(alone, abs=1e-5)
+    assert values.sum() == pytest.approx(whole - alone, abs=2e-3)
+
+
+def test_what_masked_words_say_is_shared_by_the_words(shop: Retriever) -> None:
+    """So words add up to the text reader's part, but for the error of integrated gradients."""
+    found = shop.explain("m10", text="quiet piano on a rainy evening, and no motors", counterfactuals=0)
+    part = next(one.value for one in found.parts if one.name == "text")
+    told = sum(one.value for one in found.words)
+    assert told == pytest.approx(part, rel=0.05)
+    assert found.remainder == pytest.approx(part - told, abs=1e-4)
 
 
 def test_words_are_put_together_from_their_pieces() -> None:

@@ -22,11 +22,11 @@ async def alive() -> str:
 
 @router.get("/readyz")
 async def ready(service: Service) -> Response:
-    """It takes questions: not while it ends, and not while its queue is full."""
+    """It takes questions: not while it ends, and not while more wait than can be answered in time."""
     if service.closing:
         return told(503, "the service is ending", again=1)
-    if service.desk.waiting >= service.limits.queue:
-        return told(503, "the queue is full", again=1)
+    if why := service.desk.full:
+        return told(503, why, again=1)
     return PlainTextResponse("ready")
 
 

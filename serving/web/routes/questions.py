@@ -16,9 +16,9 @@ from serving.web.gate import allow
 from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.offer import Offer
+from serving.web.recommending import Recommending, Wish
 from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
 from serving.web.state import Service, State
-from serving.web.wishes import steps_of
 from towers.errors import InputError
 
 router = APIRouter(prefix="/v1", tags=["questions"], dependencies=[Depends(allow(Role.reader))])
@@ -71,12 +71,7 @@ async def similar(question: Alike, service: Service) -> Answer:
     offer = service.shelf.offer
     if offer.row(question.item) < 0:
         raise not_found("item")
-    by, where, k = question.by, question.where, question.k
-    blocked = set(await run_in_threadpool(service.store.lists.blocked))
-    more = k + len(blocked)
-    found = await service.desk.run(lambda: offer.retriever.similar(question.item, by=by, where=where, k=more))
-    shown = tuple(one for one in found.items if one.item not in blocked and str(one.item) not in blocked)[:k]
-    return answer(replace(found, items=shown), offer)
+    return answer(await service.desk.run(lambda: _similar(question, offer, service)), offer)
 
 
 @router.post("/explain")
@@ -107,13 +102,21 @@ async def explain(question: Why, service: Service) -> Reason:
     )
 
 
+def _similar(question: Alike, offer: Offer, service: State) -> Recommendations:
+    """What is like an item, but for what is blocked."""
+    blocked, k = set(service.store.lists.blocked()), question.k
+    more = k + len(blocked)
+    found = offer.retriever.similar(question.item, by=question.by, where=question.where, k=more)
+    shown = tuple(one for one in found.items if one.item not in blocked and str(one.item) not in blocked)
+    return replace(found, items=shown[:k])
+
+
 async def _recommend(question: Question, media: dict[str, bytes], service: State) -> Answer:
     _check_k(question.k, service)
     offer = service.shelf.offer
     asked = question.model_dump(include={"user", "history", "text", "where", "k"}, exclude_none=True) | media
-    lists = service.store.lists
-    asked["steps"] = await run_in_threadpool(steps_of, service.steps, question.diversity, question.novelty, lists)
-    return answer(await service.desk.ask(offer.retriever.recommend_many, asked), offer)
+    many = Recommending(offer, service.steps, service.store.lists)
+    return answer(await service.desk.ask(many, Wish(asked, question.diversity, question.novelty)), offer)
 
 
 def answer(found: Recommendations, offer: Offer) -> Answer:

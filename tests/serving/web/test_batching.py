@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,6 +100,27 @@ def test_a_full_queue_refuses_and_an_answer_that_is_late_is_given_up() -> None:
     answer, batches = working(body, queue=2, seconds=0.1)
     assert answer == 20
     assert batches == [[2], [10]]  # those that were given up were not computed
+
+
+def test_a_question_that_would_come_too_late_is_refused_at_once() -> None:
+    """Each takes 0.05 s and may take 0.45: a sixth would wait for more than half of that."""
+
+    async def body(desk: Desk, _: Slow) -> Any:
+        def slow(numbers: Sequence[int]) -> list[int]:
+            time.sleep(0.05 * len(numbers))
+            return list(numbers)
+
+        for _ in range(30):  # so that the desk knows
+            await desk.ask(slow, 0)
+        waiting = [asyncio.create_task(desk.ask(slow, number)) for number in range(5)]
+        await asyncio.sleep(0)
+        assert re.fullmatch(r"those that wait already take 0\.\d seconds", desk.full)
+        with pytest.raises(BusyError, match="those that wait already take"):
+            await desk.ask(slow, 5)
+        answers = await asyncio.gather(*waiting)
+        return answers, desk.full
+
+    assert working(body, seconds=0.45, batch=1) == ([0, 1, 2, 3, 4], "")
 
 
 def test_a_service_that_ends_answers_those_who_wait() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
+from serving.web.batching import Desk
 from serving.web.limits import Buckets, Limits
 from serving.web.logs import JsonLines, logger
 from towers.errors import InputError
@@ -171,3 +172,16 @@ def test_the_clients_time_to_send_is_bounded(offer: Any, source: Any, store: Any
     app = create_app(Shelf(offer), source, store, limits=Limits(seconds=0.05))
     asyncio.run(app(scope, receive, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 408
+
+
+def test_a_busy_desk_refuses_questions_before_they_are_read(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asking = client()
+    monkeypatch.setattr(Desk, "full", "those that wait already take 3.0 seconds")
+    for path in ("/v1/recommend", "/v1/recommend/media", "/v1/similar", "/v1/explain"):
+        refused = asking.post(path, content=b"no JSON at all")
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"] == "2"
+        assert "too busy: those that wait already take 3.0 seconds" in refused.json()["error"]
+    assert asking.get("/v1/about").status_code == 200
+    assert asking.get("/readyz").status_code == 503
+    assert 'twotower_refused_total{reason="queue"} 4.0' in asking.get("/metrics").text

@@ -1,0 +1,68 @@
+"""`Recommending`: many questions to one offer, each with the steps that the service, its lists and the asker want."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from serving.recommendations import Recommendations
+from serving.rerank.contract import Step
+from serving.rerank.diversity import Mmr
+from serving.rerank.rules import Block, Pin
+from serving.rerank.scores import Novelty
+from serving.store.lists import Lists
+from serving.web.offer import Offer
+from towers.errors import TwoTowerError
+
+
+class Wish(NamedTuple):
+    """What somebody asks for.
+
+    Args:
+        asked: arguments of `serving.retriever.Retriever.recommend`, but for `steps`.
+        diversity: in [0, 1]; above 0 it takes the place of what the service does for diversity.
+        novelty: in [0, 1]; the same.
+    """
+
+    asked: dict[str, Any]
+    diversity: float
+    novelty: float
+
+
+@dataclass(frozen=True)
+class Recommending:
+    """Answers wishes. Two of one offer are equal, so that a desk has what came for both computed together.
+
+    Args:
+        offer: what there is.
+        steps: how the service re-ranks.
+        lists: of items that are blocked or pinned; read once for all wishes that are answered together.
+    """
+
+    offer: Offer
+    steps: tuple[Step, ...]
+    lists: Lists
+
+    def __call__(self, wishes: Sequence[Wish]) -> list[Recommendations | TwoTowerError]:
+        """What each of them is answered, or why it is not.
+
+        Raises:
+            StoreError: the lists cannot be read.
+        """
+        blocked, pinned = self.lists.blocked(), self.lists.pinned()
+        asked = [one.asked | {"steps": steps_of(self.steps, one, blocked, pinned)} for one in wishes]
+        return self.offer.retriever.recommend_many(asked)
+
+
+def steps_of(own: Sequence[Step], wish: Wish, blocked: Sequence[str], pinned: Sequence[str]) -> tuple[Step, ...]:
+    """The steps that answer a wish: those of the service, what is wished for, and what people in charge want."""
+    steps = list(own)
+    for weight, step in ((wish.diversity, Mmr), (wish.novelty, Novelty)):
+        if weight:
+            steps = [one for one in steps if one.name != step.name] + [step(weight=weight)]
+    if blocked:
+        steps.append(Block(items=tuple(blocked)))
+    if pinned:
+        steps.append(Pin(places=dict(enumerate(pinned, start=1))))
+    return tuple(steps)
