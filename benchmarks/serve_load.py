@@ -27,6 +27,7 @@ from rich.table import Table
 from benchmarks.record import Record
 from benchmarks.served import Client, Service, make_world, milliseconds, people_of, serving
 from serving.retriever import Retriever
+from serving.web.faults import AGAIN
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 
@@ -41,7 +42,10 @@ RECOVERED = 5.0  # seconds
 async def closed_loop(
     port: int, clients: int, seconds: float, people: Iterator[int]
 ) -> tuple[list[float], Counter[int]]:
-    """Seconds of each answer, and how many of each status, where each client waits for its answer."""
+    """Seconds of each answer, and how many of each status, where each client waits for its answer.
+
+    One that is refused comes again when Retry-After says so.
+    """
     taken: list[float] = []
     statuses: Counter[int] = Counter()
     ends = time.perf_counter() + seconds
@@ -53,6 +57,8 @@ async def closed_loop(
             statuses[status] += 1
             if status == 200:
                 taken.append(time.perf_counter() - began)
+            else:
+                await asyncio.sleep(AGAIN)
         await client.close()
 
     await asyncio.gather(*(one() for _ in range(clients)))

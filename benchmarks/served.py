@@ -138,7 +138,7 @@ class Client:
         key = "" if self.key is None else f"Authorization: Bearer {self.key}\r\n"
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{key}Content-Type: application/json\r\n"
         try:
-            if self._streams is None:
+            if self._streams is None or self._streams[0].at_eof():  # a service closes what was idle for long
                 self._streams = await asyncio.open_connection("127.0.0.1", self.port)
             reader, writer = self._streams
             writer.write(f"{head}Content-Length: {len(sent)}\r\n\r\n".encode() + sent)

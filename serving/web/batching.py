@@ -14,7 +14,7 @@ from typing import Any
 from serving.web.limits import BusyError, Limits
 from serving.web.metrics import Metrics
 
-WAIT = 0.5  # of the longest time to an answer may pass before a question's turn, as far as can be told
+WAIT = 0.75  # of the longest time to an answer may pass before a question's turn, as far as can be told
 NEWEST = 0.2  # of what is held to be the time a question takes is what the last ones took
 
 Many = Callable[[Sequence[Any]], Sequence[Any]]

@@ -103,7 +103,7 @@ def test_a_full_queue_refuses_and_an_answer_that_is_late_is_given_up() -> None:
 
 
 def test_a_question_that_would_come_too_late_is_refused_at_once() -> None:
-    """Each takes 0.05 s and may take 0.45: a sixth would wait for more than half of that."""
+    """Each takes 0.05 s and may take 0.3: a sixth would wait for more than three quarters of that."""
 
     async def body(desk: Desk, _: Slow) -> Any:
         def slow(numbers: Sequence[int]) -> list[int]:
@@ -120,7 +120,7 @@ def test_a_question_that_would_come_too_late_is_refused_at_once() -> None:
         answers = await asyncio.gather(*waiting)
         return answers, desk.full
 
-    assert working(body, seconds=0.45, batch=1) == ([0, 1, 2, 3, 4], "")
+    assert working(body, seconds=0.3, batch=1) == ([0, 1, 2, 3, 4], "")
 
 
 def test_a_service_that_ends_answers_those_who_wait() -> None:
