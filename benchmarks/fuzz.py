@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import polars as pl
 from rich.console import Console
 
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from benchmarks.serve_load import FREE, row
 from benchmarks.served import Service, make_world, serving
 from serving.web.keys import Keys, Role
@@ -298,7 +298,7 @@ def main() -> None:
                 record.notes[name] = {"statuses": dict(sorted(tally.statuses.items())), "found": tally.found[:20]}
                 screen.print(metrics, record.notes[name], f"{time.perf_counter() - began:.0f} s")
         failed = [line for line in (folder / "service.log").read_text("utf-8").splitlines() if '"failed"' in line]
-    record.notes |= {"protocol": __doc__, "failed": failed[:20]}
+    record.notes |= {"protocol": protocol(__doc__), "failed": failed[:20]}
     for line in failed[:10]:
         screen.print(line)
     record.finish(save=options.save)

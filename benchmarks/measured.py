@@ -46,6 +46,20 @@ PARTS = {
         "Amazon Beauty, as published: 22,363 people, 12,101 items",
         ("recall@10", "ndcg@10", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "rerank": (
+        "Steps of re-ranking, each alone behind the rating head: what they give and take",
+        ("ndcg@10", "diversity@10", "novelty@10", "tail@10", "coverage", "gini", "ms"),
+    ),
+    "explain": (
+        "Reasons: what a score loses without what the reason names, and without as much else",
+        ("deletion", "random_deletion", "similar_deletion", "remainder, median share", "ms", "p95 ms"),
+    ),
+    "refresh": ("Ten days of a log replayed: refreshed each day, beside the first model", ("recall@20", "ndcg@20")),
+    "serve-load": (
+        "The service under load, 100,000 items, clients on the same two cores",
+        ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "refused"),
+    ),
+    "esc10": ("ESC-10: what sounds the encoders tell apart", ("accuracy",)),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
 STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
@@ -112,7 +126,7 @@ def further(record: dict[str, Any]) -> str:
 
 def part(record: dict[str, Any], title: str, metrics: tuple[str, ...]) -> str:
     """One table of all rows of a record, and the differences in its first two metrics."""
-    told = [entry for entry in record["differences"] if entry["metric"] in metrics[:2]]
+    told = [entry for entry in record.get("differences", ()) if entry["metric"] in metrics[:2]]
     parts = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}."]
     parts.append(_table(record["rows"], metrics, split=True))
     if "published" in record:
@@ -173,4 +187,6 @@ def cell(value: float | list[float] | None) -> str:
         return "–"
     if isinstance(value, list):
         return f"{value[0]:.3f} ({value[1]:.3f}–{value[2]:.3f})"
-    return f"{value:.3f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"

@@ -100,6 +100,15 @@ TRIALS = (
         ("kills", "lost", "duplicated", "wrong"), ("generated",),
     ),
     Trial("damaged indexes and full disks", "corrupt", ("files", "crashes", "wrong_answers"), ("all",)),
+    Trial(
+        "model and index of a service exchanged under load", "serve-faults", ("swaps", "failed", "mixed"),
+        ("under-load",),
+    ),
+    Trial(
+        "SIGKILLs of a service while feedback comes in", "serve-faults", ("kills", "lost", "duplicated"),
+        ("during-feedback",),
+    ),
+    Trial("requests that no client should send", "fuzz", ("requests", "errors_5xx", "leaks")),
 )  # fmt: skip
 
 

@@ -61,6 +61,11 @@ def plain(values: Iterable[float]) -> list[float]:
     return [round(value, 6) for value in values]
 
 
+def protocol(doc: str | None) -> str:
+    """What a benchmark does, from the text of its module, on one line and without the command in its first line."""
+    return " ".join((doc or "").split()).partition("--save] ")[2]
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """A record that a run has kept.
 

@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from benchmarks.serve_load import FREE, row
 from benchmarks.served import RECIPE, Client, Service, make_world, people_of, serving
 from indexing.build import build_index
@@ -226,7 +226,7 @@ def main() -> None:
             (folder / "serve" / f"store.sqlite{more}").unlink(missing_ok=True)
         record.rows.append(row("kill", "during-feedback", kill_during_feedback(folder, options.kills, screen)))
         screen.print(record.rows[-1])
-    record.notes = {"protocol": __doc__, "items": ITEMS, "clients": CLIENTS}
+    record.notes = {"protocol": protocol(__doc__), "items": ITEMS, "clients": CLIENTS}
     table = Table("", "", "")
     for one in record.rows:
         table.add_row(

@@ -24,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from benchmarks.served import Client, Service, make_world, milliseconds, people_of, serving
 from serving.retriever import Retriever
 from serving.web.faults import AGAIN
@@ -197,7 +197,7 @@ def main() -> None:
                     screen.print(record.rows[-1])
     alone, one = (found["metrics"] for found in record.rows[:2])
     record.notes = {
-        "protocol": __doc__,
+        "protocol": protocol(__doc__),
         "items": options.items,
         "http_ms": round(one["p50_ms"] - alone["p50_ms"], 1),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import record as records
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 
 FACTS = {"bench", "commit", "machine", "seconds", "rows", "date", "command", "versions"}
 FOLDER = Path(records.__file__).parent
+
+
+def test_a_protocol_is_what_a_module_says_behind_its_command() -> None:
+    assert protocol("python -m benchmarks.one [--seconds 30] [--save]\n\nHow many\nof what?\n") == "How many of what?"
 
 
 def test_a_record_holds_facts_rows_and_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
