@@ -91,11 +91,12 @@ class Asked(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What lists are measured with: training events of each film, unit vectors of its genres, and of its text."""
+    """What lists are measured with: events of each film, unit vectors of its genres, of its text, and by the model."""
 
     counts: np.ndarray
     genres: np.ndarray
     texts: np.ndarray
+    vectors: np.ndarray
 
 
 def main() -> None:
@@ -105,7 +106,8 @@ def main() -> None:
     catalog, split = read_split()
     model = trained(catalog, split, options.epochs, options.out / "model")
     index = build_index(model, catalog, progress=False)
-    seen, items = _seen(model, catalog, split), _items(catalog, index, split)
+    items = _items(catalog, index, split)
+    seen = _seen(model, catalog, split, items.vectors)
     validation, test = (ask(model, index, catalog, split, items, one) for one in (split.validation, split.test))
     curves = {name: sweep(make, validation, seen) for name, make in CHOSEN.items()}
     weights = {name: strongest(curve) for name, curve in curves.items()}
@@ -122,7 +124,8 @@ def main() -> None:
         "out; gains are stars; every step stands alone behind re-ranking by rating; its weight is the largest that "
         f"costs at most {ALLOWED:.0%} of NDCG@10 on validation data, the rules are examples settled beforehand; "
         "diversity@10 is the mean of 1 - cosine over pairs of a list, of genres (1 for each that a film has), "
-        "diversity@10/text of the frozen text encoder's vectors of title, year and genres, their mean taken off; "
+        "diversity@10/text of the frozen text encoder's vectors of title, year and genres, their mean taken off, "
+        "diversity@10/vectors of the model's own; "
         "tail@10 is the share of what is shown that takes the last fifth of the training events; ms is the median "
         f"processor time of one request, {TIMED} people one at a time; 95 % intervals by bootstrap over people",
         "weights": weights,
@@ -178,13 +181,13 @@ def _items(catalog: Catalog, index: ItemIndex, split: Split) -> Items:
     return Items(catalog.ids, vectors, catalog.table, np.bincount(split.train.items, minlength=len(catalog)))
 
 
-def _seen(model: TwoTower, catalog: Catalog, split: Split) -> Seen:
+def _seen(model: TwoTower, catalog: Catalog, split: Split, vectors: np.ndarray) -> Seen:
     counts = np.bincount(split.train.items, minlength=len(catalog))
     nothing = np.empty((len(catalog), 0), np.float32)
     genres = Items(catalog.ids, nothing, catalog.table).features(np.arange(len(catalog)), "genres")
     texts = VectorCache().embed(model.encoder, catalog.texts(TEMPLATE)).vectors.numpy()
     texts = texts - texts.mean(axis=0)
-    return Seen(counts, genres, texts / np.linalg.norm(texts, axis=1, keepdims=True))
+    return Seen(counts, genres, texts / np.linalg.norm(texts, axis=1, keepdims=True), vectors)
 
 
 def measured(asked: Asked, steps: Iterable[Step], seen: Seen) -> dict[str, np.ndarray]:
@@ -198,6 +201,7 @@ def measured(asked: Asked, steps: Iterable[Step], seen: Seen) -> dict[str, np.nd
         "recall@10": recall(matches(rows, targets), targets.lengths, K),
         "diversity@10": diversity(rows, seen.genres, K),
         "diversity@10/text": diversity(rows, seen.texts, K),
+        "diversity@10/vectors": diversity(rows, seen.vectors, K),
         "novelty@10": novelty(rows, seen.counts, K),
         "tail@10": ((popularity_groups(seen.counts)[rows] == 2) & there).sum(axis=1) / there.sum(axis=1),
     }
@@ -317,6 +321,7 @@ def _show(record: Record) -> None:
         "ndcg@10",
         "diversity@10",
         "diversity@10/text",
+        "diversity@10/vectors",
         "novelty@10",
         "tail@10",
         "coverage",
@@ -334,9 +339,9 @@ def _show(record: Record) -> None:
         table.add_row(row["method"], f"{record.notes['weights'].get(row['method'], '')}", *cells)
     screen.print(table)
     for one in record.notes["differences"]:
-        if one["metric"] in ("ndcg@10", "diversity@10", "diversity@10/text"):
+        if one["metric"] == "ndcg@10" or one["metric"].startswith("diversity@10"):
             value, low, high = (100 * number for number in one["relative"])
-            screen.print(f"{one['ours']:28} {one['metric']:18} {value:+7.2f} %  [{low:+.2f}, {high:+.2f}]")
+            screen.print(f"{one['ours']:28} {one['metric']:20} {value:+7.2f} %  [{low:+.2f}, {high:+.2f}]")
 
 
 if __name__ == "__main__":

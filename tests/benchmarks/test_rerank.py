@@ -31,7 +31,7 @@ def asked() -> Asked:
     return Asked(Questions(np.arange(2), pasts, targets), Candidates.of(hits, np.zeros((2, 20), np.float32)), known)
 
 
-SEEN = Seen(np.arange(20, 0, -1), GENRES, GENRES)
+SEEN = Seen(np.arange(20, 0, -1), GENRES, GENRES, GENRES)
 
 
 def test_metrics_by_hand(asked: Asked) -> None:
