@@ -33,6 +33,7 @@ from indexing import approximate
 from indexing.beyond_memory import automatic
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
+from indexing.library import library
 from indexing.vectors import unit
 from towers.errors import InputError
 
@@ -125,7 +126,7 @@ def limited(folder: Path, tell: Console) -> dict[str, Any]:
 
 def under_limit(what: str, folder: Path, limit: int) -> dict[str, Any]:
     """What a process of its own does, and says as JSON."""
-    approximate.library()
+    library()
     if what == "floor":
         lines = Path("/proc/self/status").read_text().splitlines()
         return {"bytes": next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))}
@@ -184,7 +185,7 @@ def main() -> None:
         return
     record, tell = Record("scale"), Console(stderr=True)
     sizes = sizes_to(options.most)
-    approximate.library()
+    library()
     everything = np.concatenate(list(draw(sizes[-1], DIMENSION, 1)))
     queries = next(draw(QUERIES, DIMENSION, 2))
     for count in sizes:

@@ -1,4 +1,4 @@
-"""Approximate search with FAISS; the one module that imports it, and not before it is needed.
+"""Indexes of FAISS: built, changed, written, read, and set to search well.
 
 An index kind is FAISS's own factory string (https://github.com/facebookresearch/faiss/wiki/The-index-factory),
 its search parameters are FAISS's own too: ``"nprobe=16"``, ``"efSearch=64,k_factor_rf=4"``.
@@ -16,27 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from towers.errors import ArtefactError, InputError, MissingExtraError
+from indexing import card
+from indexing.library import layers, library, reason
+from towers.errors import ArtefactError, InputError
 
 # Numbers, items times dimensions, up to which every vector is compared: a query alone then takes about a millisecond of
 # one thread (1.0 ms for 50,000 × 64, 0.4 ms for 20,000 × 64), and nothing is missed.
 SCANNED = 2**22
-
-
-def library() -> Any:
-    """The `faiss` module.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError(
-            f"an index needs FAISS, which cannot be imported ({error}): "
-            "pip install 'faiss-cpu>=1.15' (on Linux x86-64 faiss-gpu, which runs without a GPU too)"
-        ) from error
-    return faiss
 
 
 def build(kind: str, vectors: np.ndarray) -> Any:
@@ -47,8 +33,8 @@ def build(kind: str, vectors: np.ndarray) -> Any:
     """
     index = empty(kind, vectors.shape[1])
     with faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
-        index.train(vectors)
-        index.add(vectors)
+        card.train(index, vectors)
+        card.add(index, vectors)
     return index
 
 
@@ -95,7 +81,7 @@ def default_parameters(index: Any) -> str:
     - RFlat: eight times k candidates are scored again, where FAISS re-orders k and so can mend no miss.
     """
     parameters = []
-    for layer in _layers(index):
+    for layer in layers(index):
         if hasattr(layer, "k_factor"):
             parameters.append("k_factor_rf=8")
         if hasattr(layer, "nprobe"):
@@ -109,7 +95,7 @@ def ladder(index: Any) -> list[str]:
     """Search parameters from fast to thorough; a single "" where a kind has none."""
     names = set()
     lists = 0
-    for layer in _layers(index):
+    for layer in layers(index):
         names |= {name for name in ("k_factor", "nprobe", "hnsw") if hasattr(layer, name)}
         lists = max(lists, getattr(layer, "nlist", 0))
     steps = [
@@ -176,11 +162,6 @@ def refill(index: Any, vectors: np.ndarray) -> Any:
     return index
 
 
-def search(index: Any, queries: np.ndarray, depth: int) -> np.ndarray:
-    """int64 ``(B, depth)`` rows near float32 ``(B, D)`` `queries`; -1 where FAISS found fewer."""
-    return index.search(queries, depth)[1]
-
-
 def write(index: Any, path: Path) -> None:
     """Write the FAISS file `path`.
 
@@ -208,7 +189,7 @@ def read(path: Path, *, mmap: bool = False) -> Any:
     try:
         return library().read_index(str(path), flags)
     except RuntimeError as error:
-        raise ArtefactError(f"{path} is not a readable FAISS index: {_reason(error)}") from error
+        raise ArtefactError(f"{path} is not a readable FAISS index: {reason(error)}") from error
 
 
 @contextmanager
@@ -217,12 +198,7 @@ def faiss_errors(what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise InputError(f"FAISS refuses {what}: {_reason(error)}") from error
-
-
-def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without the C++ signature and source line it puts before it."""
-    return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.DOTALL).strip()
+        raise InputError(f"FAISS refuses {what}: {reason(error)}") from error
 
 
 def _values(parameters: str) -> dict[str, float]:
@@ -234,17 +210,9 @@ def _doubling(low: int, high: int) -> list[int]:
     return [low * 2**step for step in range((high // low).bit_length())]
 
 
-def _layers(index: Any) -> Iterator[Any]:
-    """The index and those inside it: under RFlat (re-ranking), under PCA, OPQ and the like (transforms)."""
-    while index is not None:
-        index = library().downcast_index(index)
-        yield index
-        index = getattr(index, "base_index", None) or getattr(index, "index", None)
-
-
 def _accept_few_vectors(index: Any) -> None:
     """Few vectors a centroid are the caller's choice, and `recall` tells its price: no warning on stderr."""
-    for layer in _layers(index):
+    for layer in layers(index):
         for owner in (layer, getattr(layer, "pq", None)):
             if owner is not None and hasattr(owner, "cp"):
                 owner.cp.min_points_per_centroid = 1

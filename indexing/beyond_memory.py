@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from indexing import approximate
+from indexing import approximate, card
+from indexing.library import library
 from towers.artefact import fsync
 from towers.errors import ArtefactError, InputError
 
@@ -51,7 +52,7 @@ def build(kind: str, vectors: np.ndarray, folder: Path) -> Any:
     index = approximate.empty(kind, vectors.shape[1])
     lists = _lists(index, kind)
     with approximate.faiss_errors(f"an index of kind {kind!r} over a sample of the vectors"):
-        index.train(sample(vectors, max(LEAST, POINTS * lists.nlist)))
+        card.train(index, sample(vectors, max(LEAST, POINTS * lists.nlist)))
     path = folder / "index.faiss"
     try:
         parts = list(_parts(index, vectors, folder))
@@ -74,7 +75,7 @@ def sample(vectors: np.ndarray, count: int) -> np.ndarray:
 
 def _lists(index: Any, kind: str) -> Any:
     """The part of an index that has inverted lists."""
-    faiss = approximate.library()
+    faiss = library()
     found = faiss.downcast_index(index)
     if isinstance(found, faiss.IndexPreTransform):
         found = faiss.downcast_index(found.index)
@@ -93,7 +94,7 @@ def _parts(index: Any, vectors: np.ndarray, folder: Path) -> Iterator[Path]:
     for number, start in enumerate(range(0, len(vectors), size)):
         rows = np.arange(start, min(start + size, len(vectors)))
         part = approximate.copy(index)
-        part.add_with_ids(np.array(vectors[rows[0] : rows[-1] + 1]), rows)
+        card.add(part, np.array(vectors[rows[0] : rows[-1] + 1]), rows)
         path = folder / f"{number:06d}.part.faiss"
         approximate.write(part, path)
         yield path
@@ -101,7 +102,7 @@ def _parts(index: Any, vectors: np.ndarray, folder: Path) -> Iterator[Path]:
 
 def _read_lists(path: Path) -> Any:
     """The inverted lists of a part, mapped."""
-    faiss = approximate.library()
+    faiss = library()
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     inner = faiss.extract_index_ivf(index)
     lists = faiss.downcast_InvertedLists(inner.invlists)
@@ -115,7 +116,7 @@ def _merge(index: Any, count: int, parts: list[Any], file: BinaryIO) -> None:
     A file of FAISS ends with the lists: how many, the bytes of a code, which of them are not empty and how long they
     are, then the codes and numbers of each.
     """
-    faiss = approximate.library()
+    faiss = library()
     inner = faiss.extract_index_ivf(index)
     head = struct.pack("<4sQQ", b"ilar", inner.nlist, inner.code_size)
     none = head + struct.pack("<4sQ", b"sprs", 0)

@@ -132,7 +132,8 @@ class ItemIndex:
         return len(self.vectors)
 
     def __repr__(self) -> str:
-        return f"ItemIndex({len(self)} items, {self.dimension} dimensions, kind {self.kind!r}, {self.parameters!r})"
+        size = f"{len(self)} items, {self.dimension} dimensions"
+        return f"ItemIndex({size}, kind {self.kind!r}, {self.parameters!r}, searched on {self.place})"
 
     def __iter__(self) -> Iterator[Item]:
         """The items, in the order of their rows."""
@@ -164,6 +165,11 @@ class ItemIndex:
     def faiss(self) -> Any:
         """The FAISS index, which has each row under the number that `places` says."""
         return self._nearest.faiss
+
+    @property
+    def place(self) -> str:
+        """Where FAISS searches it, in words: a graphics card, or why it is the CPU; see `indexing.card`."""
+        return self._nearest.finder.place
 
     @property
     def tombstones(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from indexing import approximate
+from indexing.card import Finder
 from indexing.exact import exact_search, rank_found, scan_rows
 from indexing.excluded import Excluded
 from indexing.hits import Hits
@@ -44,6 +44,7 @@ class Nearest:
 
     def __init__(self, vectors: np.ndarray, kind: str, faiss: Any, places: np.ndarray | None) -> None:
         self.vectors, self.kind, self.faiss, self.places = vectors, kind, faiss, places
+        self.finder = Finder(faiss)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -147,8 +148,8 @@ class Nearest:
         """Rows that FAISS finds, twice as many where there are tombstones, whose places are then -1."""
         depth = min(depth + FLAT_MARGIN, len(self)) if self.kind == FLAT else min(depth, len(self))
         if self.places is None:
-            return approximate.search(self.faiss, queries, depth)
-        return self._row_at[approximate.search(self.faiss, queries, min(2 * depth, self.faiss.ntotal))]
+            return self.finder.search(queries, depth)
+        return self._row_at[self.finder.search(queries, min(2 * depth, self.faiss.ntotal))]
 
 
 def _replaced(hits: Hits, queries: np.ndarray, others: Hits) -> Hits:

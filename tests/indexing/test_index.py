@@ -287,7 +287,7 @@ def test_flat_has_no_parameters():
 
 def test_where_faiss_finds_too_few_the_rest_is_scanned():
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF64,Flat", search="nprobe=1")
-    found = approximate.search(index.faiss, QUERIES, 300)
+    found = index.faiss.search(QUERIES, 300)[1]
     assert (found < 0).any(axis=1).all()
     exact = exact_search(QUERIES, VECTORS, 300)
     np.testing.assert_array_equal(index.search(QUERIES, 300).rows, exact.rows)
@@ -296,7 +296,7 @@ def test_where_faiss_finds_too_few_the_rest_is_scanned():
 def test_only_queries_with_too_few_are_scanned_and_keep_their_own_exclusions():
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF64,Flat", search="nprobe=1")
     exclude = [np.arange(8) + query for query in range(len(QUERIES))]
-    short = (approximate.search(index.faiss, QUERIES, 38)[:, :30] < 0).any(axis=1)
+    short = (index.faiss.search(QUERIES, 38)[1][:, :30] < 0).any(axis=1)
     assert 0 < short.sum() < len(QUERIES)
     hits = index.search(QUERIES, 30, exclude=exclude)
     exact = exact_search(QUERIES, VECTORS, 30, exclude=exclude)
