@@ -2,7 +2,8 @@
 
 What does a graphics card make of the encoders? Random weights of real sizes, contents prepared beforehand: texts,
 pictures and clips a second, and the share of what the card reaches with a large bfloat16 matrix product in the same
-run. With no card it says so.
+run. And of an index over a million generated vectors: seconds to build it, queries a second in one batch, and recall,
+beside the CPU. With no card it says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg
@@ -24,7 +26,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
+from benchmarks.ann_data import Data, mixture
 from benchmarks.record import Record
+from indexing import approximate, card
+from indexing.exact import exact_search
 from towers.embed import BATCH
 from towers.encoders import musicnn, yamnet
 from towers.encoders.contract import Encoder
@@ -36,6 +41,8 @@ MATRIX = 8192  # rows and columns of the large product
 RUNS = 10
 LARGER = 8  # beside the batches that ship, some so many times as large
 TOKENS = 126  # of a text, and two that mark its beginning and end
+ITEMS, DIMENSION, ASKED, K = 1_000_000, 64, 1_000, 10  # of the generated vectors
+KINDS = ("Flat", "IVF2048,Flat", "IVF2048,SQ8", "IVF2048,PQ32np")
 CLIP = {yamnet.YamNet: (10, yamnet.PATCH, yamnet.BANDS), musicnn.MusicNN: (2, musicnn.PATCH, musicnn.BANDS)}  # of 5 s
 
 
@@ -49,8 +56,24 @@ def main() -> None:
         screen.print("There is no graphics card here, so there is nothing to measure.")
         return
     torch.manual_seed(0)
-    record, device = Record("gpu"), torch.device("cuda")
-    peak = matrix_rate(device, MATRIX)
+    record = Record("gpu")
+    peak = matrix_rate(torch.device("cuda"), MATRIX)
+    record.notes = {
+        "protocol": "encoders: random weights, prepared contents, medians, in bfloat16 where the card is fast at it; "
+        "indexes: search parameters that ship, FAISS's answers alone, medians",
+        "runs": RUNS,
+        "matrix product, TFLOP/s": round(peak / 1e12, 2),
+    }
+    screen.print(_encoders_measured(record, peak))
+    if card.present():
+        screen.print(_indexes_measured(record))
+    else:
+        screen.print("This FAISS was not built for graphics cards: with faiss-gpu, indexes are measured, too.")
+    record.finish(save=options.save)
+
+
+def _encoders_measured(record: Record, peak: float) -> Table:
+    device = torch.device("cuda")
     table = Table(
         "encoder", "batch", "a second", "TFLOP/s", "share", title=f"matrix product: {peak / 1e12:.0f} TFLOP/s"
     )
@@ -60,13 +83,19 @@ def main() -> None:
             metrics = measure(fast, random_contents(fast, size), peak)
             record.rows.append({"method": name, "split": f"batch {size}", "seed": 0, "metrics": metrics})
             table.add_row(name, str(size), *(f"{value:,.2f}" for value in metrics.values()))
-    record.notes = {
-        "protocol": "random weights, prepared contents, medians, in bfloat16 where the card is fast at it",
-        "runs": RUNS,
-        "matrix product, TFLOP/s": round(peak / 1e12, 2),
-    }
-    screen.print(table)
-    record.finish(save=options.save)
+    return table
+
+
+def _indexes_measured(record: Record) -> Table:
+    table = Table("index", "built and searched on", "build, s", "queries a second", f"recall@{K}")
+    data = mixture(ITEMS, DIMENSION, ASKED)
+    split = f"{data.name}, {ASKED} queries in a batch"
+    for kind in KINDS:
+        for place in ("CPU", "card"):
+            metrics = measure_index(kind, data, on_card=place == "card")
+            record.rows.append({"method": f"{kind} on the {place}", "split": split, "seed": 0, "metrics": metrics})
+            table.add_row(kind, place, *(f"{value:,.3f}" for value in metrics.values()))
+    return table
 
 
 def _encoders() -> dict[str, Encoder]:
@@ -116,6 +145,40 @@ def measure(encoder: Encoder, contents: Sequence[Any], peak: float) -> dict[str,
     with torch.inference_mode():
         seconds = seconds_of(lambda: encoder.encode(contents), encoder.device)
     return figures(len(contents), operations(encoder, contents), seconds, peak)
+
+
+def measure_index(kind: str, data: Data, *, on_card: bool) -> dict[str, float]:
+    """Seconds to build an index of `data`, queries a second in one batch, and the share of the K nearest found.
+
+    Raises:
+        RuntimeError: the CPU had to do what the card should.
+    """
+    started = time.perf_counter()
+    if on_card:
+        index = approximate.build(kind, data.vectors)
+    else:
+        index = approximate.empty(kind, data.vectors.shape[1])
+        index.train(data.vectors)
+        index.add(data.vectors)
+    built = time.perf_counter() - started
+    if parameters := approximate.default_parameters(index):
+        approximate.set_parameters(index, parameters, data.queries[:1])
+    finder = card.Finder(index)
+
+    def search() -> np.ndarray:
+        return finder.search(data.queries, K) if on_card else index.search(data.queries, K)[1]
+
+    found = search()
+    if on_card and finder.place.startswith("the CPU"):
+        raise RuntimeError(f"{kind} was searched on {finder.place}")
+    nearest = exact_search(data.queries, data.vectors, K).rows
+    hit = [np.isin(one, true).mean() for one, true in zip(found, nearest, strict=True)]
+    seconds = seconds_of(search, torch.device("cpu"))
+    return {
+        "build, s": round(built, 2),
+        "queries a second": round(len(data.queries) / seconds, 1),
+        f"recall@{K}": round(float(np.mean(hit)), 4),
+    }
 
 
 def figures(count: int, flop: int, seconds: float, peak: float) -> dict[str, float]:

@@ -13,7 +13,9 @@ from transformers import BertConfig
 pytest.importorskip("open_clip", reason="needs the extra media")
 
 from benchmarks import gpu
+from benchmarks.ann_data import mixture
 from benchmarks.record import ROOT
+from indexing import card
 from towers.encoders.yamnet import LAYERS, YamNet
 from towers.text import TextEncoder
 
@@ -65,6 +67,18 @@ def test_rates_with_a_clock_by_hand(encoder: TextEncoder, monkeypatch: pytest.Mo
     assert found["contents a second"] == TEXTS * 4
     flop = gpu.operations(encoder, gpu.random_contents(encoder, TEXTS))
     assert found["share of matrix product"] == round(flop * 4 / 1e9, 4)
+
+
+def test_an_index_on_the_cpu() -> None:
+    """Every vector that Flat finds is one of the nearest; a card, where there is none, is not made up."""
+    data = mixture(600, 8, 20)
+    found = gpu.measure_index("Flat", data, on_card=False)
+    assert list(found) == ["build, s", "queries a second", "recall@10"]
+    assert found["recall@10"] == 1.0
+    assert 0.2 < gpu.measure_index("IVF16,PQ4np", data, on_card=False)["recall@10"] < 1
+    if not card.present():
+        with pytest.raises(RuntimeError, match="Flat was searched on the CPU \\(there is no graphics card\\)"):
+            gpu.measure_index("Flat", data, on_card=True)
 
 
 def test_without_a_card_it_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +17,9 @@ from indexing.index import ItemIndex
 from indexing.vectors import unit
 
 pytestmark = pytest.mark.gpu
-COUNT, DIMENSION, K = 20_000, 32, 10
+COUNT, DIMENSION, K = 9_000, 32, 10
 SAME = 0.995  # share of rows that both must find; the rest may be ties in codes, and sums in another order
-RECALL = {"Flat": 1.0, "IVF64,Flat": 0.9, "IVF64,PQ16np": 0.5, "IVF64,SQ8": 0.85, "OPQ16,IVF64,PQ16np": 0.5}
+RECALL = {"Flat": 1.0, "IVF64,Flat": 0.9, "IVF64,PQ8np": 0.5, "IVF64,SQ8": 0.85, "PCA16,IVF64,PQ8np": 0.3}
 
 
 def clustered(count: int, seed: int) -> np.ndarray:
@@ -46,13 +47,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def index(kind: str) -> Iterator[ItemIndex]:
     """Built on the card, and searched there to the end."""
-    index = built(kind)
+    index = once(kind)
     yield index
     assert index.place == "the card, where a search is large"
 
 
 def built(kind: str) -> ItemIndex:
     return ItemIndex.from_arrays(range(COUNT), VECTORS, {"year": YEARS}, kind=kind)
+
+
+once = functools.cache(built)
 
 
 def shared(some: np.ndarray, others: np.ndarray) -> float:
@@ -95,14 +99,14 @@ def test_its_file_is_read_and_answers_without_a_card(
 
 
 def test_an_index_that_stays_in_its_file_is_searched_on_the_card(tmp_path: Path, kind: str) -> None:
-    built(kind).save(tmp_path / "index")
+    once(kind).save(tmp_path / "index")
     read = ItemIndex.load(tmp_path / "index", mmap=True)
     assert shared(read.search(QUERIES, K).rows, read.faiss.search(QUERIES, K)[1]) >= SAME
     assert read.place == "the card, where a search is large"
 
 
 def test_in_parts_the_file_is_that_of_a_build_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beyond_memory, "PART_BYTES", 4 * DIMENSION * 6_000)
+    monkeypatch.setattr(beyond_memory, "PART_BYTES", 4 * DIMENSION * 4_000)
     index = beyond_memory.build("IVF64,SQ8", VECTORS, tmp_path)
     assert index.ntotal == COUNT
     index.nprobe = 64
@@ -122,15 +126,15 @@ def test_filters_and_exclusions_hold(index: ItemIndex) -> None:
 def test_the_limits_of_a_card_are_those_that_are_heeded() -> None:
     """At them it still answers, beyond them the CPU does; neither warns."""
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF2500,Flat")
-    for parameters, k in ((f"nprobe={card.MOST}", card.MOST), ("nprobe=2500", 5), ("nprobe=8", card.MOST + 1)):
+    for parameters, k in ((f"nprobe={card.MOST}", card.MOST), ("nprobe=2500", 5), ("nprobe=2000", card.MOST + 1)):
         index.set_parameters(parameters)
         assert shared(index.search(QUERIES[:20], k).rows, index.faiss.search(QUERIES[:20], k)[1]) >= SAME
     assert index.place == "the card, where a search is large"
 
 
-def test_parameters_reach_the_copy(index: ItemIndex) -> None:
-    if index.kind == "Flat":
-        pytest.skip("has no parameters")
+@pytest.mark.parametrize("kind", [kind for kind in RECALL if kind != "Flat"])
+def test_parameters_reach_the_copy(kind: str) -> None:
+    index = built(kind)
     recalls = []
     for parameters in ("nprobe=1", "nprobe=64"):
         index.set_parameters(parameters)
