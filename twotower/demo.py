@@ -149,13 +149,14 @@ def verdict(results: dict[str, Result]) -> str:
 
 
 def commands(out: Path) -> list[list[str]]:
-    """Three commands to try next, each as its arguments."""
+    """Commands to try next, each as its arguments; the last one serves."""
     both = ["--model", f"{out / 'model'}", "--index", f"{out / 'index'}", "--catalog", f"{out / 'items.parquet'}"]
     people = ["--interactions", f"{out / 'interactions.parquet'}", "--people", f"{out / 'people.parquet'}"]
     return [
         ["twotower", "recommend", "--user", "42", *both, *people],
         ["twotower", "recommend", "--text", "a musical from the fifties", *both],
         ["twotower", "similar", str(FILM), *both],
+        ["twotower", "serve", *both, *people],
     ]
 
 

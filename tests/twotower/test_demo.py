@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from indexing.index import ItemIndex
+from serving.web.offer import Offer
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from towers.model import TwoTower
@@ -122,6 +123,18 @@ def test_the_commands_to_try_next_work(small: Run, number: int) -> None:
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 0, done.stderr
     assert len(json.loads(done.stdout)["items"]) == 10
+
+
+def test_the_last_command_serves_what_was_made(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Offer] = []
+    monkeypatch.setattr("serving.web.run.run", lambda source, store, **_: served.append(source.load()))
+    program, *arguments = demo.commands(small.out)[-1]
+    assert program == "twotower"
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    (offer,) = served
+    assert len(offer.retriever.recommend(user="42", k=10)) == 10
+    assert offer.catalog.fingerprint == small.findings.catalog.fingerprint
 
 
 def test_a_command_reads_the_same_when_it_is_broken_into_lines() -> None:

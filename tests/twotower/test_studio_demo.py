@@ -26,6 +26,7 @@ pytest.importorskip("open_clip", reason="needs the extra media")
 
 from indexing.index import ItemIndex
 from serving.retriever import Retriever
+from serving.web.offer import Offer
 from towers.catalog import Catalog
 from towers.model import TwoTower
 from towers.weights import cache_folder, fetch
@@ -179,6 +180,21 @@ def test_the_commands_to_try_next_work(small: Run, number: int) -> None:
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 0, done.stderr
     assert len(json.loads(done.stdout)["items"]) == 10
+
+
+def test_the_last_command_serves_the_shop(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Offer] = []
+    monkeypatch.setattr("serving.web.run.run", lambda source, store, **_: served.append(source.load()))
+    program, *arguments = demo.commands(small.out, small.findings.shop, small.findings)[-1]
+    assert program == "twotower"
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.stderr
+    (offer,) = served
+    somebody = offer.retriever.people.ids[0]
+    found = offer.retriever.recommend(user=somebody, k=5)
+    assert [offer.has(row, kind) for row in offer.catalog.rows([found[0].item]) for kind in ("image", "audio")] == [
+        True
+    ] * 2
 
 
 def test_the_page_says_that_it_is_generated_and_finds_its_covers_and_sounds(small: Run) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from towers.artefact import MANIFEST
 from towers.errors import InputError, MissingExtraError
 from twotower.commands.reading import CatalogFile, IndexFolder, Json, ModelFolder, read_catalog, read_log, show, tell
 
@@ -58,7 +59,7 @@ def serve(
     given = Limits() if limits is None else Limits.read(limits)
     ring = None if keys is None else _some_keys(keys)
     folder = read_catalog(catalog).folder
-    own = Store.open(store or folder / FOLDER / "store.sqlite")
+    own = Store.open(store or _outside(folder) / FOLDER / "store.sqlite")
     source = Source(
         model=model,
         index=index,
@@ -70,6 +71,13 @@ def serve(
     )
     tell("loading")
     run(source, own, keys=ring, limits=given, host=host, port=port, ready=tell)
+
+
+def _outside(folder: Path) -> Path:
+    """The nearest folder that is no artefact: those hold what their manifest knows, and nothing else."""
+    while (folder / MANIFEST).exists():
+        folder = folder.parent
+    return folder
 
 
 @keys.command()

@@ -24,7 +24,7 @@ from twotower.studio.findings import Findings
 from twotower.studio.screen import Screen
 from twotower.studio.settings import StudioSettings
 from twotower.studio.shelf import ask, make_shelf
-from twotower.studio.shop import ITEMS, Shop, make_shop
+from twotower.studio.shop import ITEMS, LOG, Shop, make_shop
 
 RECIPE: dict[str, Any] = {
     "item": {"template": "{text}", "ids": False},
@@ -88,7 +88,7 @@ def run(
 
 
 def commands(out: Path, shop: Shop, findings: Findings) -> list[list[str]]:
-    """Three commands to try next, each as its arguments."""
+    """Commands to try next, each as its arguments; the last one serves."""
     where = ["--model", f"{out / 'model'}", "--index", f"{out / 'index'}", "--catalog", f"{shop.folder / ITEMS}"]
     picked = [shop.catalog.ids[findings.shelf.rows[place]] for place in findings.pick]
     sound = shop.sounds[findings.shelf.rows[findings.pick[0]]]
@@ -96,6 +96,7 @@ def commands(out: Path, shop: Shop, findings: Findings) -> list[list[str]]:
         ["twotower", "recommend", "--history", ",".join(map(str, picked)), *where],
         ["twotower", "recommend", "--audio", f"{sound}", *where],
         ["twotower", "similar", str(picked[0]), "--by", "image", *where],
+        ["twotower", "serve", *where, "--interactions", f"{shop.folder / LOG}"],
     ]
 
 
