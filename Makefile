@@ -31,7 +31,7 @@ check: .venv/.ready  ## lint, format, types
 slow: .venv/.ready  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
-gpu: .venv/.ready  ## what needs a graphics card: its tests, then texts, pictures and clips a second
+gpu: .venv/.ready  ## what needs a graphics card: its tests, then texts, pictures, clips and queries a second
 	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu
 
