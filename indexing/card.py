@@ -156,9 +156,7 @@ def _obstacle(index: Any) -> str:
 def _lists(index: Any) -> Any:
     """The part of an index that has inverted lists around centres that are Flat; None where there is none."""
     for layer in layers(index):
-        if hasattr(layer, "nlist") and _is_one_of(
-            library().downcast_index(layer.quantizer), ("IndexFlat", "IndexFlatIP")
-        ):
+        if hasattr(layer, "nlist") and _is_one_of(library().downcast_index(layer.quantizer), FLAT):
             return layer
     return None
 

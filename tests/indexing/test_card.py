@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,16 +43,19 @@ class StandIn:
         copies: all that were made.
         searched: how many vectors were searched for in copies, call by call.
         full: whether there is no room for a copy.
+        refused: how many were not made for that.
     """
 
     copies: list[Any] = field(default_factory=list)
     searched: list[int] = field(default_factory=list)
     full: bool = False
+    refused: int = 0
 
     def copy(self, resources: faiss.StandardGpuResources, device: int, index: Any) -> Any:
         assert isinstance(resources, faiss.StandardGpuResources)
         assert device == 0
         if self.full:
+            self.refused += 1
             raise RuntimeError("Error in void f() at card.cu:1: Error: cudaMalloc error out of memory [2]")
         made = faiss.clone_index(index)
         made.search = self._one_at_a_time(made.search)
@@ -247,6 +251,8 @@ def test_the_file_is_that_of_a_build_without_a_card(
     assert all(copy.thisown for copy in stand_in.copies)  # so that the card's memory is freed
     lists = "IVF" in kind and "HNSW" not in kind
     assert bool(stand_in.copies) == lists
+    if lists:
+        assert stand_in.copies[0].ntotal == 16  # it was empty, and k-means leaves its centres in what it searched
     if kind in ("IVF16,Flat", "IVF16,PQ4np", "IVF16,SQ8"):
         assert stand_in.searched == [COUNT]  # k-means calls FAISS's own search
 
@@ -289,6 +295,17 @@ def test_without_room_for_a_copy_the_cpu_searches_from_then_on(
     np.testing.assert_array_equal(hits.rows, expected.rows)
     np.testing.assert_array_equal(index.search(QUERIES, 10).rows, expected.rows)  # and does not warn again
     assert index.place == "the CPU (the card failed, cudaMalloc error out of memory [2])"
+
+
+def test_threads_that_waited_for_a_failure_do_not_repeat_it(stand_in: StandIn) -> None:
+    index = built("Flat")
+    stand_in.full = True
+    with ThreadPoolExecutor(4) as pool, pytest.warns(UserWarning, match="out of memory"):
+        with index._nearest.finder._turn:
+            searches = [pool.submit(index.search, QUERIES, 10) for _ in range(4)]
+            time.sleep(0.2)  # they wait for their turn now
+        assert all(search.result().rows.min() >= 0 for search in searches)
+    assert stand_in.refused == 1
 
 
 def test_a_card_that_fails_later_is_given_up(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
