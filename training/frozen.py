@@ -46,7 +46,8 @@ class FrozenStates:
         """States (or token ids) of the texts at int64 ``(R,)`` `rows`, padded, and the mask of real tokens."""
         if not len(rows):
             nothing = torch.empty(0, 1, dtype=torch.bool, device=device)
-            return (nothing.long() if self.start is None else nothing[..., None].bfloat16()), nothing
+            state = torch.empty(0, 1, self._encoder.dimension, dtype=torch.bfloat16, device=device)
+            return (nothing.long() if self.start is None else state), nothing
         ids, mask = self._encoder.pad([self._tokens[row] for row in rows])
         ids, mask = ids.to(device), mask.to(device)
         if self.start is None:

@@ -42,6 +42,7 @@ from training.progress import TrainingProgress
 from training.ranker import IndexRanker
 from training.ranks import Ranks, process_state
 from training.sampling import Windows, target_counts
+from training.sharding import average_gradients, refuse_unusable, split, start_alike
 from training.state import Place, State
 from training.trackers import PROJECT, flat, trackers
 
@@ -157,6 +158,7 @@ class Run:
             ranks=self.ranks,
         )
         self.objective, self.place = objective, Place()
+        self.end_split = self._split() if self.ranks.splits else lambda: None
         optimizer = torch.optim.AdamW(parameter_groups(objective, self.config), betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
@@ -164,7 +166,9 @@ class Run:
         generator = torch.Generator().manual_seed(self.config.seed)
         kept = {name: one.memory for name, one in {"": negatives, "anchors/": anchor_negatives}.items() if one}
         self.state = State(objective, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
-        self.step_module, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.step_module, self.optimizer = objective, optimizer
+        if not self.ranks.splits:
+            self.step_module, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.schedule = schedule  # accelerate would take a step for each process
         vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
         self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
@@ -172,6 +176,15 @@ class Run:
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
         if found is not None:
             self._resume(found)
+
+    def _split(self) -> Callable[[], None]:
+        """Let this process hold its part of the text encoder; returns what ends it."""
+        refuse_unusable(self.recipe)
+        assert self.model.user.text is not None
+        device, half = self.accelerator.device, self.accelerator.mixed_precision == "bf16"
+        with self.ranks.together():
+            start_alike(self.objective.to(device))
+            return split(self.model.user.text.encoder, device, half=half)
 
     def go(self) -> Report:
         """Train until the epochs or the patience end; the model then has its best weights.
@@ -186,7 +199,9 @@ class Run:
                 if self.place.epoch < first == epochs.start:
                     self._join()
                 self._phase(epochs, often)
-        self.accelerator.end_training()
+        self.end_split()
+        for tracker in self.accelerator.trackers:  # what else accelerate ends, a refit still needs
+            tracker.finish()
         self.end_tuning()
         self.model.user.reads_text = self.model.user.text is not None
         return self.report
@@ -203,7 +218,8 @@ class Run:
             losses = self._epoch(epoch)
             if self.validation is None or epoch not in self.validated:
                 continue
-            metrics = self.ranks.agree(self.validate(self.validation) if self.ranks.leads else {})
+            with self.ranks.together():
+                metrics = self.ranks.agree(self.validate(self.validation) if self._takes_part else {})
             seconds = round(time.perf_counter() - self.started, 1)
             self.report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
             self.accelerator.log({**losses, **metrics}, step=epoch)
@@ -238,10 +254,16 @@ class Run:
 
     def _checkpoint(self) -> None:
         """Write one if it is time."""
-        if self.checkpoints is None or not self.ranks.leads or not self.checkpoints.due:
+        if self.checkpoints is None or not self._takes_part:
+            return
+        due = self.ranks.agree(self.checkpoints.due) if self.ranks.splits else self.checkpoints.due
+        if not due:
             return
         report = {**asdict(self.report), "seconds": time.perf_counter() - self.started}
-        self.checkpoints.write(self.state.capture(self._reads, report=report, content_vectors=self.content_vectors))
+        more = {"report": report, "content_vectors": self.content_vectors}
+        snapshot = self.state.capture(self._reads, keep=self.ranks.leads, **more)
+        if self.ranks.leads:
+            self.checkpoints.write(snapshot)
 
     def validate(self, questions: Questions) -> dict[str, float]:
         """Recall@20 and NDCG@20 on validation questions, through the index that will serve."""
@@ -253,6 +275,11 @@ class Run:
         vectors = self.model.item_vectors(self.items.contents, self.items.id_rows)
         ids, vectors = readable(self.catalog, vectors)
         return ItemIndex.from_arrays(ids, vectors, kind=self.recipe.index, space=self.model.space)
+
+    @property
+    def _takes_part(self) -> bool:
+        """Whether it takes this process to use or to keep the model: the first alone, or all, if each has a part."""
+        return self.ranks.leads or self.ranks.splits
 
     @property
     def _text_from(self) -> int:
@@ -282,7 +309,8 @@ class Run:
                 losses = self._step(people)
             place.stepped(losses, self.per_epoch)
             self.show.stepped(epoch, losses["loss"], len(people))
-            self._checkpoint()
+            with self.ranks.together():
+                self._checkpoint()
         figures = {**place.sums, **place.norms, **self.objective.weighting.figures(place.sums)}
         return {name: round(value, 5) for name, value in figures.items()}
 
@@ -290,7 +318,7 @@ class Run:
         """Find the hard negatives anew if it is time; what the first epoch learns from is drawn alone."""
         if self.hard is not None and epoch > 1 and (epoch - 2) % self.config.mine_every == 0:
             started = time.perf_counter()
-            if self.ranks.leads:
+            if self._takes_part:
                 ranker = IndexRanker(self.model, self._index(), self.catalog, together=True)
                 self.hard.mine(ranker, self.past, self.items.unmet)
             self.hard.lists = self.ranks.agree(self.hard.lists)
@@ -299,16 +327,20 @@ class Run:
     def _step(self, people: np.ndarray) -> dict[str, float]:
         batch = self.feed.batch(people, self._reads, self.accelerator.device)
         self.ranks.seed(self.config.seed, self.state.schedule.last_epoch)
-        losses: dict[str, Tensor] = self.step_module(
-            batch.windows, batch.anchors, batch.sentences, self.state.generator
-        )
+        with self.accelerator.autocast():
+            losses: dict[str, Tensor] = self.step_module(
+                batch.windows, batch.anchors, batch.sentences, self.state.generator
+            )
         found = self._mean_over_processes(losses)
         self._refuse_no_number("loss", found, batch.windows)
-        if self.place.done == 0 and self.place.epoch in self.validated:  # a whole batch, as the last may not be
+        first = self.place.done == 0 and self.place.epoch in self.validated  # a whole batch, as the last may not be
+        if first and not self.ranks.splits:  # the gradients of split weights are known after the backward pass alone
             mean = partial(self.accelerator.reduce, reduction="mean") if self.ranks.count > 1 else None
             self.place.norms = gradient_norms(losses, self.objective, mean)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
+        if self.ranks.splits:
+            average_gradients(self.objective)
         norm = self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip)
         self._refuse_no_number("gradient", {**found, "gradient": float(norm)}, batch.windows)
         self.optimizer.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Shaped
@@ -25,5 +25,27 @@ def in_parts(work: Callable[..., Tensor], *rows: Shaped[Tensor, "b ..."], size: 
     """
     if len(rows[0]) <= size or not torch.is_grad_enabled():
         return work(*rows)
-    parts = zip(*(tensor.split(size) for tensor in rows), strict=True)
-    return torch.cat([checkpoint(work, *part, use_reentrant=False) for part in parts])
+    return _one_by_one(work, [tensor.split(size) for tensor in rows])
+
+
+def in_as_many_parts(
+    work: Callable[..., Tensor], *rows: Shaped[Tensor, "b ..."], count: int
+) -> Shaped[Tensor, "b ..."]:
+    """``work(*rows)`` in so many parts, for processes that must do the same work equally often.
+
+    Where a process has fewer rows, or none, ones stand in for them, and what becomes of those is left out.
+
+    Args:
+        work: as in `in_parts`.
+        rows: tensors of B rows.
+        count: at least 1.
+    """
+    missing = max(0, count - len(rows[0]))
+    filled = [torch.cat([tensor, tensor.new_ones(missing, *tensor.shape[1:])]) for tensor in rows]
+    if count == 1:
+        return work(*filled)[: len(rows[0])]
+    return _one_by_one(work, [tensor.tensor_split(count) for tensor in filled])[: len(rows[0])]
+
+
+def _one_by_one(work: Callable[..., Tensor], parts: list[Sequence[Tensor]]) -> Tensor:
+    return torch.cat([checkpoint(work, *part, use_reentrant=False) for part in zip(*parts, strict=True)])

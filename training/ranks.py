@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributed import DistError
 
@@ -36,16 +36,21 @@ def process_state() -> PartialState:
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of `count` processes, the one with number `rank`; the first leads."""
+    """One of `count` processes, the one with number `rank`; the first leads.
+
+    `splits`: weights are split over them (`training.sharding`).
+    """
 
     rank: int = 0
     count: int = 1
+    splits: bool = False
 
     @classmethod
     def current(cls) -> Ranks:
         """As ``torchrun`` or ``accelerate launch`` started this process, else the only one."""
         state = process_state()
-        return cls(state.process_index, state.num_processes)
+        splits = state.num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
+        return cls(state.process_index, state.num_processes, splits)
 
     @property
     def leads(self) -> bool:
@@ -55,6 +60,11 @@ class Ranks:
     def share(self, size: int) -> slice:
         """This process's part of so many rows; parts differ by one row at most, and may be empty."""
         return slice(size * self.rank // self.count, size * (self.rank + 1) // self.count)
+
+    def most(self, rows: Int[Tensor, " a"], size: int) -> int:
+        """How many of the `rows`, each one of so many, are in one process's share at most."""
+        ends = [size * rank // self.count for rank in range(1, self.count)]
+        return int(torch.bucketize(rows, torch.tensor(ends, device=rows.device), right=True).bincount().max())
 
     def mean(self, losses: Float[Tensor, " p"], total: int) -> Float[Tensor, ""]:
         """What this process's losses add to the mean of all `total`, where gradients are averaged over processes."""

@@ -14,6 +14,7 @@ from towers.errors import ArtefactError
 from training.checkpoint import Snapshot
 from training.mining import HardNegatives
 from training.negatives import Memory
+from training.sharding import placed, whole
 
 WEIGHTS, BEST, MOMENTS, MEMORIES = "weights/", "best/", "optimizer/", "memory/"
 ORDER, GENERATOR, HARD = "order", "random negatives", "hard negatives"
@@ -98,10 +99,11 @@ class State:
         chosen = {id(parameter) for group in groups for parameter in group["params"]}
         return {name: parameter for name, parameter in self.model.named_parameters() if id(parameter) in chosen}
 
-    def capture(self, reads_text: bool, **more: Any) -> Snapshot:
+    def capture(self, reads_text: bool, *, keep: bool = True, **more: Any) -> Snapshot:
         """Everything, as it is after a step, and `more` JSON values.
 
-        Before the text reader reads, its weights are what a new process builds, too, and are left out.
+        Before the text reader reads, its weights are what a new process builds, too, and are left out. Where weights
+        are split all processes must call, and those that do not `keep` the tensors get none.
         """
         weights = self.weights(reads_text)
         tensors: dict[str, Tensor] = {WEIGHTS + name: weight for name, weight in weights.items()}
@@ -121,7 +123,7 @@ class State:
             "random": self.rng.bit_generator.state,
             **more,
         }
-        return Snapshot(values, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+        return Snapshot(values, whole(tensors, keep))
 
     def restore(self, snapshot: Snapshot, reads_text: bool) -> None:
         """Be as `capture` found it, on a run that was built in the same way.
@@ -134,12 +136,12 @@ class State:
         _refuse_unfit(_part(tensors, WEIGHTS), weights)
         with torch.no_grad():
             for name, value in _part(tensors, WEIGHTS).items():
-                weights[name].copy_(value)
+                weights[name].copy_(placed(value, weights[name]))
         for place, value in _part(tensors, MOMENTS).items():
             key, name = place.split("/", 1)
-            device = value.device if key == "step" else weights[name].device  # AdamW counts steps on the CPU
-            self.optimizer.state[weights[name]][key] = value.to(device, copy=True)
-        best = {name: value.to(weights[name].device, copy=True) for name, value in _part(tensors, BEST).items()}
+            like = value if key == "step" else weights[name]  # AdamW counts steps on the CPU
+            self.optimizer.state[weights[name]][key] = placed(value, like)
+        best = {name: placed(value, weights[name]) for name, value in _part(tensors, BEST).items()}
         vars(self.place).update(values["place"], order=tensors[ORDER].numpy().copy(), best=best or None)
         self.schedule.last_epoch = values["steps"]
         for group, rate in zip(self.optimizer.param_groups, values["rates"], strict=True):

@@ -17,7 +17,7 @@ from training.contrast import Asked, Contrast
 from training.items import Items, ItemVectors
 from training.mining import HardNegatives
 from training.negatives import Candidates, Known, Negatives
-from training.parts import in_parts
+from training.parts import in_as_many_parts, in_parts
 from training.ranks import Ranks
 from training.sampling import Windows
 
@@ -216,6 +216,9 @@ class Step:
                 return reader(content, mask)
             return reader.read_hidden(content.float(), mask, anchors.start)
 
+        if self.ranks.splits:  # all must run the encoder equally often
+            most = self.ranks.most(anchors.rows, len(self.windows.people))
+            return in_as_many_parts(read, anchors.content, anchors.mask, count=-(-most // self.config.part))
         if not len(anchors.mask):
             return self._model.log_scale.new_empty(0, self._model.config.item.dimension)
         return in_parts(read, anchors.content, anchors.mask, size=self.config.part)

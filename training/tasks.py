@@ -16,6 +16,7 @@ from training.augment import augmented, views_loss
 from training.config import TrainConfig
 from training.items import ItemVectors
 from training.losses import contrastive
+from training.parts import in_as_many_parts
 from training.step import SentenceVectors, Step
 
 Task = Callable[[TwoTower, Step], Tensor | None]  # None where the step has nothing to learn it from
@@ -74,7 +75,7 @@ def sentence(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
         queries = at_least_single(model.item.alone("text", sentences.vectors[own]))
     else:
         assert model.user.text is not None
-        queries = model.user.text(sentences.ids[own], sentences.mask[own])
+        queries = in_as_many_parts(model.user.text, sentences.ids[own], sentences.mask[own], count=1)
     return _find(model, step, queries, sentences.items, own)
 
 

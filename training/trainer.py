@@ -37,6 +37,7 @@ from training.measuring.splits import Questions, Split
 from training.pretraining import pretrain
 from training.ranks import Ranks
 from training.ratings import fit_ratings
+from training.sharding import refuse_unusable
 from training.standing import choose_level, choose_new_weights, choose_trend
 from training.usage import usage
 
@@ -106,6 +107,8 @@ def fit_catalog(
     """Train on a catalog without a log; see `train`."""
     if out is not None:
         refuse_unwritable(out, KIND)
+    if Ranks.current().splits:
+        raise InputError("FSDP splits what is trained by a log, and there is none: launch without FSDP")
     set_seed(recipe.train.seed)
     nobody = {"sequence": None, "interests": 1}  # no past items are there to learn from
     user = recipe.user.model_copy(update=nobody)
@@ -190,6 +193,8 @@ def fit(
     started = time.perf_counter()
     if out is not None:
         refuse_unwritable(out, KIND)
+    if Ranks.current().splits:
+        refuse_unusable(recipe)
     set_seed(recipe.train.seed)
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))

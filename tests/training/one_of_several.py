@@ -28,6 +28,7 @@ from training.config import Recipe
 from training.loop import Run
 from training.measuring.protocols import last_event
 from training.ranks import Ranks
+from training.sharding import whole
 from training.trainer import new_model
 
 PEOPLE, ITEMS, EPOCHS = 29, 24, 4  # batches of 7, 7, 7, 7 and 1: the last one leaves a process without anybody
@@ -83,9 +84,8 @@ def main(encoder: Path, out: Path, more: str = "") -> None:
         if run.state.schedule.last_epoch == killed_at and ranks.rank == ranks.count - 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if not gradients:
-            gradients.update(
-                {f"gradient/{n}": p.grad.clone() for n, p in run.objective.named_parameters() if p.grad is not None}
-            )
+            named = run.objective.named_parameters()
+            gradients.update(whole({f"gradient/{n}": p.grad.clone() for n, p in named if p.grad is not None}))
         step()
 
     run.optimizer.step = first_gradients
