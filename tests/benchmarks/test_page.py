@@ -104,7 +104,9 @@ def test_every_kept_record_is_on_the_page_with_every_figure() -> None:
 
 
 def same(cell: str, value: Any) -> bool:
-    """Whether a cell shows a value, to the three decimals or four digits that it has."""
+    """Whether a cell shows a value; a number to the three decimals or four digits that the cell has."""
+    if isinstance(value, str | bool | None):
+        return cell == (value if isinstance(value, str) else json.dumps(value))
     try:
         shown = [float(part.replace(",", "")) for part in re.split("[ –]", cell)]
     except ValueError:
