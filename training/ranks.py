@@ -105,11 +105,14 @@ class Ranks:
         if self.count == 1:
             yield
             return
-        before = signal.signal(signal.SIGTERM, _told_to_end)
+        after = signal.signal(signal.SIGTERM, _told_to_end)
         try:
             yield
+        except TwoTowerError:  # all that is left is to say why and to end, which the launcher must not cut short
+            after = signal.SIG_IGN
+            raise
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, after)
 
     def seed(self, seed: int, step: int) -> None:
         """The same random numbers in every process for what all of them compute in a step, so that it is the same.

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,16 +54,39 @@ def test_random_numbers_are_shared_until_they_part() -> None:
     assert drawn[0][1] != drawn[1][1]
 
 
-def test_a_launcher_that_is_quicker_than_the_network_ends_it_with_the_same_word() -> None:
+@pytest.fixture
+def handler() -> Iterator[Any]:
+    """What SIGTERM does now, and does again afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield before
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_launcher_that_is_quicker_than_the_network_ends_it_with_the_same_word(handler: Any) -> None:
     def step() -> None:
         with Ranks(0, 2).told():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
 
-    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(TwoTowerError, match="another process of this training has ended: start it again"):
         step()
-    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_network_that_is_quicker_than_the_launcher_may_say_its_word(handler: Any) -> None:
+    """The launcher's signal comes while the error is on its way to the terminal."""
+    ranks, error = Ranks(0, 2), RuntimeError("[gloo/transport] Connection closed by peer")
+    with pytest.raises(TwoTowerError, match="another process of"), ranks.told(), ranks.together():
+        raise error
+    os.kill(os.getpid(), signal.SIGTERM)  # which would end this process by default
+
+
+@pytest.mark.parametrize("error", [None, ValueError("pruned")])
+def test_whoever_was_listening_does_so_again(handler: Any, error: Exception | None) -> None:
+    with suppress(ValueError), Ranks(0, 2).told():
+        assert signal.getsignal(signal.SIGTERM) is not handler
+        if error is not None:
+            raise error
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 @pytest.mark.parametrize("message", ["[gloo/transport] Connection closed by peer", "shapes do not fit"])
