@@ -48,7 +48,7 @@ PARTS = {
     ),
     "rerank": (
         "Steps of re-ranking, each alone behind the rating head: what they give and take",
-        ("ndcg@10", "diversity@10", "diversity@10/vectors", "novelty@10", "tail@10", "coverage", "gini", "ms"),
+        ("ndcg@10", "diversity@10", "novelty@10", "tail@10", "coverage", "gini", "ms"),
     ),
     "explain": (
         "Reasons: what a score loses without what the reason names, and without as much else",
@@ -62,8 +62,8 @@ PARTS = {
     "esc10": ("ESC-10: what sounds the encoders tell apart", ("accuracy",)),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
-STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 """Title and metrics of the records that have a section of their own."""
+STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
 

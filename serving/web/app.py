@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp
 
@@ -68,4 +69,7 @@ def create_app(
         app.include_router(router, dependencies=told)
     app.include_router(health.router)
     app.include_router(page.router)
-    return Gate(app, keys=keys, limits=limits, metrics=metrics, desk=state.desk)
+    asked = frozenset(
+        one.path for one in questions.router.routes if isinstance(one, APIRoute) and "POST" in one.methods
+    )
+    return Gate(app, keys=keys, limits=limits, metrics=metrics, desk=state.desk, asked=asked)

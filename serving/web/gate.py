@@ -23,7 +23,6 @@ from serving.web.metrics import Metrics
 
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # answered without a key, as are the page's own files
 PAGE = "/page/"
-ASKED = ("/v1/recommend", "/v1/recommend/media", "/v1/similar", "/v1/explain")  # which wait at the desk
 LOCAL = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "Content-Security-Policy": (
@@ -62,10 +61,21 @@ class Gate:
         limits: `body`, `rate`, `burst`, `seconds`.
         metrics: where it counts.
         desk: where questions wait; one that would not be answered in time is refused before it costs anything.
+        asked: paths of such questions.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys | None, limits: Limits, metrics: Metrics, desk: Desk) -> None:
-        self._app, self._keys, self._limits, self._metrics, self._desk = app, keys, limits, metrics, desk
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys | None,
+        limits: Limits,
+        metrics: Metrics,
+        desk: Desk,
+        asked: frozenset[str],
+    ) -> None:
+        self._app, self._keys, self._limits, self._metrics = app, keys, limits, metrics
+        self._desk, self._asked = desk, asked
         self._buckets = Buckets(limits.rate, limits.burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +131,7 @@ class Gate:
         if _length(headers) > self._limits.body:
             self._metrics.refused.labels("body").inc()
             return told(413, self._too_large())
-        if scope["path"] in ASKED and (why := self._desk.full):
+        if scope["path"] in self._asked and (why := self._desk.full):
             self._metrics.refused.labels("queue").inc()
             return told(503, f"too busy: {why}", again=AGAIN)
         return None
