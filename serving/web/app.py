@@ -70,6 +70,6 @@ def create_app(
     app.include_router(health.router)
     app.include_router(page.router)
     asked = frozenset(
-        one.path for one in questions.router.routes if isinstance(one, APIRoute) and "POST" in one.methods
+        one.path for one in questions.router.routes if isinstance(one, APIRoute) and "POST" in (one.methods or ())
     )
     return Gate(app, keys=keys, limits=limits, metrics=metrics, desk=state.desk, asked=asked)
