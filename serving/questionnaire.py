@@ -95,8 +95,7 @@ class Questionnaire:
         bonus = np.log(np.maximum(likes, FLOOR) / FLOOR).astype(np.float32)
         leaning = Leaning((mean / np.linalg.norm(mean)).astype(np.float32), bonus)
         liked = rows[(given == LIKED) & self.retriever.readable[rows] & ~np.isin(rows, before.seen)]
-        count = int((given != UNKNOWN).sum())
-        name = f"someone new with {count:,} {'answer' if count == 1 else 'answers'}"
+        name = f"someone new with {len(given):,} {'answer' if len(given) == 1 else 'answers'}"
         return replace(
             before,
             name=name if since is None else f"{name}, {since.name}",

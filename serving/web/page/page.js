@@ -4,7 +4,7 @@
 const by = (id) => document.getElementById(id);
 const state = { user: null, about: {}, file: null, asked: 0, urls: new Map(), said: null, question: undefined };
 const SHOWN = 12;
-const TRIES = 90; // seconds that the questions for somebody new may take to be prepared
+const TRIES = 300; // seconds that the questions for somebody new may take to be prepared
 
 // --- asking the service -------------------------------------------------------------------------------------------
 
@@ -230,6 +230,7 @@ async function beginAnew() {
     by("new").hidden = false;
     by("new-title").focus();
     await ask();
+    if (by("new").getBoundingClientRect().bottom > innerHeight) by("new").scrollIntoView();
     await recommend();
   } catch (error) {
     complain(error);
