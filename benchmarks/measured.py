@@ -48,7 +48,7 @@ PARTS = {
     ),
     "rerank": (
         "Steps of re-ranking, each alone behind the rating head: what they give and take",
-        ("ndcg@10", "diversity@10", "novelty@10", "tail@10", "coverage", "gini", "ms"),
+        ("ndcg@10", "diversity@10", "diversity@10/vectors", "novelty@10", "tail@10", "coverage", "gini", "ms"),
     ),
     "explain": (
         "Reasons: what a score loses without what the reason names, and without as much else",

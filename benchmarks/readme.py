@@ -58,6 +58,7 @@ HEADLINES = (
         "Amazon Beauty, next purchase", "amazon-beauty", "given", "recall@10", "twotower", "eSASRec (RecSys 2025)"
     ),
     Headline("Amazon Beauty, order counted", "amazon-beauty", "given", "ndcg@10", "twotower", "eSASRec (RecSys 2025)"),
+    Headline("Amazon Beauty, in the same run", "amazon-beauty", "given", "recall@10", "twotower", "ease"),
     Headline(
         "A caption's picture (stamps)", "stamps", "caption → picture", "recall@10", "twotower",
         "class names, no training",

@@ -82,8 +82,9 @@ class EASE(Baseline):
         gram = (matrix.T @ matrix).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.regularisation
         inverse = scipy.linalg.inv(gram, overwrite_a=True)
-        self._weights = inverse / -np.diag(inverse)
-        np.fill_diagonal(self._weights, 0)
+        weights = inverse / -np.diag(inverse)
+        np.fill_diagonal(weights, 0)
+        self._weights = np.ascontiguousarray(weights)  # LAPACK's order would be copied at each product
 
     def _score(self, histories: Histories) -> np.ndarray:
         return interaction_matrix(histories, len(self.popularity)) @ self._weights
