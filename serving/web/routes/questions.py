@@ -127,7 +127,8 @@ async def _with_answers(asked: dict[str, Any], said: list[Said], offer: Offer, s
     if "history" in asked:
         raise InputError("a history and answers were given, expected one of them: an answer says what they met")
     asks = service.newcomers.questionnaire(offer)
-    return asked | {"person": await run_in_threadpool(newcomer, asks, said, asked.pop("user", None))}
+    person = await run_in_threadpool(newcomer, asks, said, asked.get("user"))
+    return {name: value for name, value in asked.items() if name != "user"} | {"person": person}
 
 
 def answer(found: Recommendations, offer: Offer) -> Answer:
