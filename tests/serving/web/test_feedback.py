@@ -45,7 +45,7 @@ def test_a_rating_is_told_on_the_scale_of_the_log(client: Any) -> None:
     best = items(service, user=7)[0]
     service.post("/v1/feedback", json={"events": [event(1, best, "rating", value=4.0, time=time.time())]})
     (newest, *_) = service.post("/v1/people/history", json={"user": "7"}).json()["events"]
-    assert (newest["item"], newest["rating"]) == (best, pytest.approx(4.0))
+    assert (newest["item"], newest["kind"], newest["rating"]) == (best, "rating", pytest.approx(4.0))
 
 
 def test_somebody_new_is_known_from_their_first_click(client: Any) -> None:
@@ -131,7 +131,13 @@ def test_lists_hold_for_everybody_from_the_next_question_on(client: Any, store: 
     service.post("/v1/admin/lists/block/remove", json={"item": blocked})
     assert blocked in items(service, user=7, k=40)
     assert [one["action"] for one in service.get("/v1/admin/audit").json()] == ["block", "pin", "unblock"]
-    assert service.post("/v1/admin/audit/verify").json()["number"] == 3
+    head = service.post("/v1/admin/audit/verify").json()
+    assert head["number"] == 3
+    service.post("/v1/admin/lists/pin/remove", json={"item": pinned})
+    assert service.post("/v1/admin/audit/verify", json=head).json()["number"] == 4
+    other = service.post("/v1/admin/audit/verify", json=head | {"hash": "0" * 64})
+    assert other.status_code == 409
+    assert "entry 3 is missing or another one" in other.json()["error"]
 
 
 def test_an_item_is_reviewed(client: Any) -> None:

@@ -62,6 +62,17 @@ def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, sou
     assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 404
 
 
+def test_the_audit_log_tells_who_changed_which_item(client: Any, store: Any) -> None:
+    service = client()
+    version = service.put("/v1/items", json={"items": [{"item_id": "new", "title": "quiet piano"}]}).json()["version"]
+    service.post("/v1/items/media", data={"item": "m03"}, files={"image": ("a.png", picture(), "image/png")})
+    service.post("/v1/items/remove", json={"items": ["new"]})
+    assert service.post("/v1/items/remove", json={"items": ["new"]}).status_code == 404
+    told = [(one.who, one.action, one.details["items"]) for one in store.audit.entries()]
+    assert told == [("local", "put", ["new"]), ("local", "put-media", ["m03"]), ("local", "remove", ["new"])]
+    assert store.audit.entries()[0].details["version"] == version
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
