@@ -15,7 +15,7 @@ from serving.store.store import Store
 from serving.web.app import create_app
 from serving.web.keys import Keys
 from serving.web.limits import Limits
-from serving.web.logs import log
+from serving.web.logs import LIBRARIES, as_json, log
 from serving.web.metrics import Metrics
 from serving.web.offer import Shelf, warm
 from serving.web.source import Source
@@ -52,6 +52,8 @@ def run(
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to renew yet, and by default it would end us
     listening = listen(host, port)
+    for library in LIBRARIES:
+        as_json(library)
     offer = source.load()
     warm(offer)
     shelf = Shelf(offer)

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -70,10 +72,15 @@ def test_it_answers_and_ends_in_peace(tiny_run: Any, tmp_path: Path) -> None:
             request = urllib.request.Request(f"{address[1]}/v1/recommend", body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert len(json.load(answer)["items"]) == 3
+            with socket.create_connection((urlsplit(address[1]).hostname, urlsplit(address[1]).port)) as rude:
+                rude.sendall(b"what is no HTTP\r\n\r\n")
+                assert rude.recv(12) == b"HTTP/1.1 400"
             process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert '"stopped"' in rest
-            assert "Traceback" not in rest
+            told = [json.loads(line) for line in process.stderr]
+            assert [one["event"] for one in told if one["event"] != "answered"] == [
+                "Invalid HTTP request received.",
+                "stopped",
+            ]
         finally:
             process.kill()
     assert process.returncode == 0 or process.returncode == -signal.SIGTERM
