@@ -104,6 +104,24 @@ def test_a_store_that_cannot_be_written_says_so_and_questions_go_on(client: Any,
     assert items(service, user=7) == before
 
 
+def test_without_its_store_it_is_not_ready(client: Any, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    service = client()
+    assert service.get("/readyz").status_code == 200
+
+    def gone(*_: Any) -> None:
+        raise OperationalError("", {}, Exception("connection refused"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._database.engine, "connect", gone)
+        for path, body in (("/readyz", None), ("/v1/feedback", {"events": [event(1, "m03")]})):
+            answer = service.request("POST" if body else "GET", path, json=body)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "6")
+            assert answer.json()["error"] == "the store cannot be used now: connection refused"
+    assert service.get("/readyz").status_code == 200
+
+
 def test_everything_of_a_person_is_exported_and_erased(client: Any, store: Any) -> None:
     service = client()
     before = items(service, user=7)
