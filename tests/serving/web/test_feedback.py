@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.store.explored import explored
 from serving.web.keys import Keys, Role
 from serving.web.limits import Limits
 
@@ -184,6 +185,18 @@ def test_a_reason_adds_up(client: Any) -> None:
     assert sum(part["value"] for part in told["parts"]) == pytest.approx(told["score"], abs=1e-4)
     assert told["past"][0]["title"] in told["sentence"]
     assert service.post("/v1/explain", json={"user": 7, "item": "none"}).status_code == 404
+
+
+def test_what_lots_have_shown_comes_back_with_its_probability(client: Any, source: Any, store: Any) -> None:
+    source.settings["steps"] = [{"name": "epsilon-greedy", "epsilon": 0.5, "seed": 1}]
+    service = client()
+    shown = service.post("/v1/recommend", json={"user": 7, "k": 5}).json()["items"]
+    views = [event(n, one["item"], "view", probability=one["probability"]) for n, one in enumerate(shown)]
+    service.post("/v1/feedback", json={"events": [*views, event(9, shown[2]["item"])]})
+    log = explored(store)
+    assert dict(zip(log.items, log.logged, strict=True)) == {one["item"]: one["probability"] for one in shown}
+    assert {item for item, reward in zip(log.items, log.rewards, strict=True) if reward} == {shown[2]["item"]}
+    assert (log.logged < 1).all()
 
 
 READ = [
