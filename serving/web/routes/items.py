@@ -116,7 +116,7 @@ def remove(asked: Ids, service: Service, who: Who) -> Version:
 def put_media(
     service: Service,
     who: Who,
-    item: Annotated[str, Form(min_length=1, max_length=200)],
+    item: Annotated[str, Form(min_length=1, max_length=200, examples=["i17"])],
     image: Annotated[UploadFile | None, File()] = None,
     audio: Annotated[UploadFile | None, File()] = None,
 ) -> Version:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,17 @@ def test_a_new_item_is_found_at_once_and_after_a_restart(client: Any, source: An
     again = source.load()
     assert again.catalog.titles[again.row("new")] == row["title"]
     assert "new" in {one.item for one in again.retriever.similar("m02", k=40)}
+
+
+def test_it_writes_nowhere_but_beside_its_catalog_and_its_index(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "file" / "cache"))  # where nothing can be made
+    service = client()
+    answer = service.put("/v1/items", json={"items": [{"item_id": "new", "title": "quiet piano", "topic": "music"}]})
+    assert answer.status_code == 200, answer.text
+    assert service.post("/v1/similar", json={"item": "new", "by": "text"}).status_code == 200
 
 
 def test_a_changed_item_is_found_as_what_it_is_now(client: Any, source: Any) -> None:
