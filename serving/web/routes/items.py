@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from indexing.build import is_attribute
 from serving.web.changes import refuse_media, refuse_no_json
@@ -17,6 +17,7 @@ from serving.web.gate import Caller, allow
 from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.offer import Offer
+from serving.web.schemas import Id as SentId
 from serving.web.schemas import Ids, Rows, Version
 from serving.web.state import Service, State
 from towers.catalog import ITEM_ID, MEDIA
@@ -24,6 +25,7 @@ from towers.errors import InputError
 from towers.ids import Id
 
 router = APIRouter(prefix="/v1", tags=["items"])
+ID: TypeAdapter[Id] = TypeAdapter(SentId)
 READER = [Depends(allow(Role.reader))]
 Who = Annotated[Caller, Depends(allow(Role.writer))]
 
@@ -169,9 +171,10 @@ def _whole(offer: Offer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     nothing = {field.name: None for field in offer.catalog.table.schema if is_attribute(field)}
     whole = []
     for one in rows:
-        item = one.get(ITEM_ID)
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise InputError(f"every item needs an {ITEM_ID}, text or a whole number")
+        try:
+            item = ID.validate_python(one.get(ITEM_ID))
+        except ValidationError:  # nobody could ask for it, or remove it
+            raise InputError(f"every item needs an {ITEM_ID}: 1 to 200 characters, or a whole number") from None
         refuse_no_json(one)
         at = offer.row(item)
         whole.append(nothing | one | {ITEM_ID: item if at < 0 else offer.catalog.ids[at]})

@@ -89,6 +89,11 @@ def test_the_audit_log_tells_who_changed_which_item(client: Any, store: Any) -> 
     ("rows", "said"),
     [
         ([{"title": "no id"}], "needs an item_id"),
+        ([{"item_id": "", "title": "a"}], "needs an item_id"),
+        ([{"item_id": "x" * 201, "title": "a"}], "needs an item_id"),
+        ([{"item_id": "a\0b", "title": "a"}], "needs an item_id"),
+        ([{"item_id": True, "title": "a"}], "needs an item_id"),
+        ([{"item_id": 2**63, "title": "a"}], "needs an item_id"),
         ([{"item_id": "x", "titel": "a"}], "did you mean 'title'"),
         ([{"item_id": "x", "title": 7}], "does not fit"),
         ([{"item_id": "x", "title": "a"}, {"item_id": "x", "title": "b"}], "comes twice"),
