@@ -74,6 +74,18 @@ def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, sou
     assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 404
 
 
+def test_a_removed_item_that_comes_again_has_nothing_of_what_it_was(client: Any, source: Any) -> None:
+    service = client()
+    assert service.get("/v1/item", params={"item": "m04"}).json()["image"]
+    service.post("/v1/items/remove", json={"items": ["m04"]})
+    service.put("/v1/items", json={"items": [{"item_id": "m04", "title": "quiet rain"}]})
+    expected = {"item": "m04", "title": "quiet rain", "image": False, "audio": False}
+    for _ in range(2):
+        told = service.get("/v1/item", params={"item": "m04"}).json()
+        assert told == expected | {"attributes": {"title": "quiet rain", "topic": None}}
+        assert service.post("/v1/admin/swap").status_code == 200  # as after a restart
+
+
 def test_the_audit_log_tells_who_changed_which_item(client: Any, store: Any) -> None:
     service = client()
     version = service.put("/v1/items", json={"items": [{"item_id": "new", "title": "quiet piano"}]}).json()["version"]
