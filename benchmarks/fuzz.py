@@ -134,6 +134,8 @@ def by_hand(service: Service, keys: dict[Role, str], someone: str, item: str, ta
         b'{"user": 1e308}', b'{"user": -9223372036854775809}', b'{"user": {"$ne": 1}}', b'{"user": ["a"]}',
         b'{"history": [1, "a"]}', b'{"history": [null]}', b'{"where": {"title": {"in": 7}}, "text": "a"}',
         b'{"k": true, "user": 1}', b'{"k": 1e3, "user": 1}', b'{"novelty": NaN, "user": 1}', b'{"user": 1, "k": null}',
+        b'{"answers": [{"item": 1, "answer": "like"}, {"item": "a", "answer": "like"}]}', b'{"answers": {}}',
+        b'{"answers": [{"item": "i000001", "answer": "like"}], "user": "\\ud800"}', b'{"answers": [null]}',
         b'{"__proto__": {"role": "admin"}}', b'{"text": "' + b"%s%n" * 400 + b'"}', b'{"text": "\' OR 1=1 --"}',
     ]  # fmt: skip
     paths = [
@@ -163,7 +165,8 @@ def by_hand(service: Service, keys: dict[Role, str], someone: str, item: str, ta
         ("POST", "/v1/admin/swap", {}), ("GET", "/v1/admin/audit", None), ("GET", "/v1/admin/lists", None),
     ]  # fmt: skip
     port = service.port
-    for path in ("/v1/recommend", "/v1/similar", "/v1/explain", "/v1/feedback", "/v1/people/history", "/v1/items"):
+    asked = ("/v1/recommend", "/v1/questionnaire", "/v1/similar", "/v1/explain")
+    for path in (*asked, "/v1/feedback", "/v1/people/history", "/v1/items"):
         for body in bodies:
             method = "PUT" if path == "/v1/items" else "POST"
             raw(port, method, path, body, {"Authorization": f"Bearer {writer}"}, Role.writer, tally)

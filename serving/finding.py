@@ -47,6 +47,11 @@ class Finder:
         """bool ``(N,)`` what can be read in histories: items of the index, and removed ones."""
         return (self._index_rows >= 0) | (self._removed_rows >= 0)
 
+    @property
+    def on_offer(self) -> np.ndarray:
+        """bool ``(N,)`` what can be found."""
+        return self._index_rows >= 0
+
     def vectors(self) -> np.ndarray:
         """float32 ``(N, D)`` what histories are read by: vectors of the index, the last ones of removed items, or 0."""
         rows, removed = self._index_rows, self._removed_rows

@@ -57,6 +57,12 @@ class _Asked:
     turns: tuple[Step, ...]
     k: int
 
+    @property
+    def presumed(self) -> np.ndarray | None:
+        """float32 ``(1, D)`` what to ask with where there is nothing to read; None where there is something."""
+        nothing = not (len(self.person.history.items) or self.media or self.text)
+        return self.person.leaning.query[None] if nothing and self.person.leaning is not None else None
+
 
 class Retriever:
     """Answers questions about one catalog.
@@ -180,8 +186,8 @@ class Retriever:
         """
         media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
         asked = self._asked(user, history, text, media, person, where, steps, k)
-        if asked.person.leaning is not None and not (len(asked.person.history.items) or media or text):
-            return self._answer(asked, asked.person.leaning.query[None])
+        if (query := asked.presumed) is not None:
+            return self._answer(asked, query)
         return self._answer(asked, self._model.encode(*self._with_media(asked.person.history, media), [text]))
 
     def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
@@ -196,10 +202,14 @@ class Retriever:
         together: dict[int, _Asked] = {}
         for place, question in enumerate(questions):
             try:
-                if question.keys() & {"text", "image", "audio", "person"}:
+                if question.keys() & {"text", "image", "audio"}:
                     answers[place] = self.recommend(**question)
+                    continue
+                asked = self._asked(**{"user": None, "history": None, **question})
+                if (query := asked.presumed) is not None:
+                    answers[place] = self._answer(asked, query)
                 else:
-                    together[place] = self._asked(**{"user": None, "history": None, **question})
+                    together[place] = asked
             except TwoTowerError as error:
                 answers[place] = error
         for places in alike([one.person.history for one in together.values()]):
@@ -241,6 +251,8 @@ class Retriever:
         _check_k(k)
         if person is None:
             person = self._person(user, history, text, shown=bool(media))
+        elif text is not None:
+            self._check_text(text)
         turns = self._steps if steps is None else read_steps(steps)
         return _Asked(person, text, tuple(media), where, turns, k)
 
@@ -337,6 +349,16 @@ class Retriever:
     def catalog(self) -> Catalog:
         """The items on offer and, behind them, removed ones that people have met."""
         return self._catalog
+
+    @property
+    def on_offer(self) -> np.ndarray:
+        """bool ``(N,)`` which of `catalog` can be recommended."""
+        return self._finder.on_offer
+
+    @property
+    def readable(self) -> np.ndarray:
+        """bool ``(N,)`` which of `catalog` can be read in a history."""
+        return self._finder.has_vector
 
     def acquaintances(self, most: int) -> tuple[Histories, np.ndarray]:
         """Some people of the log, to hold others against.

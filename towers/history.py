@@ -156,6 +156,24 @@ class Histories:
             self.about,
         )
 
+    def preceded_by(self, items: np.ndarray) -> Histories:
+        """The history of one person with these events before, unrated, at the time of the first (or 0 where none is).
+
+        Raises:
+            InputError: not one person.
+        """
+        if len(self) != 1:
+            raise InputError(f"one history is preceded by items, got {len(self)} histories")
+        first = np.zeros(1) if self.times is None or not len(self.times) else self.times[:1]
+        return Histories(
+            np.array([0, len(items) + len(self.items)]),
+            np.concatenate([items, self.items]),
+            None if self.times is None else np.concatenate([first.repeat(len(items)), self.times]),
+            np.concatenate([np.full(len(items), NO_RATING), self.ratings]),
+            None if self.texts is None else pa.concat_arrays([pa.nulls(len(items), self.texts.type), self.texts]),
+            self.about,
+        )
+
     def without_each(self, items: np.ndarray) -> Histories:
         """The history of one person once for each of `items` (int64 ``(M,)``), each time without that item's events.
 

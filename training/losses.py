@@ -8,19 +8,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from towers.precision import at_least_single
+from training.partition import log_sum_exp
 
 
-def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, "p m"]) -> Float[Tensor, " p"]:
+def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
     """Cross-entropy of each positive against its own negatives.
 
     ``-log(exp(s+) / (exp(s+) + sum_j exp(s_j)))``. The positive is never one of the negatives.
 
     Args:
         positive: logits of P positives.
-        negatives: logits of M negatives for each; -inf takes one out.
+        negatives: ``log sum_j exp(s_j)`` over the negatives of each; -inf without any.
     """
-    rest = torch.logsumexp(negatives, dim=1)
-    return F.softplus(rest - positive)
+    return F.softplus(negatives - positive)
 
 
 def contrastive(
@@ -62,16 +62,14 @@ def contrastive(
     several = queries.ndim == 3
     sharp = scale * queries
     positive = at_least_single((sharp * (positives[:, None] if several else positives)).sum(-1))
-    negatives = at_least_single(sharp @ shared.T)
+    negatives = log_sum_exp(sharp.flatten(0, -2), shared, left_out, log_weight)
     if several:
-        positive, negatives = positive.logsumexp(1), negatives.logsumexp(1)
-    if log_weight is not None:
-        negatives = negatives + log_weight.to(negatives.dtype)
+        positive, negatives = positive.logsumexp(1), negatives.view_as(positive).logsumexp(1)
     if positive_log_weight is not None:
         positive = positive + positive_log_weight.to(positive.dtype)
-    negatives = negatives.masked_fill(left_out, -torch.inf)
     if own is not None:
         assert own_left_out is not None
         more = at_least_single((own @ sharp.mT).logsumexp(2) if several else (own @ sharp[:, :, None])[:, :, 0])
-        negatives = torch.cat([negatives, more.masked_fill(own_left_out, -torch.inf)], 1)
+        more = more.masked_fill(own_left_out, -torch.inf)
+        negatives = torch.cat([negatives[:, None], more], 1).logsumexp(1)
     return softmax_loss(positive, negatives)

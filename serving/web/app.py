@@ -19,8 +19,9 @@ from serving.web.keys import Keys
 from serving.web.limits import Limits
 from serving.web.logs import log
 from serving.web.metrics import Metrics
+from serving.web.newcomers import Newcomers
 from serving.web.offer import Shelf
-from serving.web.routes import admin, feedback, health, items, page, questions
+from serving.web.routes import admin, feedback, health, items, newcomers, page, questions
 from serving.web.schemas import Fault
 from serving.web.source import Source
 from serving.web.state import State
@@ -60,7 +61,7 @@ def create_app(
     """
     limits, metrics = limits or Limits(), metrics or Metrics()
     steps = read_steps(source.settings.get("steps"))
-    state = State(shelf, limits, metrics, Desk(limits, metrics), store, source, steps)
+    state = State(shelf, limits, metrics, Desk(limits, metrics), store, source, steps, Newcomers())
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -69,6 +70,7 @@ def create_app(
         yield
         state.closing = True
         await state.desk.close()
+        state.newcomers.close()
         store.close()
         log("stopped")
 
@@ -76,11 +78,10 @@ def create_app(
     app.state.twotower = state
     faults.install(app)
     told = [Depends(HTTPBearer(auto_error=False))]  # for OpenAPI alone: the gate looks at keys before anything is read
-    for router in (questions.router, feedback.router, items.router, admin.router, admin.asking):
+    for router in (questions.router, newcomers.router, feedback.router, items.router, admin.router, admin.asking):
         app.include_router(router, dependencies=told)
     app.include_router(health.router)
     app.include_router(page.router)
-    asked = frozenset(
-        one.path for one in questions.router.routes if isinstance(one, APIRoute) and "POST" in (one.methods or ())
-    )
+    routes = (*questions.router.routes, *newcomers.router.routes)
+    asked = frozenset(one.path for one in routes if isinstance(one, APIRoute) and "POST" in (one.methods or ()))
     return Gate(app, keys=keys, limits=limits, metrics=metrics, desk=state.desk, asked=asked)

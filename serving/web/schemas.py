@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 LONGEST_HISTORY, LONGEST_TEXT, DEEPEST, MOST_CONDITIONS, MOST_EVENTS, MOST_ITEMS = 500, 2000, 8, 100, 100, 100
+MOST_ANSWERS = 100
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Id = Name | Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
@@ -40,8 +41,28 @@ class Filtered(Body):
         return where
 
 
+class Said(Body):
+    """What somebody new says to an item that they were asked about."""
+
+    item: Id
+    answer: Literal["like", "dislike", "unknown"]
+
+
+def _each_once(answers: list[Said] | None) -> list[Said] | None:
+    """The same item is answered once; text that writes a number is that number's id."""
+    seen: set[str] = set()
+    for one in answers or []:
+        if str(one.item) in seen:
+            raise ValueError("an item is answered twice")
+        seen.add(str(one.item))
+    return answers
+
+
+Answers = Annotated[list[Said], Field(max_length=MOST_ANSWERS), AfterValidator(_each_once)]
+
+
 class Question(Filtered):
-    """Who asks, or what for: a user, a history, a text, or a history and a text."""
+    """Who asks, or what for: a user, a history, answers, a text, or a text beside one of these."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -49,6 +70,7 @@ class Question(Filtered):
                 {"user": "u42", "k": 10},
                 {"history": ["i17", "i3"], "diversity": 0.5},
                 {"text": "quiet piano for a rainy evening", "k": 5},
+                {"answers": [{"item": "i17", "answer": "like"}], "k": 10},
             ]
         }
     )
@@ -56,6 +78,9 @@ class Question(Filtered):
     user: Id | None = Field(None, description="Somebody in the log, or of whom there is feedback.")
     history: list[Id] | None = Field(
         None, max_length=LONGEST_HISTORY, description="Items that somebody met, oldest first."
+    )
+    answers: Answers | None = Field(
+        None, description="What somebody new said to /v1/questionnaire; alone, or with the id of their session as user."
     )
     text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)] | None = Field(
         None, description="What somebody would like, in words."
@@ -99,6 +124,38 @@ class Answer(BaseModel):
     steps: list[str] = Field([], description="What re-ranked it, in this order.")
     unknown: list[str | int] = Field(description="Items of the history that were set aside.")
     items: list[Found]
+
+
+class Answered(Body):
+    """What somebody new has said so far, in any order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"answers": []},
+                {"answers": [{"item": "i17", "answer": "like"}, {"item": "i3", "answer": "unknown"}]},
+            ]
+        }
+    )
+
+    answers: Answers = []
+
+
+class AskedAbout(BaseModel):
+    """An item that somebody new is asked about."""
+
+    item: str | int
+    title: str
+    words: str = Field(description="What the item's text says.")
+    image: bool = Field(description="Whether there is a picture to see.")
+    audio: bool = Field(description="Whether there is a sound to hear.")
+
+
+class NextQuestion(BaseModel):
+    """What to ask about now: the item whose answer is expected to tell most."""
+
+    version: str
+    about: AskedAbout | None = Field(description="null: there is nothing more to ask.")
 
 
 class About(BaseModel):

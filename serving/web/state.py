@@ -12,6 +12,7 @@ from serving.store.store import Store
 from serving.web.batching import Desk
 from serving.web.limits import Limits
 from serving.web.metrics import Metrics
+from serving.web.newcomers import Newcomers
 from serving.web.offer import Shelf
 from serving.web.source import Source
 
@@ -28,6 +29,7 @@ class State:
         store: feedback, lists, reviews and the audit log.
         source: where everything lies on disk.
         steps: how every answer is re-ranked.
+        newcomers: what somebody new is asked.
         closing: set while the service ends, so that nobody sends it more.
     """
 
@@ -38,6 +40,7 @@ class State:
     store: Store
     source: Source
     steps: tuple[Step, ...]
+    newcomers: Newcomers
     closing: bool = field(default=False)
 
 

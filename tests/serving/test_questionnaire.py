@@ -92,3 +92,25 @@ def test_what_cannot_be_asked_is_refused(tiny_run: Any, asks: Questionnaire) -> 
         asks.next({"m99": True})
     with pytest.raises(InputError, match="no log was given"):
         Questionnaire(Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog))
+
+
+def test_what_was_done_since_comes_after_the_answers_and_decides(shop: Retriever, asks: Questionnaire) -> None:
+    since = shop.people.person(7)
+    met = asks.catalog.ids.take(since.seen)
+    new = next(item for item in asks.catalog.ids.to_list() if item not in met)
+    person = asks.person({new: True, met[0]: True}, since=since)
+    assert asks.catalog.ids.take(person.history.items) == [new, *asks.catalog.ids.take(since.history.items)]
+    assert person.history.times.tolist() == [since.history.times[0], *since.history.times]
+    assert set(asks.catalog.ids.take(person.seen)) == {new, *met}
+    assert person.name == f"someone new with 2 answers, {since.name}"
+    assert (person.leaning.bonus == asks.person({new: True, met[0]: True}).leaning.bonus).all()
+
+
+def test_new_people_are_answered_beside_others(shop: Retriever, asks: Questionnaire) -> None:
+    questions = [{"person": asks.person({"m02": True})}, {"history": ["m04"]}, {"person": asks.person()}, {"user": 7}]
+    for told, question in zip(shop.recommend_many(questions), questions, strict=True):
+        own = shop.recommend(**question)
+        assert [one.item for one in told] == [one.item for one in own]
+        assert [one.score for one in told] == pytest.approx([one.score for one in own], rel=1e-5)
+    (refused,) = shop.recommend_many([{"person": asks.person(), "text": " "}])
+    assert "text must be words" in str(refused)

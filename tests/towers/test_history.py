@@ -163,3 +163,18 @@ def test_a_fingerprint_is_of_who_met_what_when() -> None:
     ]
     assert plain.fingerprint == same.fingerprint
     assert len({one.fingerprint for one in [plain, *others]}) == 5
+
+
+def test_items_stand_before_a_history_at_the_time_of_its_first_event() -> None:
+    one = full([[(3, 2.0), (5, 4.0)]])
+    both = one.preceded_by(np.array([8, 9]))
+    assert both.items.tolist() == [8, 9, 3, 5]
+    assert both.times.tolist() == [2, 2, 2, 4]
+    assert np.isnan(both.ratings[:2]).all()
+    np.testing.assert_allclose(both.ratings[2:], one.ratings)
+    assert both.texts.to_pylist() == [None, None, "wrote 3", "wrote 5"]
+    assert both.about == one.about
+    assert full([[]]).preceded_by(np.array([8])).times.tolist() == [0]
+    assert Histories.of([[]]).preceded_by(np.array([8])).times is None
+    with pytest.raises(InputError, match="got 2 histories"):
+        full([[], []]).preceded_by(np.array([8]))

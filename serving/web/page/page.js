@@ -2,8 +2,9 @@
 "use strict";
 
 const by = (id) => document.getElementById(id);
-const state = { user: null, about: {}, file: null, asked: 0, urls: new Map() };
+const state = { user: null, about: {}, file: null, asked: 0, urls: new Map(), said: null, question: undefined };
 const SHOWN = 12;
+const TRIES = 300; // seconds that the questions for somebody new may take to be prepared
 
 // --- asking the service -------------------------------------------------------------------------------------------
 
@@ -127,6 +128,9 @@ function player(one, small = false) {
 
 function choose(user) {
   state.user = user;
+  state.said = null;
+  state.question = undefined;
+  by("new").hidden = true;
   by("person").value = user;
   history.replaceState(null, "", `#user=${encodeURIComponent(user)}`);
   return renew();
@@ -183,11 +187,10 @@ by("who").addEventListener("submit", (event) => {
   if (user) choose(user).catch(complain);
 });
 
-by("visitor").addEventListener("click", () => {
-  const bytes = crypto.getRandomValues(new Uint8Array(6));
-  const name = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  choose(`visitor-${name}`).catch(complain);
-});
+const drawn = (length) =>
+  [...crypto.getRandomValues(new Uint8Array(length))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const visit = () => choose(`visitor-${drawn(6)}`);
 
 by("title").addEventListener("input", () =>
   later(async () => {
@@ -207,9 +210,78 @@ async function add(one) {
   by("titles").replaceChildren();
   by("title").value = "";
   by("title").focus();
-  if (state.user === null) by("visitor").click();
+  if (state.user === null) visit().catch(complain);
   await feedback(one, "click");
 }
+
+// --- questions to somebody new ------------------------------------------------------------------------------------
+
+// What they said, by item (null: nobody is asked); and the item asked about (undefined: not yet; null: there is no more).
+const answered = () => [...(state.said ?? [])].map(([item, answer]) => ({ item, answer }));
+
+async function beginAnew() {
+  try {
+    const visiting = visit(), { user } = state;
+    await visiting;
+    if (state.user !== user || !state.about.people) return; // with no log there is nobody to be like
+    state.said = new Map();
+    by("asked").hidden = by("over").hidden = true;
+    by("new-note").textContent = "";
+    by("new").hidden = false;
+    by("new-title").focus();
+    await ask();
+    if (by("new").getBoundingClientRect().bottom > innerHeight) by("new").scrollIntoView();
+    await recommend();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+// The next question, as soon as there is one; nothing where another person was chosen meanwhile.
+async function ask(tries = TRIES) {
+  const said = state.said;
+  by("asked").setAttribute("aria-busy", "true");
+  try {
+    const { about } = await post("/v1/questionnaire", { answers: answered() });
+    if (said === state.said) showQuestion(about);
+  } catch (error) {
+    if (said !== state.said) return;
+    if (error.status !== 503 || tries === 1) throw error;
+    by("new-note").textContent = `Just a moment: ${error.message} …`;
+    await new Promise((done) => setTimeout(done, 1000));
+    if (said === state.said) await ask(tries - 1);
+  } finally {
+    if (said === state.said) by("asked").removeAttribute("aria-busy");
+  }
+}
+
+function showQuestion(about) {
+  const count = state.said.size;
+  const so = count ? `${count} ${count === 1 ? "answer" : "answers"}.` : "Say what you think of a few items: the list below follows, and nothing of it is kept.";
+  by("new-note").textContent = about === null ? `${so} There is nothing more to ask.` : so;
+  if (about === null && by("asked").contains(document.activeElement)) by("new-title").focus();
+  state.question = about;
+  by("asked").hidden = about === null;
+  by("over").hidden = false;
+  if (about === null) return;
+  by("asked").querySelector(".art").replaceWith(art(about));
+  by("asked-title").textContent = about.title;
+  by("asked-words").textContent = about.words;
+}
+
+async function answer(says) {
+  if (by("asked").hasAttribute("aria-busy")) return; // the next question is on its way
+  state.said.set(state.question.item, says);
+  try {
+    await ask();
+    await recommend();
+  } catch (error) {
+    complain(error);
+  }
+}
+
+for (const button of document.querySelectorAll(".says button")) button.addEventListener("click", () => answer(button.value));
+for (const id of ["visitor", "over"]) by(id).addEventListener("click", beginAnew);
 
 // --- recommendations ----------------------------------------------------------------------------------------------
 
@@ -218,13 +290,15 @@ function question() {
   if (state.user !== null && (state.known || !by("text").value.trim())) asked.user = state.user;
   for (const name of ["diversity", "novelty"]) if (Number(by(name).value)) asked[name] = Number(by(name).value);
   if (by("text").value.trim()) asked.text = by("text").value.trim();
+  const other = state.known || asked.text !== undefined || state.file !== null;
+  if (state.question !== undefined && (state.said.size || !other)) asked.answers = answered();
   return asked;
 }
 
 async function recommend() {
   const mine = ++state.asked, asked = question();
   if (state.file !== null && !state.known) delete asked.user;
-  if (asked.user === undefined && asked.text === undefined && state.file === null) return;
+  if (!["user", "text", "answers"].some((name) => name in asked) && state.file === null) return;
   by("found").classList.add("waits");
   try {
     let answer;
@@ -256,6 +330,7 @@ async function renew() {
 
 function card(one, asked) {
   const rating = one.rating === null ? "" : ` · predicted ${one.rating.toFixed(1)} ★`;
+  const who = asker(asked);
   return element(
     "li",
     {},
@@ -263,7 +338,7 @@ function card(one, asked) {
     element("h3", { tabindex: "-1" }, one.title),
     one.words ? element("p", { class: "words" }, one.words) : null,
     element("p", { class: "score" }, `score ${number(one.retrieval)}${rating}`),
-    state.file === null ? reasons(one, asked) : null,
+    state.file === null && who !== null ? reasons(one, who) : null,
     state.user === null ? null : answers(one),
   );
 }
@@ -293,8 +368,7 @@ async function react(event, one, kind, value = null) {
 
 // An event keeps its id however often it is sent, so the service has it once.
 async function feedback(one, kind, value = null) {
-  const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  const event = { id, user: state.user, item: one.item, kind, time: Date.now() / 1000 };
+  const event = { id: drawn(12), user: state.user, item: one.item, kind, time: Date.now() / 1000 };
   if (value !== null) event.value = value;
   try {
     await sent({ events: [event] });
@@ -317,15 +391,21 @@ async function sent(body, tries = 3) {
 
 // --- reasons ------------------------------------------------------------------------------------------------------
 
-function reasons(one, asked) {
+// Who asks why. Somebody new is known by what they like, and nothing can be told of why to who likes nothing yet.
+function asker({ user, text, answers = null }) {
+  if (answers === null || state.known) return { user, text };
+  const liked = answers.filter((one) => one.answer === "like").map((one) => one.item);
+  return liked.length ? { history: liked, text } : text === undefined ? null : { text };
+}
+
+function reasons(one, who) {
   const told = element("div", { "aria-live": "polite" });
   const made = element("details", {}, element("summary", { "aria-label": `Why ${one.title}?` }, "Why?"), told);
   made.addEventListener("toggle", async () => {
     if (!made.open || told.childElementCount) return;
-    const { user, text } = asked;
     told.replaceChildren(element("p", { class: "waiting" }, "Working it out …"));
     try {
-      const said = await post("/v1/explain", { item: one.item, ...(user === undefined ? {} : { user }), ...(text === undefined ? {} : { text }) });
+      const said = await post("/v1/explain", { item: one.item, ...who });
       const past = said.past.slice(0, 4);
       const most = Math.max(...past.map(({ value }) => Math.abs(value)), 1e-9);
       told.replaceChildren(

@@ -15,9 +15,10 @@ from serving.web.faults import not_found
 from serving.web.gate import allow
 from serving.web.keys import Role
 from serving.web.limits import refuse_long
+from serving.web.newcomers import newcomer
 from serving.web.offer import Offer
 from serving.web.recommending import Recommending, Wish
-from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
+from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Said, Why
 from serving.web.state import Service, State
 from towers.errors import InputError
 
@@ -115,8 +116,19 @@ async def _recommend(question: Question, media: dict[str, bytes], service: State
     _check_k(question.k, service)
     offer = service.shelf.offer
     asked = question.model_dump(include={"user", "history", "text", "where", "k"}, exclude_none=True) | media
+    if question.answers is not None:
+        asked = await _with_answers(asked, question.answers, offer, service)
     many = Recommending(offer, service.steps, service.store.lists)
     return answer(await service.desk.ask(many, Wish(asked, question.diversity, question.novelty)), offer)
+
+
+async def _with_answers(asked: dict[str, Any], said: list[Said], offer: Offer, service: State) -> dict[str, Any]:
+    """The question of somebody new, whom their answers describe."""
+    if "history" in asked:
+        raise InputError("a history and answers were given, expected one of them: an answer says what they met")
+    asks = service.newcomers.questionnaire(offer)
+    person = await run_in_threadpool(newcomer, asks, said, asked.get("user"))
+    return {name: value for name, value in asked.items() if name != "user"} | {"person": person}
 
 
 def answer(found: Recommendations, offer: Offer) -> Answer:

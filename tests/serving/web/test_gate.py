@@ -182,11 +182,11 @@ def test_the_clients_time_to_send_is_bounded(offer: Any, source: Any, store: Any
 def test_a_busy_desk_refuses_questions_before_they_are_read(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asking = client()
     monkeypatch.setattr(Desk, "full", "those that wait already take 3.0 seconds")
-    for path in ("/v1/recommend", "/v1/recommend/media", "/v1/similar", "/v1/explain"):
+    for path in ("/v1/recommend", "/v1/recommend/media", "/v1/similar", "/v1/explain", "/v1/questionnaire"):
         refused = asking.post(path, content=b"no JSON at all")
         assert refused.status_code == 503
         assert refused.headers["Retry-After"] == "2"
         assert "too busy: those that wait already take 3.0 seconds" in refused.json()["error"]
     assert asking.get("/v1/about").status_code == 200
     assert asking.get("/readyz").status_code == 503
-    assert 'twotower_refused_total{reason="queue"} 4.0' in asking.get("/metrics").text
+    assert 'twotower_refused_total{reason="queue"} 5.0' in asking.get("/metrics").text

@@ -39,7 +39,7 @@ def test_its_client_runs(address: str, capsys: pytest.CaptureFixture[str], store
 def test_its_curl_lines_are_answered(address: str, tmp_path: Path) -> None:
     (tmp_path / "cover.jpg").write_bytes(picture())
     lines = re.findall(r"^curl .*?(?<!\\)$", snippets("sh")[1], re.MULTILINE | re.DOTALL)
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line in lines:
         done = subprocess.run(here(line, address), shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
         told = json.loads(done.stdout)

@@ -92,3 +92,5 @@ def test_a_reader_may_ask(client: Any, three: Any) -> None:
     answer = service.post("/v1/recommend", json={"history": ["m01"]}, headers=bearer(given[Role.reader]))
     assert answer.status_code == 200
     assert service.get("/metrics", headers=bearer(given[Role.reader])).status_code == 200
+    assert service.post("/v1/questionnaire", json={}, headers=bearer(given[Role.reader])).status_code in (200, 503)
+    assert service.post("/v1/questionnaire", json={}).status_code == 401

@@ -13,6 +13,8 @@ pytest.importorskip("playwright", reason="needs Playwright")
 
 from playwright.sync_api import sync_playwright
 
+from serving.questionnaire import Questionnaire
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVIL = '<img src=x onerror="document.title=1">'
 
@@ -124,3 +126,53 @@ def test_what_a_title_says_is_never_run(page: Any, address: str) -> None:
     page.locator("#titles button").first.wait_for()
     assert page.locator("#titles button").first.inner_text() == EVIL
     assert page.title() == "twotower"
+
+
+def test_somebody_new_answers_questions_and_the_list_follows(page: Any, shop: Any) -> None:
+    asks = Questionnaire(shop)
+    shown = dict(zip(asks.catalog.ids.to_list(), asks.catalog.titles, strict=True))
+    assert not page.locator("#new").is_visible()
+    page.get_by_role("button", name="I am somebody new").press("Enter")
+    question = page.locator("#asked-title")
+    question.wait_for()
+    assert question.inner_text() == shown[asks.next()]
+    assert page.locator("#asked img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 8
+    first = changed(page, [])
+    assert first == [one.title for one in asks.recommend(k=12)]
+    assert page.evaluate("document.activeElement.id") == "new-title"
+
+    page.keyboard.press("Tab")  # the sound
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    second = changed(page, first)
+    answers: dict[Any, bool | None] = {asks.next(): True}
+    assert second == [one.title for one in asks.recommend(answers, k=12)]
+    assert page.locator("#status").inner_text() == "12 items for someone new with 1 answer."
+    assert question.inner_text() == shown[asks.next(answers)]
+    assert page.evaluate("document.activeElement.value") == "like"  # the next answer is where this one was
+    page.locator("#found summary").first.click()
+    page.locator("#found details[open] dl dt").first.wait_for()
+    assert page.locator("#found details[open] dl dt").all_inner_texts() == [shown[asks.next()]]
+
+    answers[asks.next(answers)] = False
+    page.get_by_role("button", name="I don’t like it").click()
+    third = changed(page, second)
+    assert third == [one.title for one in asks.recommend(answers, k=12)]
+    answers[asks.next(answers)] = None
+    page.get_by_role("button", name="I don’t know it").click()
+    page.get_by_text("12 items for someone new with 3 answers.").wait_for()
+    assert page.locator("#new-note").inner_text() == "3 answers."
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    fourth = titles(page)
+    page.locator("#found > li").first.get_by_role("button", name="Not this").click()
+    assert changed(page, fourth)[:11] == fourth[1:]  # what is said to the list counts beside the answers
+    page.get_by_text("12 items for someone new with 3 answers, user visitor-").wait_for()
+    page.get_by_role("button", name="Start over").click()
+    page.get_by_text("12 items for someone new with 0 answers.").wait_for()
+    assert titles(page) == first
+    assert page.locator("#history li").count() == 0
+    page.locator("#person").fill("7")
+    page.locator("#person").press("Enter")
+    assert changed(page, first) == [one.title for one in shop.recommend(user=7, k=12)]
+    assert not page.locator("#new").is_visible()
+    assert [one for one in page.complaints if "404" not in one and "503" not in one] == []
