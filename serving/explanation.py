@@ -144,9 +144,10 @@ class Explanation:
         return tuple(one for one in self.past[:NAMED] if one.drop > 0)
 
     def named_words(self) -> tuple[Word, ...]:
-        """The words that the reason names, those without letters and numbers passed over."""
+        """The words that the reason names, each once, those without letters and numbers passed over."""
         speaking = [one for one in self.words if one.value > 0 and any(map(str.isalnum, one.word))]
-        return tuple(speaking[:NAMED])
+        first = {one.word: one for one in reversed(speaking)}
+        return tuple(one for one in speaking if first[one.word] is one)[:NAMED]
 
     def sentence(self) -> str:
         """The reason for people."""
@@ -184,6 +185,8 @@ class Explanation:
             return f"because of {words}" + (f"; of the past, {titles} speak most for it" if titles else "")
         if not self.past:
             return "because of what was asked for"
+        if read.get("sequence", read.get("text", 0.0)) < 0:
+            return "the past as a whole speaks against it" + (f", for it {titles} above all" if titles else "")
         if not titles or self.confidence < SOME:
             return "it fits the past as a whole" + (f", {titles} above all" if titles else "")
         lead = "mostly" if self.confidence >= CLEAR else "among others"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import Id, IdList, as_id_array
 from towers.interactions import USER_ID, Interactions, Positive
+from towers.template import describe
 
 if TYPE_CHECKING:
     from serving.store.store import Store
@@ -87,7 +88,8 @@ class People:
     """The people of a log, and of a store of what was done since.
 
     Args:
-        log: what they did; None: nothing before the store.
+        log: what they did; None: nothing before the store. Whom its table of people describes, but who did nothing
+            yet, is known by that description alone.
         catalog: N items.
         has_vector: bool ``(N,)`` items that can be read; events with others are set aside.
         positive: which events speak for a person. What they met otherwise is still not recommended again. Of a store,
@@ -114,6 +116,8 @@ class People:
         self._catalog, self._has_vector, self._positive = catalog, has_vector, positive
         self._store, self._rating_range = store, rating_range
         self._users, self._strange = IdList([]), None
+        self._described = log.people if log is not None else None
+        self._described_ids = IdList([]) if self._described is None else IdList(self._described[USER_ID])
         self._events = self.positives = Histories.of([], times=[])
         if log is not None:
             known = log.known(catalog)
@@ -137,9 +141,12 @@ class People:
             UnknownPersonError: there is none.
         """
         row, now = int(self._users.rows([user])[0]), self._moment(user)
-        if row < 0 and now is None:
+        about = self._description(user) if row < 0 else None
+        if row < 0 and now is None and about is None:
             raise UnknownPersonError(self._nothing_known(user))
         past, seen, unknown = self._logged(row)
+        if about is not None:
+            past = replace(past, about=about)
         less = np.empty(0, np.int64)
         if now is not None:
             past = now.after(past, timed=self.positives.times is not None)
@@ -167,6 +174,14 @@ class People:
             return Histories.of([[]], times=[[]]), np.empty(0, np.int64), []
         strange = self._strange.filter(pc.equal(self._strange[USER_ID], self._users[row]))[ITEM_ID].to_pylist()
         return self.positives.take([row]), self._events.take([row]).items, strange
+
+    def _description(self, user: Id) -> pa.Array | None:
+        """What the table of people says of somebody, as one sentence; None where it says nothing."""
+        row = int(self._described_ids.rows([user])[0])
+        if self._described is None or row < 0:
+            return None
+        sentence = describe(self._described.slice(row, 1).drop_columns(USER_ID))
+        return None if sentence.null_count else sentence
 
     def _nothing_known(self, user: Id) -> str:
         some = ", ".join(repr(one) for one in self._users.take(range(min(3, len(self._users)))))

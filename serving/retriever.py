@@ -28,6 +28,7 @@ from serving.rerank.items import Items
 from serving.rerank.recipe import Steps, read_steps
 from serving.rerank.scores import Rating
 from towers.catalog import Catalog
+from towers.embed import NoCache
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
 from towers.ids import Id
@@ -392,7 +393,7 @@ class Retriever:
             raise InputError(f"this model {missing_name('kind of content', by, self._model.item.contents)}")
         rows = self._catalog.rows([item])
         known = self._catalog.select(rows[rows >= 0])
-        vector = self._model.embed_items(known, by=by)
+        vector = self._model.embed_items(known, cache=NoCache(), by=by)
         if not vector.any():
             raise InputError(f"item {item!r} has no {by} in the catalog that can be read")
         return vector

@@ -61,7 +61,7 @@ class Database:
 
         Writers in turns are what makes numbers rise in the order in which they are seen, and the audit log one chain.
         """
-        with self._told("written"), self.engine.connect() as connection:
+        with self._told("written"), self._connected() as connection:
             connection.execution_options(writes=True)
             with connection.begin():
                 if not self._sqlite:
@@ -89,6 +89,14 @@ class Database:
             raise StoreError(
                 f"the store {self._name} is of version {version}, this twotower knows {schema.VERSION}: use a newer one"
             )
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """A connection; where there is none, nothing can be read either, and it is told otherwise."""
+        with self._told("reached"):
+            connection = self.engine.connect()
+        with connection:
+            yield connection
 
     @staticmethod
     def _version(connection: Connection) -> str | None:

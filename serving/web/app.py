@@ -29,7 +29,11 @@ from serving.web.state import State
 FAULTS = {
     401: {"model": Fault, "description": "No key, or not one that is known."},
     403: {"model": Fault, "description": "The key's role does not allow it."},
+    404: {"model": Fault, "description": "There is no such item, person, file or path."},
+    408: {"model": Fault, "description": "The request came too slowly."},
+    409: {"model": Fault, "description": "What lies on disk does not fit together, or somebody else is writing it."},
     413: {"model": Fault, "description": "The body is too large."},
+    421: {"model": Fault, "description": "Without keys the service answers to the name of its own machine alone."},
     422: {"model": Fault, "description": "What was sent cannot be used; the sentence says why."},
     429: {"model": Fault, "description": "Too many requests with this key; Retry-After says when again."},
     503: {"model": Fault, "description": "Too busy; Retry-After says when again."},
@@ -37,7 +41,13 @@ FAULTS = {
 
 
 def create_app(
-    shelf: Shelf, source: Source, store: Store, *, keys: Keys | None = None, limits: Limits | None = None
+    shelf: Shelf,
+    source: Source,
+    store: Store,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    metrics: Metrics | None = None,
 ) -> ASGIApp:
     """The service over a shelf of model, index and catalog.
 
@@ -47,8 +57,9 @@ def create_app(
         store: what people do, and lists of people in charge; closed when the service ends.
         keys: who may ask; None: whoever reaches the address, which should then be this machine's own.
         limits: what is refused.
+        metrics: where it counts, for whoever counts with it.
     """
-    limits, metrics = limits or Limits(), Metrics()
+    limits, metrics = limits or Limits(), metrics or Metrics()
     steps = read_steps(source.settings.get("steps"))
     state = State(shelf, limits, metrics, Desk(limits, metrics), store, source, steps, Newcomers())
 

@@ -68,7 +68,10 @@ class Changes:
         for line in self._lines():
             if "put" in line:
                 item = line["put"][ITEM_ID]
-                fate[item] = (fate.get(item) or {}) | {name: self._read(value) for name, value in line["put"].items()}
+                before = fate.get(item, {})
+                if before is None:  # it was removed: nothing of the file's row comes back with it
+                    before = dict.fromkeys(catalog.table.column_names)
+                fate[item] = before | {name: self._read(value) for name, value in line["put"].items()}
             else:
                 fate[line["remove"]] = None
         rows = [row for row in fate.values() if row is not None]

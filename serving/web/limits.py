@@ -7,10 +7,12 @@ import time
 import tomllib
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from towers.errors import InputError
+from towers.tables import missing_name
 
 LONGEST_SOUND = 600  # seconds of a sound that is sent: decoding an hour takes the one thread that answers for long
 BUCKETS = 10_000  # callers that are remembered; of one forgotten, the bucket is full
@@ -49,8 +51,19 @@ class Limits(BaseModel):
         """
         try:
             return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        except ValidationError as error:
+            why = "; ".join(map(_wrong, error.errors()))
+            raise InputError(f"{path} holds no limits that can be used: {why}") from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"{path} holds no limits that can be used: {error}") from error
+
+
+def _wrong(error: Any) -> str:
+    """What is wrong with one setting."""
+    setting = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"it {missing_name('setting', setting, Limits.model_fields)}"
+    return f"{setting}: {error['msg']}, got {error['input']!r}"
 
 
 def refuse_long(sound: bytes) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 NAME = "twotower.web"
+LIBRARIES = ("uvicorn", "asyncio")  # of which a running service writes the warnings
 FACTS = "facts"
 
 
@@ -22,7 +23,7 @@ class JsonLines(logging.Formatter):
         told: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage().partition("\n")[0],  # what libraries put on further lines may be anything
             **getattr(record, FACTS, {}),
         }
         if record.exc_info and record.exc_info[1] is not None:
@@ -32,14 +33,20 @@ class JsonLines(logging.Formatter):
 
 def logger() -> logging.Logger:
     """The service's own logger, which writes to standard error."""
-    own = logging.getLogger(NAME)
-    if not own.handlers:
+    own = as_json(NAME)
+    own.setLevel(logging.INFO)
+    return own
+
+
+def as_json(name: str) -> logging.Logger:
+    """A logger, such as a library's, that writes JSON lines to standard error."""
+    found = logging.getLogger(name)
+    if not found.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonLines())
-        own.addHandler(handler)
-        own.setLevel(logging.INFO)
-        own.propagate = False
-    return own
+        found.addHandler(handler)
+        found.propagate = False
+    return found
 
 
 def log(event: str, *, level: int = logging.INFO, error: BaseException | None = None, **facts: Any) -> None:

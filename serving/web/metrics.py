@@ -20,7 +20,7 @@ class Metrics:
         refused: requests that got no answer, by reason: queue, time, rate, body.
         waiting: questions in the queue.
         swaps: how often model and index were exchanged, by outcome.
-        events: feedback that was taken, by kind.
+        events: feedback that was taken, by kind; what is sent again counts again.
         items: items that can be recommended.
     """
 
@@ -33,7 +33,7 @@ class Metrics:
         self.refused = Counter("refused", "Requests refused, by reason.", ["reason"], **of)
         self.waiting = Gauge("waiting", "Questions that wait.", **of)
         self.swaps = Counter("swaps", "Exchanges of model and index, by outcome.", ["outcome"], **of)
-        self.events = Counter("events", "Feedback taken, by kind.", ["kind"], **of)
+        self.events = Counter("events", "Feedback taken, by kind, what was sent again included.", ["kind"], **of)
         self.items = Gauge("items", "Items that can be recommended.", **of)
 
     def text(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class Offer:
     def _written(self, rows: list[int]) -> list[str]:
         texts = self.catalog.select(np.array(rows)).texts(self.model.template)
         titles = (self.catalog.titles[row] for row in rows)
-        return [text.removeprefix(title).lstrip(" .,:()–-") for text, title in zip(texts, titles, strict=True)]
+        return [beside(title, text) for title, text in zip(titles, texts, strict=True)]
 
     def media(self, row: int, kind: str) -> Path | bytes | None:
         """The picture or sound of an item: a file inside the catalog's folder, its bytes, or None."""
@@ -120,6 +121,12 @@ class Shelf:
             return new
         finally:
             self._waiting.release()
+
+
+def beside(title: str, text: str) -> str:
+    """What a text says beside the title that it begins with: ``Alien (1979). Horror`` says ``1979. Horror``."""
+    left = text.removeprefix(title).lstrip(" .,:–-")
+    return re.sub(r"^\(([^()]*)\)", r"\1", left)
 
 
 def warm(offer: Offer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
@@ -14,9 +15,11 @@ from serving.store.store import Store
 from serving.web.app import create_app
 from serving.web.keys import Keys
 from serving.web.limits import Limits
-from serving.web.logs import log
+from serving.web.logs import LIBRARIES, as_json, log
+from serving.web.metrics import Metrics
 from serving.web.offer import Shelf, warm
 from serving.web.source import Source
+from serving.web.swap import swapped
 from towers.errors import InputError
 
 PENDING = 2048  # connections that wait for the event loop
@@ -49,11 +52,15 @@ def run(
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to renew yet, and by default it would end us
     listening = listen(host, port)
+    for library in LIBRARIES:
+        as_json(library)
     offer = source.load()
     warm(offer)
     shelf = Shelf(offer)
-    app = create_app(shelf, source, store, keys=keys, limits=limits)
-    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=_renew, args=(shelf, source)).start())
+    metrics = Metrics()
+    app = create_app(shelf, source, store, keys=keys, limits=limits, metrics=metrics)
+    renewal = shelf, source, store, metrics
+    signal.signal(signal.SIGHUP, lambda *_: threading.Thread(target=renew, args=renewal).start())
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "date_header": True}
     config = uvicorn.Config(
         app,
@@ -84,8 +91,9 @@ def listen(host: str, port: int) -> socket.socket:
     return own
 
 
-def _renew(shelf: Shelf, source: Source) -> None:
+def renew(shelf: Shelf, source: Source, store: Store, metrics: Metrics) -> None:
+    """Swap for somebody on this machine who sent SIGHUP, and who reads the log alone."""
     try:
-        log("swapped", before=shelf.offer.version, after=shelf.exchange(lambda _: source.load()).version)
+        swapped(shelf, source, store, metrics, by="SIGHUP")
     except Exception as error:  # whatever it is, questions go on being answered
-        log("swap refused", error=error)
+        log("failed", level=logging.ERROR, error=error)

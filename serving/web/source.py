@@ -17,6 +17,7 @@ from serving.store.store import Store
 from serving.web.changes import Changes, with_rows, without
 from serving.web.offer import Offer
 from towers.catalog import Catalog
+from towers.embed import NoCache
 from towers.errors import InputError
 from towers.ids import Id
 from towers.interactions import Interactions
@@ -64,7 +65,7 @@ class Source:
         """
         catalog = with_rows(offer.catalog, rows)
         new = catalog.select(catalog.rows([row["item_id"] for row in rows]))
-        ids, vectors = readable(new, offer.model.embed_items(new))
+        ids, vectors = readable(new, offer.model.embed_items(new, cache=NoCache()))  # a service may have no home
         if len(ids) < len(new):
             raise InputError(f"of {len(new) - len(ids)} of {len(new)} items nothing can be read: give them a text")
         with self._writer() as writer:

@@ -395,6 +395,17 @@ def explanation(**changes: Any) -> Explanation:
         ({"past": (PastItem("a", "Alien", -0.1, 0.5, 0.5),)}, "Contact: it fits the past as a whole;"),
         ({"past": (), "words": ()}, "Contact: because of what was asked for;"),
         (
+            {"parts": (Part("sequence", -0.4, -0.4), Part("rating", 0.6, 0.6))},
+            "Contact: the past as a whole speaks against it, for it Alien and Brazil above all;",
+        ),
+        (
+            {
+                "parts": (Part("sequence", 0.2, 0.2), Part("text", 0.8, 0.8)),
+                "words": tuple(Word(word, "a", 0.1, 0.1) for word in ("1996", "1996", "alien", "1996")),
+            },
+            'Contact: because of "1996" and "alien"; of the past',
+        ),
+        (
             {"parts": (Part("text", 1.0, 1.0),), "past": ()},
             'Contact: because of "alien"; near by',
         ),

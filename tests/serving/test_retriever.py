@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from indexing.index import ItemIndex
 from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
+from towers.history import Histories
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
 from towers.words import Words
@@ -214,6 +217,25 @@ def test_text_alone_and_text_beside_a_history(shop: Retriever, tiny_run: Any, qu
     assert len({query.tobytes() for query in queries}) == 3
     assert not {one.item for one in [*both, *other]} & set(history)
     assert both.query == 'a history of 3 items, "quiet piano"'
+
+
+def test_somebody_who_did_nothing_yet_is_known_by_what_is_declared_of_them(tiny_run: Any) -> None:
+    people = pa.table({"user_id": [USER, 901, 902, 903], "fond_of": ["rain", "quiet piano", "fast motor", None]})
+    log = Interactions.read(tiny_run.events, rating_range=(1, 5), people=people)
+    model = copy.deepcopy(tiny_run.model)
+    model.trend_weight.fill_(0)
+    shop = Retriever(model, tiny_run.index, tiny_run.catalog, log)
+    for user, sentence in ((901, "fond of quiet piano"), (902, "fond of fast motor")):
+        found = {one.item: one.retrieval for one in shop.recommend(user=user, k=40)}
+        said = replace(Histories.of([[]], times=[[]]), about=pa.array([sentence], pa.large_string()))
+        (query,) = model.encode(said, shop._memory, [None])
+        vectors = tiny_run.index.vectors[tiny_run.index.ids.rows(list(found))]
+        assert list(found.values()) == pytest.approx(vectors @ query, abs=1e-6)
+        assert len(found) == 40
+    assert {word.word for word in shop.explain("m02", user=901).words} == {"fond", "of", "quiet", "piano", ";"}
+    for nobody in (903, 904):
+        with pytest.raises(InputError, match=f"nothing is known of user {nobody}"):
+            shop.recommend(user=nobody)
 
 
 def test_unknown_items_of_a_history_are_set_aside_and_named(shop: Retriever) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import twotower
 from indexing.versions import point_at
+from serving.retriever import Retriever
 from serving.store.event import Event
 from serving.store.store import Store
 from towers.artefact import read_json, read_manifest, write_json
@@ -105,7 +106,22 @@ def test_a_store_knows_people_whom_no_log_knows(ask: Run, tmp_path: Path) -> Non
     answer = json.loads(ask("recommend", "--json", "-k", 40, user="session-1", store=tmp_path / "shop.db").out)
     assert answer["query"] == "user session-1, 1 item"
     assert {f"m{n:02}" for n in range(40)} - {one["item"] for one in answer["items"]} == {"m02", "m04"}
+    reason = json.loads(ask("explain", "m06", "--json", user="session-1", store=tmp_path / "shop.db").out)
+    assert (reason["query"], reason["past"][0]["item"]) == ("user session-1, 1 item", "m02")
     one_sentence(ask("recommend", user="u", store="mysql://x"), "a store is kept in sqlite or postgresql", code=2)
+
+
+def test_old_interests_fade_as_fast_as_is_asked(ask: Run, tiny_run: Any) -> None:
+    def scores(**more: Any) -> dict[str, float]:
+        answer = json.loads(ask("recommend", "--json", user=7, interactions=tiny_run.events, **more).out)
+        return {one["item"]: one["retrieval"] for one in answer["items"]}
+
+    half_life = 1e-6  # days; events of the small world are seconds apart
+    shop = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log, half_life=half_life)
+    expected = {one.item: one.retrieval for one in shop.recommend(user=7)}
+    assert scores(**{"half-life": half_life}) == pytest.approx(expected)
+    assert scores() != pytest.approx(expected)
+    one_sentence(ask("recommend", history="m01", **{"half-life": 0}), "a number of days above 0", code=2)
 
 
 def test_a_log_is_read_on_the_scale_of_the_model(ask: Run, tiny_run: Any, tmp_path: Path) -> None:

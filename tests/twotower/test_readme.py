@@ -54,7 +54,7 @@ def environment(tmp: Path) -> dict[str, str]:
 
 
 def test_the_python_example_runs(shop):
-    (example,) = blocks("python")
+    example, _ = blocks("python")
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=shop, env=environment(shop), capture_output=True, text=True, timeout=300
     )
@@ -90,6 +90,7 @@ def test_the_service_answers(shop):
     (serve,) = (line for line in lines if line.startswith("twotower serve"))
     asked = [line for line in lines if line.startswith("curl ")]
     assert len(asked) == 3
+    _, client = blocks("python")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -106,12 +107,15 @@ def test_the_service_answers(shop):
                 json.loads(subprocess.run(line.replace("8000", str(port)), shell=True, capture_output=True).stdout)
                 for line in asked
             ]
+            command = [sys.executable, "-c", client.replace("8000", str(port))]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         finally:
             service.send_signal(signal.SIGTERM)
     found, reason, kept = answers
     assert len(found["items"]) == 5
     assert reason["sentence"].startswith("Film number 18")
     assert kept["new"] == 1
+    assert told.startswith("Film number ")
 
 
 def test_make_knows_every_target_that_is_named():

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -36,7 +38,8 @@ def test_keys_are_made_listed_and_ended(tmp_path: Path) -> None:
     assert told.keys() == {"id", "name", "role", "created", "revoked"}
     assert run("keys", "revoke", told["id"], "--file", file).exit_code == 0
     assert json.loads(run("keys", "list", "--file", file, "--json").stdout)["keys"][0]["revoked"]
-    assert "did you mean 'reader'" in str(run("keys", "add", "x", "--role", "raeder", "--file", file).exception)
+    wrong = run("keys", "add", "x", "--role", "raeder", "--file", file)
+    assert str(wrong.exception).startswith("a key has no role 'raeder' (did you mean 'reader'?)")
 
 
 def test_it_listens_to_others_only_with_keys(tiny_run: Any, tmp_path: Path) -> None:
@@ -50,7 +53,7 @@ def test_it_listens_to_others_only_with_keys(tiny_run: Any, tmp_path: Path) -> N
 
 def test_it_answers_and_ends_in_peace(tiny_run: Any, tmp_path: Path) -> None:
     where = ["--model", tiny_run.model_folder, "--index", tiny_run.index_folder, "--catalog", tiny_run.items]
-    where += ["--interactions", tiny_run.events, "--store", tmp_path / "store.sqlite", "--port", 0]
+    where += ["--interactions", tiny_run.events, "--store", tmp_path / "store.sqlite", "--port", 0, "--half-life", 30]
     command = [sys.executable, "-m", "twotower", "serve", *map(str, where)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TWOTOWER_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -69,10 +72,15 @@ def test_it_answers_and_ends_in_peace(tiny_run: Any, tmp_path: Path) -> None:
             request = urllib.request.Request(f"{address[1]}/v1/recommend", body, {"Content-Type": "application/json"})
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert len(json.load(answer)["items"]) == 3
+            with socket.create_connection((urlsplit(address[1]).hostname, urlsplit(address[1]).port)) as rude:
+                rude.sendall(b"what is no HTTP\r\n\r\n")
+                assert rude.recv(12) == b"HTTP/1.1 400"
             process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert '"stopped"' in rest
-            assert "Traceback" not in rest
+            told = [json.loads(line) for line in process.stderr]
+            assert [one["event"] for one in told if one["event"] != "answered"] == [
+                "Invalid HTTP request received.",
+                "stopped",
+            ]
         finally:
             process.kill()
     assert process.returncode == 0 or process.returncode == -signal.SIGTERM

@@ -10,6 +10,7 @@ import typer
 from twotower.commands.reading import (
     CatalogFile,
     Count,
+    HalfLife,
     IndexFolder,
     Json,
     ModelFolder,
@@ -45,16 +46,17 @@ def recommend(
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
     where: Where = None,
     store: StoreUri = None,
+    half_life: HalfLife = None,
     steps: Annotated[
         Path | None,
-        typer.Option(help="How they are re-ranked: a TOML file with [[steps]]; default: by predicted rating."),
+        typer.Option(help="How they are re-ranked: a TOML file of steps; default: by predicted rating."),
     ] = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
     """Recommend items to somebody."""
     with console().status("loading"):
-        answer = _retriever(model, index, catalog, interactions, people, store).recommend(
+        answer = _retriever(model, index, catalog, interactions, people, store, half_life).recommend(
             user=user, history=_ids(history), text=text, image=image, audio=audio, where=where, steps=steps, k=k
         )
     show(answer.table(), answer.to_json(), json)
@@ -68,16 +70,18 @@ def explain(
     catalog: CatalogFile,
     interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
-    user: Annotated[str | None, typer.Option(help="Somebody in the log.")] = None,
+    user: Annotated[str | None, typer.Option(help="Somebody in the log or the store.")] = None,
     history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
+    store: StoreUri = None,
+    half_life: HalfLife = None,
     json: Json = False,
 ) -> None:
     """Show why an item suits somebody."""
     with console().status("loading"):
-        answer = _retriever(model, index, catalog, interactions, people).explain(
+        answer = _retriever(model, index, catalog, interactions, people, store, half_life).explain(
             item, user=user, history=_ids(history), text=text, image=image, audio=audio
         )
     show(answer.table(), answer.as_dict(), json)
@@ -112,10 +116,12 @@ def _retriever(
     interactions: Path | None = None,
     people: Path | None = None,
     store: str | None = None,
+    half_life: float | None = None,
 ) -> Retriever:
     from serving.retriever import Retriever
     from towers.model import TwoTower
 
     items, towers = read_catalog(catalog), TwoTower.load(model)
     log = None if interactions is None else read_log(interactions, people, towers.config.rating.range)
-    return Retriever(towers, index, items, log, store=None if store is None else open_store(store))
+    gathered = None if store is None else open_store(store)
+    return Retriever(towers, index, items, log, store=gathered, half_life=half_life)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 StoreUri = Annotated[
     str | None, typer.Option("--store", help="What people did since: a SQLite file, or the URI of a database.")
 ]
+HalfLife = Annotated[
+    float | None,
+    typer.Option("--half-life", help="Days after which an event counts half as much; default: as training has it."),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", help="Folder of a trained model.")]
 IndexFolder = Annotated[Path, typer.Option("--index", help="Folder of an index.")]
 CatalogFile = Annotated[Path, typer.Option("--catalog", help="Items: Parquet, CSV, TSV or JSON lines with item_id.")]

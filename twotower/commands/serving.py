@@ -9,7 +9,17 @@ import typer
 
 from towers.artefact import MANIFEST
 from towers.errors import InputError, MissingExtraError
-from twotower.commands.reading import CatalogFile, IndexFolder, Json, ModelFolder, read_catalog, read_log, show, tell
+from twotower.commands.reading import (
+    CatalogFile,
+    HalfLife,
+    IndexFolder,
+    Json,
+    ModelFolder,
+    read_catalog,
+    read_log,
+    show,
+    tell,
+)
 
 if TYPE_CHECKING:
     from serving.web.keys import Keys
@@ -35,7 +45,8 @@ def serve(
             help="Where feedback goes: a file, or sqlite:///… or postgresql+psycopg://…; default: beside the catalog."
         ),
     ] = None,
-    steps: Annotated[Path | None, typer.Option(help="How answers are re-ranked: TOML with [[steps]].")] = None,
+    steps: Annotated[Path | None, typer.Option(help="How answers are re-ranked: a TOML file of steps.")] = None,
+    half_life: HalfLife = None,
     keys: Annotated[
         Path | None, typer.Option(help="Keys made by `twotower keys add`; needed beyond this machine.")
     ] = None,
@@ -67,7 +78,7 @@ def serve(
         log=None if interactions is None else lambda towers: read_log(interactions, people, towers.config.rating.range),
         store=own,
         changes=Changes(folder),
-        settings={} if steps is None else {"steps": steps},
+        settings={"steps": steps, "half_life": half_life},
     )
     tell("loading")
     run(source, own, keys=ring, limits=given, host=host, port=port, ready=tell)
@@ -93,7 +104,7 @@ def add(
     from towers.tables import missing_name
 
     if role not in list(Role):
-        raise InputError(f"there is {missing_name('role', role, list(Role))}")
+        raise InputError(f"a key {missing_name('role', role, list(Role))}")
     typer.echo(_keys(file).add(name, Role(role)))
     tell("this is shown once: keep it where secrets are kept")
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 
+from serving.store.audit import Head
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
-from serving.web.logs import log
 from serving.web.schemas import Asked, Changed, Decided, EntryTold, Listed, Lists, Reviewed, ReviewTold, Sealed, Version
 from serving.web.state import Service
-from towers.errors import InputError, TwoTowerError
+from serving.web.swap import swapped
+from towers.errors import InputError
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], dependencies=[Depends(allow(Role.admin))])
 asking = APIRouter(prefix="/v1", tags=["admin"], dependencies=[Depends(allow(Role.writer))])
@@ -74,32 +74,13 @@ def audit(
 
 
 @router.post("/audit/verify")
-def verify(service: Service) -> Sealed:
-    """Read the whole audit log and check its chain; keep what comes, it tells later whether it was shortened."""
-    head = service.store.audit.verify()
+def verify(service: Service, known: Sealed | None = None) -> Sealed:
+    """Read the whole audit log and check its chain. Keep what comes: sent later, it tells whether it was shortened."""
+    head = service.store.audit.verify(None if known is None else Head(known.number, known.hash))
     return Sealed(number=head.number, hash=head.hash)
 
 
 @router.post("/swap")
 def swap(service: Service, who: Who) -> Version:
     """Read model, index, catalog and log again from where they lie, and answer from them; no request fails."""
-    return Version(version=renewed(service, who.id))
-
-
-def renewed(service: Service, who: str) -> str:
-    """Exchange the offer for what lies on disk; its version.
-
-    Raises:
-        TwoTowerError: it cannot be read or does not fit together; the old one stays.
-    """
-    before = service.shelf.offer.version
-    try:
-        after = service.shelf.exchange(lambda _: service.source.load()).version
-    except TwoTowerError as error:
-        service.metrics.swaps.labels("refused").inc()
-        log("swap refused", level=logging.WARNING, error=error, version=before)
-        raise
-    service.metrics.swaps.labels("done").inc()
-    service.store.audit.note(who, "swap", before=before, after=after)
-    log("swapped", before=before, after=after)
-    return after
+    return Version(version=swapped(service.shelf, service.source, service.store, service.metrics, by=who.id))

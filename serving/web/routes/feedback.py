@@ -76,7 +76,8 @@ def history(asked: Somebody, service: Service) -> Past:
     for place, row in enumerate(person.history.items.tolist()):
         rating, times = float(person.history.ratings[place]), person.history.times
         stars = None if rating != rating else low + rating * (high - low)
-        events.append((0.0 if times is None else float(times[place]), row, "click", stars))
+        kind = "click" if stars is None else "rating"
+        events.append((0.0 if times is None else float(times[place]), row, kind, stars))
     for one in service.store.history(asked.user):
         if one.kind in REFUSALS and (at := offer.row(one.item)) >= 0:
             events.append((one.time, at, one.kind, None))

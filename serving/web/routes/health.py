@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -22,11 +23,12 @@ async def alive() -> str:
 
 @router.get("/readyz")
 async def ready(service: Service) -> Response:
-    """It takes questions: not while it ends, and not while more wait than can be answered in time."""
+    """It takes questions: not while it ends, while more wait than can be answered in time, or without its store."""
     if service.closing:
         return told(503, "the service is ending", again=1)
     if why := service.desk.full:
         return told(503, why, again=1)
+    await run_in_threadpool(service.store.lists.blocked)  # what every question begins with
     return PlainTextResponse("ready")
 
 

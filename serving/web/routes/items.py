@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from indexing.build import is_attribute
 from serving.web.changes import refuse_media, refuse_no_json
 from serving.web.faults import not_found
-from serving.web.gate import allow
+from serving.web.gate import Caller, allow
 from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.offer import Offer
+from serving.web.schemas import Id as SentId
 from serving.web.schemas import Ids, Rows, Version
-from serving.web.state import Service
+from serving.web.state import Service, State
 from towers.catalog import ITEM_ID, MEDIA
 from towers.errors import InputError
 from towers.ids import Id
 
 router = APIRouter(prefix="/v1", tags=["items"])
-READER, WRITER = [Depends(allow(Role.reader))], [Depends(allow(Role.writer))]
+ID: TypeAdapter[Id] = TypeAdapter(SentId)
+READER = [Depends(allow(Role.reader))]
+Who = Annotated[Caller, Depends(allow(Role.writer))]
 
 ItemId = Annotated[str, Query(min_length=1, max_length=200, description="An item's id.", examples=["i17"])]
 BEGINS = {
@@ -93,30 +96,29 @@ def media(service: Service, item: ItemId, kind: Annotated[Literal["image", "audi
     return FileResponse(found, media_type=with_type, headers=headers)
 
 
-@router.put("/items", dependencies=WRITER)
-def put(asked: Rows, service: Service) -> Version:
+@router.put("/items")
+def put(asked: Rows, service: Service, who: Who) -> Version:
     """Add items, or change those that are there: a row replaces the one before, its picture and its sound remain."""
     offer = service.shelf.offer
     refuse_media(asked.items, [name for kind in MEDIA if (name := offer.column(kind)) is not None])
-    return Version(
-        version=service.shelf.exchange(lambda now: service.source.put(now, _whole(now, asked.items))).version
-    )
+    items = [one.get(ITEM_ID) for one in asked.items]
+    return _changed(service, who, "put", items, lambda now: service.source.put(now, _whole(now, asked.items)))
 
 
-@router.post("/items/remove", dependencies=WRITER)
-def remove(asked: Ids, service: Service) -> Version:
+@router.post("/items/remove")
+def remove(asked: Ids, service: Service, who: Who) -> Version:
     """Have items found no more. Those who met them keep them in their histories."""
     if any(service.shelf.offer.row(item) < 0 for item in asked.items):
         raise not_found("item")
-    return Version(
-        version=service.shelf.exchange(lambda now: service.source.remove(now, _own(now, asked.items))).version
-    )
+    items = asked.items
+    return _changed(service, who, "remove", items, lambda now: service.source.remove(now, _own(now, items)))
 
 
-@router.post("/items/media", dependencies=WRITER)
+@router.post("/items/media")
 def put_media(
     service: Service,
-    item: Annotated[str, Form(min_length=1, max_length=200)],
+    who: Who,
+    item: Annotated[str, Form(min_length=1, max_length=200, examples=["i17"])],
     image: Annotated[UploadFile | None, File()] = None,
     audio: Annotated[UploadFile | None, File()] = None,
 ) -> Version:
@@ -144,7 +146,16 @@ def put_media(
             row[column] = content if as_bytes else service.source.changes.keep(content)
         return service.source.put(now, [row])
 
-    return Version(version=service.shelf.exchange(with_media).version)
+    return _changed(service, who, "put-media", [item], with_media)
+
+
+def _changed(
+    service: State, who: Caller, action: str, items: Sequence[Any], change: Callable[[Offer], Offer]
+) -> Version:
+    """Exchange the offer for a changed one, and have the audit log tell of it."""
+    version = service.shelf.exchange(change).version
+    service.store.audit.note(who.id, action, items=list(items), version=version)
+    return Version(version=version)
 
 
 def _own(offer: Offer, items: Sequence[Id]) -> list[Id]:
@@ -160,9 +171,10 @@ def _whole(offer: Offer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     nothing = {field.name: None for field in offer.catalog.table.schema if is_attribute(field)}
     whole = []
     for one in rows:
-        item = one.get(ITEM_ID)
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise InputError(f"every item needs an {ITEM_ID}, text or a whole number")
+        try:
+            item = ID.validate_python(one.get(ITEM_ID))
+        except ValidationError:  # nobody could ask for it, or remove it
+            raise InputError(f"every item needs an {ITEM_ID}: 1 to 200 characters, or a whole number") from None
         refuse_no_json(one)
         at = offer.row(item)
         whole.append(nothing | one | {ITEM_ID: item if at < 0 else offer.catalog.ids[at]})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.store.explored import explored
 from serving.web.keys import Keys, Role
 from serving.web.limits import Limits
 
@@ -45,7 +46,7 @@ def test_a_rating_is_told_on_the_scale_of_the_log(client: Any) -> None:
     best = items(service, user=7)[0]
     service.post("/v1/feedback", json={"events": [event(1, best, "rating", value=4.0, time=time.time())]})
     (newest, *_) = service.post("/v1/people/history", json={"user": "7"}).json()["events"]
-    assert (newest["item"], newest["rating"]) == (best, pytest.approx(4.0))
+    assert (newest["item"], newest["kind"], newest["rating"]) == (best, "rating", pytest.approx(4.0))
 
 
 def test_somebody_new_is_known_from_their_first_click(client: Any) -> None:
@@ -104,6 +105,24 @@ def test_a_store_that_cannot_be_written_says_so_and_questions_go_on(client: Any,
     assert items(service, user=7) == before
 
 
+def test_without_its_store_it_is_not_ready(client: Any, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    service = client()
+    assert service.get("/readyz").status_code == 200
+
+    def gone(*_: Any) -> None:
+        raise OperationalError("", {}, Exception("connection refused"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._database.engine, "connect", gone)
+        for path, body in (("/readyz", None), ("/v1/feedback", {"events": [event(1, "m03")]})):
+            answer = service.request("POST" if body else "GET", path, json=body)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "6")
+            assert answer.json()["error"] == "the store cannot be used now: connection refused"
+    assert service.get("/readyz").status_code == 200
+
+
 def test_everything_of_a_person_is_exported_and_erased(client: Any, store: Any) -> None:
     service = client()
     before = items(service, user=7)
@@ -131,7 +150,13 @@ def test_lists_hold_for_everybody_from_the_next_question_on(client: Any, store: 
     service.post("/v1/admin/lists/block/remove", json={"item": blocked})
     assert blocked in items(service, user=7, k=40)
     assert [one["action"] for one in service.get("/v1/admin/audit").json()] == ["block", "pin", "unblock"]
-    assert service.post("/v1/admin/audit/verify").json()["number"] == 3
+    head = service.post("/v1/admin/audit/verify").json()
+    assert head["number"] == 3
+    service.post("/v1/admin/lists/pin/remove", json={"item": pinned})
+    assert service.post("/v1/admin/audit/verify", json=head).json()["number"] == 4
+    other = service.post("/v1/admin/audit/verify", json=head | {"hash": "0" * 64})
+    assert other.status_code == 409
+    assert "entry 3 is missing or another one" in other.json()["error"]
 
 
 def test_an_item_is_reviewed(client: Any) -> None:
@@ -160,6 +185,18 @@ def test_a_reason_adds_up(client: Any) -> None:
     assert sum(part["value"] for part in told["parts"]) == pytest.approx(told["score"], abs=1e-4)
     assert told["past"][0]["title"] in told["sentence"]
     assert service.post("/v1/explain", json={"user": 7, "item": "none"}).status_code == 404
+
+
+def test_what_lots_have_shown_comes_back_with_its_probability(client: Any, source: Any, store: Any) -> None:
+    source.settings["steps"] = [{"name": "epsilon-greedy", "epsilon": 0.5, "seed": 1}]
+    service = client()
+    shown = service.post("/v1/recommend", json={"user": 7, "k": 5}).json()["items"]
+    views = [event(n, one["item"], "view", probability=one["probability"]) for n, one in enumerate(shown)]
+    service.post("/v1/feedback", json={"events": [*views, event(9, shown[2]["item"])]})
+    log = explored(store)
+    assert dict(zip(log.items, log.logged, strict=True)) == {one["item"]: one["probability"] for one in shown}
+    assert {item for item, reward in zip(log.items, log.rewards, strict=True) if reward} == {shown[2]["item"]}
+    assert (log.logged < 1).all()
 
 
 READ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,17 @@ def test_a_new_item_is_found_at_once_and_after_a_restart(client: Any, source: An
     assert "new" in {one.item for one in again.retriever.similar("m02", k=40)}
 
 
+def test_it_writes_nowhere_but_beside_its_catalog_and_its_index(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "file" / "cache"))  # where nothing can be made
+    service = client()
+    answer = service.put("/v1/items", json={"items": [{"item_id": "new", "title": "quiet piano", "topic": "music"}]})
+    assert answer.status_code == 200, answer.text
+    assert service.post("/v1/similar", json={"item": "new", "by": "text"}).status_code == 200
+
+
 def test_a_changed_item_is_found_as_what_it_is_now(client: Any, source: Any) -> None:
     service = client()
     before = ItemIndex.load(source.index).get("m04")
@@ -62,10 +74,38 @@ def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, sou
     assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 404
 
 
+def test_a_removed_item_that_comes_again_has_nothing_of_what_it_was(client: Any, source: Any) -> None:
+    service = client()
+    assert service.get("/v1/item", params={"item": "m04"}).json()["image"]
+    service.post("/v1/items/remove", json={"items": ["m04"]})
+    service.put("/v1/items", json={"items": [{"item_id": "m04", "title": "quiet rain"}]})
+    expected = {"item": "m04", "title": "quiet rain", "image": False, "audio": False}
+    for _ in range(2):
+        told = service.get("/v1/item", params={"item": "m04"}).json()
+        assert told == expected | {"attributes": {"title": "quiet rain", "topic": None}}
+        assert service.post("/v1/admin/swap").status_code == 200  # as after a restart
+
+
+def test_the_audit_log_tells_who_changed_which_item(client: Any, store: Any) -> None:
+    service = client()
+    version = service.put("/v1/items", json={"items": [{"item_id": "new", "title": "quiet piano"}]}).json()["version"]
+    service.post("/v1/items/media", data={"item": "m03"}, files={"image": ("a.png", picture(), "image/png")})
+    service.post("/v1/items/remove", json={"items": ["new"]})
+    assert service.post("/v1/items/remove", json={"items": ["new"]}).status_code == 404
+    told = [(one.who, one.action, one.details["items"]) for one in store.audit.entries()]
+    assert told == [("local", "put", ["new"]), ("local", "put-media", ["m03"]), ("local", "remove", ["new"])]
+    assert store.audit.entries()[0].details["version"] == version
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         ([{"title": "no id"}], "needs an item_id"),
+        ([{"item_id": "", "title": "a"}], "needs an item_id"),
+        ([{"item_id": "x" * 201, "title": "a"}], "needs an item_id"),
+        ([{"item_id": "a\0b", "title": "a"}], "needs an item_id"),
+        ([{"item_id": True, "title": "a"}], "needs an item_id"),
+        ([{"item_id": 2**63, "title": "a"}], "needs an item_id"),
         ([{"item_id": "x", "titel": "a"}], "did you mean 'title'"),
         ([{"item_id": "x", "title": 7}], "does not fit"),
         ([{"item_id": "x", "title": "a"}, {"item_id": "x", "title": "b"}], "comes twice"),

@@ -14,7 +14,9 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from serving.retriever import Retriever
 from serving.web.limits import Limits
-from serving.web.offer import Offer, Shelf
+from serving.web.metrics import Metrics
+from serving.web.offer import Offer, Shelf, beside
+from serving.web.run import renew
 from towers.errors import ArtefactError
 
 
@@ -74,3 +76,32 @@ def test_a_swap_reads_what_lies_on_disk_and_a_broken_one_is_refused(
     counted = service.get("/metrics").text
     assert 'twotower_swaps_total{outcome="done"} 1.0' in counted
     assert 'twotower_swaps_total{outcome="refused"} 1.0' in counted
+
+
+def test_a_hangup_swaps_is_counted_and_stands_in_the_audit_log(
+    client: Any, offer: Offer, source: Any, tiny_run: Any, store: Any
+) -> None:
+    shelf, metrics = Shelf(offer), Metrics()
+    service = client(shelf, metrics=metrics)
+    renew(shelf, source, store, metrics)
+    assert shelf.offer.version != "first"
+    source.model = tiny_run.model_folder / "none"
+    renew(shelf, source, store, metrics)
+    (entry,) = store.audit.entries()
+    assert (entry.who, entry.details) == ("SIGHUP", {"before": "first", "after": shelf.offer.version})
+    counted = service.get("/metrics").text
+    for outcome in ("done", "refused"):
+        assert f'twotower_swaps_total{{outcome="{outcome}"}} 1.0' in counted
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Alien (1979). Horror, Sci-Fi", "1979. Horror, Sci-Fi"),
+        ("Alien. Horror (and more)", "Horror (and more)"),
+        ("Alien", ""),
+        ("A film (1979) that is not named", "A film (1979) that is not named"),
+    ],
+)
+def test_a_text_is_shown_without_the_title_beside_it(text: str, said: str) -> None:
+    assert beside("Alien", text) == said
