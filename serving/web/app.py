@@ -36,7 +36,7 @@ FAULTS = {
     421: {"model": Fault, "description": "Without keys the service answers to the name of its own machine alone."},
     422: {"model": Fault, "description": "What was sent cannot be used; the sentence says why."},
     429: {"model": Fault, "description": "Too many requests with this key; Retry-After says when again."},
-    503: {"model": Fault, "description": "Too busy; Retry-After says when again."},
+    503: {"model": Fault, "description": "Too busy, or not able to now; Retry-After says when again."},
 }
 
 

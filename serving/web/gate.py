@@ -20,6 +20,7 @@ from serving.web.keys import Keys, Role
 from serving.web.limits import Buckets, Limits
 from serving.web.logs import log
 from serving.web.metrics import Metrics
+from towers.errors import ArtefactError
 
 OPEN = ("/", "/healthz", "/readyz", "/openapi.json")  # answered without a key, as are the page's own files
 PAGE = "/page/"
@@ -119,7 +120,11 @@ class Gate:
             return told(403, "another site's page asks here, which is not allowed")
         if _is_open(scope["path"]):
             return None
-        caller = ANYBODY if self._keys is None else self._caller(headers.get("authorization", ""))
+        try:
+            caller = ANYBODY if self._keys is None else self._caller(headers.get("authorization", ""))
+        except ArtefactError as error:  # whose text tells where the file lies
+            log("keys unreadable", level=logging.ERROR, error=error)
+            return told(503, "the file of keys cannot be read, so nobody is let in until it is mended", again=5)
         if caller is None:
             answer = told(401, "a key is needed: Authorization: Bearer tt_…; twotower keys add makes one")
             answer.headers["WWW-Authenticate"] = "Bearer"

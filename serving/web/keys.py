@@ -9,8 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from indexing.lock import Lock
 from towers.artefact import atomic_file, read_json, write_json
@@ -18,6 +19,7 @@ from towers.errors import ArtefactError, InputError
 
 PREFIX = "tt"
 SECRET = 32  # random bytes of a key: nobody tries so many, so one round of SHA-256 is as good as many
+Hex = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})+$")]
 
 
 class Role(StrEnum):
@@ -49,8 +51,8 @@ class Key(BaseModel):
     id: str
     name: str
     role: Role
-    salt: str
-    hash: str
+    salt: Hex
+    hash: Hex
     created: str
     revoked: str | None = None
 
@@ -86,6 +88,8 @@ class Keys:
         except FileNotFoundError:
             self._keys, self._stamp = {}, None
             return []
+        except OSError as error:
+            raise ArtefactError(f"{self._path} cannot be looked at: {error}") from error
         stamp = (facts.st_mtime_ns, facts.st_ino, facts.st_size)
         if stamp != self._stamp:
             try:
@@ -96,7 +100,11 @@ class Keys:
         return list(self._keys.values())
 
     def find(self, given: str) -> Key | None:
-        """The key that this is, unless it is revoked or none."""
+        """The key that this is, unless it is revoked or none.
+
+        Raises:
+            ArtefactError: the file is not readable; nobody is let in by what it said before, which may be revoked.
+        """
         self.all()
         parts = given.split("_", 2)
         own = self._keys.get(parts[1], NOBODY) if len(parts) == 3 and parts[0] == PREFIX else NOBODY

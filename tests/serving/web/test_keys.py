@@ -65,9 +65,13 @@ def test_a_file_that_is_taken_away_takes_its_keys_along(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_lets_nobody_in(tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text("[{}]")
-    with pytest.raises(ArtefactError, match="holds no keys"):
-        Keys(tmp_path / "keys.json").find("tt_a_b")
+    keys = Keys(tmp_path / "keys.json")
+    key = keys.add("the shop", Role.admin)
+    whole = (tmp_path / "keys.json").read_text()
+    for text in ("[{}]", whole.replace('"salt": "', '"salt": "g'), whole.replace('"hash": "', '"hash": "é')):
+        (tmp_path / "keys.json").write_text(text, "utf-8")
+        with pytest.raises(ArtefactError, match="holds no keys"):
+            keys.find(key)
 
 
 @pytest.fixture
@@ -94,3 +98,25 @@ def test_a_reader_may_ask(client: Any, three: Any) -> None:
     assert service.get("/metrics", headers=bearer(given[Role.reader])).status_code == 200
     assert service.post("/v1/questionnaire", json={}, headers=bearer(given[Role.reader])).status_code in (200, 503)
     assert service.post("/v1/questionnaire", json={}).status_code == 401
+
+
+def test_a_service_whose_file_of_keys_is_damaged_says_so_and_goes_on_when_it_is_mended(
+    client: Any, three: Any, tmp_path: Path
+) -> None:
+    keys, given = three
+    service, file = client(keys=keys), tmp_path / "keys.json"
+    whole = file.read_text()
+
+    def asked() -> Any:
+        return service.get("/v1/about", headers=bearer(given[Role.reader]))
+
+    assert asked().status_code == 200
+    for text in ("", whole[:100], "[{}]"):
+        file.write_text(text)
+        answer = asked()
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "the file of keys cannot be read, so nobody is let in until it is mended"}
+        assert int(answer.headers["Retry-After"]) >= 5
+        assert service.get("/healthz").status_code == 200
+    file.write_text(whole)
+    assert asked().status_code == 200
