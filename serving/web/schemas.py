@@ -8,12 +8,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 LONGEST_HISTORY, LONGEST_TEXT, DEEPEST, MOST_CONDITIONS, MOST_EVENTS, MOST_ITEMS = 500, 2000, 8, 100, 100, 100
 MOST_ANSWERS = 100
+VERSION = "9f86d081-v12-0"  # of examples
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Id = Name | Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 K = Annotated[int, Field(strict=True, ge=1, le=10_000, description="How many; the service may allow fewer.")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 By = Literal["text", "image", "audio"]
+
+
+def example(*examples: dict[str, Any]) -> ConfigDict:
+    """Has OpenAPI show what such a body or answer looks like; what is None there, it leaves out."""
+    return ConfigDict(json_schema_extra={"examples": [*examples]})
 
 
 class Body(BaseModel):
@@ -64,15 +70,11 @@ Answers = Annotated[list[Said], Field(max_length=MOST_ANSWERS), AfterValidator(_
 class Question(Filtered):
     """Who asks, or what for: a user, a history, answers, a text, or a text beside one of these."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"user": "u42", "k": 10},
-                {"history": ["i17", "i3"], "diversity": 0.5},
-                {"text": "quiet piano for a rainy evening", "k": 5},
-                {"answers": [{"item": "i17", "answer": "like"}], "k": 10},
-            ]
-        }
+    model_config = example(
+        {"user": "u42", "k": 10},
+        {"history": ["i17", "i3"], "diversity": 0.5},
+        {"text": "quiet piano for a rainy evening", "k": 5},
+        {"answers": [{"item": "i17", "answer": "like"}], "k": 10},
     )
 
     user: Id | None = Field(None, description="Somebody in the log, or of whom there is feedback.")
@@ -92,7 +94,7 @@ class Question(Filtered):
 class Alike(Filtered):
     """An item, and what of it counts."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "k": 5}]})
+    model_config = example({"item": "i17", "k": 5})
 
     item: Id
     by: By | None = Field(None, description="Only this kind of content; default: all that the item is.")
@@ -118,6 +120,30 @@ class Found(BaseModel):
 class Answer(BaseModel):
     """Items in their order, best first."""
 
+    model_config = example(
+        {
+            "query": "user u42, known by 17 items",
+            "version": VERSION,
+            "reranked": True,
+            "steps": ["rating"],
+            "unknown": [],
+            "items": [
+                {
+                    "rank": 1,
+                    "item": "i17",
+                    "title": "Quiet piano",
+                    "score": 14.21,
+                    "retrieval": 0.61,
+                    "rating": 4.3,
+                    "places": [3, 1],
+                    "words": "Solo piano for a rainy evening",
+                    "image": True,
+                    "audio": False,
+                }
+            ],
+        }
+    )
+
     query: str = Field(description="Who or what was asked for, in words.")
     version: str = Field(description="Which model and index answered; the same for the whole answer.")
     reranked: bool = Field(description="Whether predicted ratings had a say.")
@@ -129,13 +155,8 @@ class Answer(BaseModel):
 class Answered(Body):
     """What somebody new has said so far, in any order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"answers": []},
-                {"answers": [{"item": "i17", "answer": "like"}, {"item": "i3", "answer": "unknown"}]},
-            ]
-        }
+    model_config = example(
+        {"answers": []}, {"answers": [{"item": "i17", "answer": "like"}, {"item": "i3", "answer": "unknown"}]}
     )
 
     answers: Answers = []
@@ -154,12 +175,29 @@ class AskedAbout(BaseModel):
 class NextQuestion(BaseModel):
     """What to ask about now: the item whose answer is expected to tell most."""
 
+    model_config = example(
+        {
+            "version": VERSION,
+            "about": {"item": "i17", "title": "Quiet piano", "words": "Solo piano", "image": True, "audio": False},
+        }
+    )
+
     version: str
     about: AskedAbout | None = Field(description="null: there is nothing more to ask.")
 
 
 class About(BaseModel):
     """What there is, and what can be asked."""
+
+    model_config = example(
+        {
+            "version": VERSION,
+            "items": 5000,
+            "people": 1200,
+            "reads": ["text", "image", "sentence"],
+            "rating_range": [1, 5],
+        }
+    )
 
     version: str
     items: int
@@ -171,7 +209,7 @@ class About(BaseModel):
 class Why(Body):
     """An item, and who asks as for recommendations."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "user": "u42"}]})
+    model_config = example({"item": "i17", "user": "u42"})
 
     item: Id
     user: Id | None = None
@@ -206,6 +244,22 @@ class Otherwise(BaseModel):
 
 class Reason(BaseModel):
     """Why an item; parts add up to the score."""
+
+    model_config = example(
+        {
+            "version": VERSION,
+            "sentence": "Quiet piano: mostly because of Evening rain; near by what is written about it (100%).",
+            "score": 0.61,
+            "place": 1,
+            "confidence": 0.8,
+            "parts": [{"name": "past items, in their order", "value": 0.6, "share": 1}],
+            "contents": [{"name": "what is written about it", "value": 0.6, "share": 1}],
+            "past": [{"item": "i3", "title": "Evening rain", "value": 0.6, "share": 1}],
+            "words": [],
+            "otherwise": [{"without": "Evening rain", "place": 9}],
+            "remainder": 0.01,
+        }
+    )
 
     version: str
     sentence: str
@@ -245,17 +299,15 @@ class Told(Body):
 class Feedback(Body):
     """What people did; kept whole or not at all."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"events": [{"id": "7f3a", "user": "u42", "item": "i17", "kind": "rating", "value": 4}]}]
-        }
-    )
+    model_config = example({"events": [{"id": "7f3a", "user": "u42", "item": "i17", "kind": "rating", "value": 4}]})
 
     events: list[Told] = Field(min_length=1, max_length=MOST_EVENTS)
 
 
 class Kept(BaseModel):
     """How much of it was kept."""
+
+    model_config = example({"kept": 1, "new": 1})
 
     kept: int
     new: int = Field(description="Those that had not been sent before.")
@@ -264,12 +316,16 @@ class Kept(BaseModel):
 class Search(Body):
     """A part of a person's id."""
 
+    model_config = example({"search": "u4", "limit": 20})
+
     search: Annotated[str, StringConstraints(max_length=200)] = ""
     limit: Annotated[int, Field(strict=True, ge=1, le=100)] = 20
 
 
 class PersonFound(BaseModel):
     """Somebody of the log."""
+
+    model_config = example({"user": "u42", "events": 17})
 
     user: str | int
     events: int
@@ -278,7 +334,7 @@ class PersonFound(BaseModel):
 class Somebody(Body):
     """One person."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user": "u42"}]})
+    model_config = example({"user": "u42"})
 
     user: Id
     limit: Annotated[int, Field(strict=True, ge=1, le=1000)] = 100
@@ -299,12 +355,49 @@ class PastEvent(BaseModel):
 class Past(BaseModel):
     """What is known of somebody."""
 
+    model_config = example(
+        {
+            "user": "u42",
+            "events": [
+                {
+                    "item": "i17",
+                    "title": "Quiet piano",
+                    "image": True,
+                    "audio": False,
+                    "time": 1772352000,
+                    "kind": "rating",
+                    "rating": 4,
+                }
+            ],
+        }
+    )
+
     user: str | int
     events: list[PastEvent]
 
 
+class Given(BaseModel):
+    """Everything that somebody gave, and what the audit log says of them."""
+
+    model_config = example(
+        {
+            "person": "u42",
+            "events": [{"id": "7f3a", "person": "u42", "item": "i17", "kind": "click", "time": 1772352000}],
+            "reviews": [],
+            "audit": [],
+        }
+    )
+
+    person: str | int
+    events: list[dict[str, Any]]
+    reviews: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+
+
 class Erasure(BaseModel):
     """What was erased."""
+
+    model_config = example({"events": 17, "reviews": 0, "entry": 8})
 
     events: int
     reviews: int
@@ -314,7 +407,7 @@ class Erasure(BaseModel):
 class Listed(Body):
     """An item for a list, and why."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "reason": "recalled"}]})
+    model_config = example({"item": "i17", "reason": "recalled"})
 
     item: Id
     reason: Annotated[str, StringConstraints(max_length=1000)] = ""
@@ -323,6 +416,8 @@ class Listed(Body):
 class Lists(BaseModel):
     """Both lists, oldest first."""
 
+    model_config = example({"blocked": ["i17"], "pinned": []})
+
     blocked: list[str]
     pinned: list[str]
 
@@ -330,13 +425,15 @@ class Lists(BaseModel):
 class Changed(BaseModel):
     """Whether something is other than before."""
 
+    model_config = example({"changed": True})
+
     changed: bool
 
 
 class Asked(Body):
     """An item to look at, and why."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item": "i17", "reason": "the cover is another's"}]})
+    model_config = example({"item": "i17", "reason": "the cover is another's"})
 
     item: Id
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
@@ -346,11 +443,15 @@ class Asked(Body):
 class Reviewed(BaseModel):
     """Under which number it waits."""
 
+    model_config = example({"number": 1})
+
     number: int
 
 
 class Decided(Body):
     """What becomes of an item that waits."""
+
+    model_config = example({"number": 1, "decision": "keep"})
 
     number: Annotated[int, Field(strict=True, ge=1, lt=2**31)]
     decision: Literal["keep", "block"]
@@ -359,6 +460,8 @@ class Decided(Body):
 class Sealed(BaseModel):
     """The newest entry of the audit log."""
 
+    model_config = example({"number": 8, "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"})
+
     number: int
     hash: str
 
@@ -366,11 +469,17 @@ class Sealed(BaseModel):
 class Version(BaseModel):
     """Which model and index answer now."""
 
+    model_config = example({"version": VERSION})
+
     version: str
 
 
 class ReviewTold(BaseModel):
     """An item that waits for somebody to look at it."""
+
+    model_config = example(
+        {"number": 1, "item": "i17", "reason": "the cover is another's", "person": "u42", "time": 1772352000}
+    )
 
     number: int
     item: str
@@ -381,6 +490,17 @@ class ReviewTold(BaseModel):
 
 class EntryTold(BaseModel):
     """One entry of the audit log."""
+
+    model_config = example(
+        {
+            "number": 8,
+            "time": 1772352000,
+            "who": "5b1c9f02",
+            "action": "export",
+            "details": {},
+            "person": "u42",
+        }
+    )
 
     number: int
     time: float
@@ -393,9 +513,7 @@ class EntryTold(BaseModel):
 class Rows(Body):
     """Items as rows of the catalog: item_id and the columns that it has, but for pictures and sounds."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [{"item_id": "i900", "title": "Quiet piano", "year": 2024}]}]}
-    )
+    model_config = example({"items": [{"item_id": "i900", "title": "Quiet piano", "year": 2024}]})
 
     items: list[dict[Name, Any]] = Field(min_length=1, max_length=MOST_ITEMS)
 
@@ -403,7 +521,7 @@ class Rows(Body):
 class Ids(Body):
     """Items by their ids."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"items": ["i17"]}]})
+    model_config = example({"items": ["i17"]})
 
     items: list[Id] = Field(min_length=1, max_length=MOST_ITEMS)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from serving.store.event import LATEST, REFUSALS, Event
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
-from serving.web.schemas import Erasure, Feedback, Kept, Past, PastEvent, PersonFound, Search, Somebody
+from serving.web.schemas import Erasure, Feedback, Given, Kept, Past, PastEvent, PersonFound, Search, Somebody
 from serving.web.state import Service
 from towers.errors import InputError
 
@@ -99,11 +99,11 @@ def history(asked: Somebody, service: Service) -> Past:
 
 
 @router.post("/people/export")
-def export(asked: Somebody, service: Service, who: Who) -> dict[str, object]:
+def export(asked: Somebody, service: Service, who: Who) -> Given:
     """Everything that somebody gave to this service."""
     found = service.store.export(asked.user)
     service.store.audit.note(who.id, "export", person=asked.user)
-    return found
+    return Given.model_validate(found)
 
 
 @router.post("/people/erase")

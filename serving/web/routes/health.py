@@ -21,7 +21,7 @@ async def alive() -> str:
     return "ok"
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_class=PlainTextResponse)
 async def ready(service: Service) -> Response:
     """It takes questions: not while it ends, while more wait than can be answered in time, or without its store."""
     if service.closing:
@@ -32,7 +32,7 @@ async def ready(service: Service) -> Response:
     return PlainTextResponse("ready")
 
 
-@router.get("/metrics", dependencies=[Depends(allow(Role.reader))])
+@router.get("/metrics", dependencies=[Depends(allow(Role.reader))], response_class=PlainTextResponse)
 async def metrics(service: Service) -> Response:
     """What Prometheus reads."""
     service.metrics.waiting.set(service.desk.waiting)

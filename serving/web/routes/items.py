@@ -18,7 +18,7 @@ from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.offer import Offer
 from serving.web.schemas import Id as SentId
-from serving.web.schemas import Ids, Rows, Version
+from serving.web.schemas import Ids, Rows, Version, example
 from serving.web.state import Service, State
 from towers.catalog import ITEM_ID, MEDIA
 from towers.errors import InputError
@@ -45,6 +45,10 @@ INSIDE_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 
 class Item(BaseModel):
     """An item and all that its row says, but for pictures, sounds and vectors."""
+
+    model_config = example(
+        {"item": "i17", "title": "Quiet piano", "image": True, "audio": False, "attributes": {"year": 2024}}
+    )
 
     item: str | int
     title: str

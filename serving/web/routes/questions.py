@@ -48,7 +48,9 @@ async def recommend(question: Question, service: Service) -> Answer:
 @router.post("/recommend/media")
 async def recommend_by_media(
     service: Service,
-    question: Annotated[str, Form(description="JSON as for /v1/recommend.", max_length=100_000)] = "{}",
+    question: Annotated[
+        str, Form(description="JSON as for /v1/recommend.", max_length=100_000, examples=['{"user": "u42", "k": 10}'])
+    ] = "{}",
     image: Annotated[UploadFile | None, File(description="A picture of what somebody would like.")] = None,
     audio: Annotated[UploadFile | None, File(description="A sound of what somebody would like.")] = None,
 ) -> Answer:
