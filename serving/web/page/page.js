@@ -221,6 +221,7 @@ const answered = () => [...(state.said ?? [])].map(([item, answer]) => ({ item, 
 
 async function beginAnew() {
   try {
+    await begun; // whether there are people to be like
     const visiting = visit(), { user } = state;
     await visiting;
     if (state.user !== user || !state.about.people) return; // with no log there is nobody to be like
@@ -466,7 +467,7 @@ by("key").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("key", by("key-text").value.trim());
   by("key").hidden = true;
-  begin();
+  begun = begin();
 });
 
 async function begin() {
@@ -486,4 +487,4 @@ async function begin() {
   if (user) await choose(user).catch(complain);
 }
 
-begin();
+let begun = begin();

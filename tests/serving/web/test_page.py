@@ -128,6 +128,18 @@ def test_what_a_title_says_is_never_run(page: Any, address: str) -> None:
     assert page.title() == "twotower"
 
 
+def test_somebody_new_is_asked_although_they_were_quicker_than_the_service(page: Any) -> None:
+    """Whether there are people to be like is known once /v1/about has answered, which may be later than all else."""
+    late = "(path, options) => new Promise((done) => setTimeout(done, `${path}`.startsWith('/v1/about') ? 1500 : 0))"
+    page.add_init_script(
+        f"const real = fetch; window.fetch = (...asked) => ({late})(...asked).then(() => real(...asked))"
+    )
+    page.reload()
+    page.get_by_role("button", name="I am somebody new").press("Enter")
+    page.locator("#asked-title").wait_for()
+    assert len(changed(page, [])) == 12
+
+
 def test_somebody_new_answers_questions_and_the_list_follows(page: Any, shop: Any) -> None:
     asks = Questionnaire(shop)
     shown = dict(zip(asks.catalog.ids.to_list(), asks.catalog.titles, strict=True))
