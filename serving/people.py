@@ -154,7 +154,7 @@ class People:
             less = now.less[self._has_vector[now.less]]
         readable = self._has_vector[past.items]
         unread = [self._catalog.ids[item] for item in np.unique(seen[~self._has_vector[seen]])]
-        name = f"user {self._users[row] if row >= 0 else user}, {_items(readable)}"
+        name = f"user {self._users[row] if row >= 0 else user}, known by {_items(readable)}"
         return Person(name, past.keep(readable), seen, tuple(dict.fromkeys([*unknown, *unread])), less)
 
     def _moment(self, user: Id) -> Moment | None:

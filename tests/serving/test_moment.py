@@ -67,7 +67,7 @@ def test_a_session_is_asked_for_like_anybody(tiny_run: Any, shop: Retriever, sto
     store.record([event(1, "m02", person="s-1"), event(2, "m04", "rating", person="s-1", value=5)])
     found = listed(shop, user="s-1", k=5)
     assert {"m02", "m04"}.isdisjoint(found)
-    assert shop.recommend(user="s-1").query == "user s-1, 2 items"
+    assert shop.recommend(user="s-1").query == "user s-1, known by 2 items"
     alone = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, store=store)  # no log at all
     assert listed(alone, user="s-1", k=5) == pytest.approx(found)
     with pytest.raises(InputError, match="there is no log"):

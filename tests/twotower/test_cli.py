@@ -92,7 +92,7 @@ def test_help_is_quick_for_it_imports_nothing_heavy() -> None:
 def test_recommend_and_similar_show_a_table_or_json(ask: Run, tiny_run: Any) -> None:
     done = ask("recommend", "-k", 3, user=7, interactions=tiny_run.events)
     assert done.err == ""
-    assert "user 7, 10 items" in done.out
+    assert "user 7, known by 10 items" in done.out
     answer = json.loads(ask("recommend", "--json", history="m01, m03,nothing").out)
     assert answer["unknown"] == ["nothing"]
     assert len(answer["items"]) == 10
@@ -104,10 +104,10 @@ def test_a_store_knows_people_whom_no_log_knows(ask: Run, tmp_path: Path) -> Non
     with Store.open(tmp_path / "shop.db") as store:
         store.record([Event("1", "session-1", "m02", "click", 1.0), Event("2", "session-1", "m04", "not-this", 2.0)])
     answer = json.loads(ask("recommend", "--json", "-k", 40, user="session-1", store=tmp_path / "shop.db").out)
-    assert answer["query"] == "user session-1, 1 item"
+    assert answer["query"] == "user session-1, known by 1 item"
     assert {f"m{n:02}" for n in range(40)} - {one["item"] for one in answer["items"]} == {"m02", "m04"}
     reason = json.loads(ask("explain", "m06", "--json", user="session-1", store=tmp_path / "shop.db").out)
-    assert (reason["query"], reason["past"][0]["item"]) == ("user session-1, 1 item", "m02")
+    assert (reason["query"], reason["past"][0]["item"]) == ("user session-1, known by 1 item", "m02")
     one_sentence(ask("recommend", user="u", store="mysql://x"), "a store is kept in sqlite or postgresql", code=2)
 
 

@@ -4,6 +4,7 @@
 const by = (id) => document.getElementById(id);
 const state = { user: null, about: {}, file: null, asked: 0, urls: new Map(), said: null, question: undefined };
 const SHOWN = 12;
+const MOST = 100; // of a history
 const TRIES = 300; // seconds that the questions for somebody new may take to be prepared
 
 // --- asking the service -------------------------------------------------------------------------------------------
@@ -69,6 +70,7 @@ function complain(error) {
   by("alert").hidden = false;
 }
 
+const items = (count) => `${count} ${count === 1 ? "item" : "items"}`;
 const number = (value, digits = 3) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
 function initials(title) {
@@ -139,12 +141,12 @@ function choose(user) {
 async function showHistory() {
   let events = [];
   try {
-    events = (await post("/v1/people/history", { user: state.user })).events;
+    events = (await post("/v1/people/history", { user: state.user, limit: MOST })).events;
   } catch (error) {
     if (error.status !== 404) throw error; // somebody new has none
   }
   by("history-note").textContent = events.length
-    ? `${events.length} ${events.length === 1 ? "item" : "items"} of ${state.user}, the newest first.`
+    ? `${summary(events)}, the newest first.`
     : `Nothing is known of ${state.user} yet: add an item below, or say in words what you would like.`;
   by("history").replaceChildren(
     ...events.map((one) =>
@@ -160,10 +162,17 @@ async function showHistory() {
   return events.length;
 }
 
-const NAMES = { click: "chosen", "not-this": "not this", "less-like-this": "less like this" };
+// What speaks for somebody is counted apart from what they refused, as is what recommendations are said to go by.
+function summary(events) {
+  if (events.length === MOST) return `The latest ${MOST} of what ${state.user} chose and refused`;
+  const refused = events.filter((one) => one.kind in NAMES).length;
+  return `${items(events.length - refused)} of ${state.user}` + (refused ? `, and ${refused} refused` : "");
+}
+
+const NAMES = { "not-this": "not this", "less-like-this": "less like this" };
 
 function told(one) {
-  if (one.kind in NAMES && one.kind !== "click") return NAMES[one.kind];
+  if (one.kind in NAMES) return NAMES[one.kind];
   return one.rating === null ? "chosen" : `${Number(one.rating.toFixed(1))} ★`;
 }
 
@@ -313,7 +322,7 @@ async function recommend() {
     if (mine !== state.asked) return; // a newer question is on its way
     stop();
     by("found").replaceChildren(...answer.items.map((one) => card(one, asked)));
-    say(`${answer.items.length} ${answer.items.length === 1 ? "item" : "items"} for ${answer.query}.`);
+    say(`${items(answer.items.length)} for ${answer.query}.${order(answer)}`);
   } catch (error) {
     if (mine === state.asked && error.status === 404) {
       by("found").replaceChildren();
@@ -329,6 +338,12 @@ async function renew() {
   await recommend();
 }
 
+// Nothing where scores fall down the list; else which steps weighed items against one another, or moved some.
+function order({ items, steps }) {
+  const falls = items.every(({ score }, n) => n === 0 || score <= items[n - 1].score);
+  return falls ? "" : ` Not sorted by score alone, but re-ranked by ${steps.filter((name) => name !== "rating").join(", ")}.`;
+}
+
 function card(one, asked) {
   const rating = one.rating === null ? "" : ` · predicted ${one.rating.toFixed(1)} ★`;
   const who = asker(asked);
@@ -338,7 +353,7 @@ function card(one, asked) {
     art(one),
     element("h3", { tabindex: "-1" }, one.title),
     one.words ? element("p", { class: "words" }, one.words) : null,
-    element("p", { class: "score" }, `score ${number(one.retrieval)}${rating}`),
+    element("p", { class: "score" }, `score ${number(one.score)}${rating}`),
     state.file === null && who !== null ? reasons(one, who) : null,
     state.user === null ? null : answers(one),
   );
@@ -477,8 +492,8 @@ async function begin() {
     return complain(error);
   }
   by("alert").hidden = true;
-  const { items, people, reads } = state.about;
-  by("about").textContent = `${items.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
+  const { items: all, people, reads } = state.about;
+  by("about").textContent = `${all.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
   by("text-part").hidden = !reads.includes("sentence");
   const media = ["image", "audio"].filter((kind) => reads.includes(kind));
   by("drop").hidden = !media.length;

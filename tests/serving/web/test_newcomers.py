@@ -95,7 +95,7 @@ def test_answers_go_with_a_session(client: Any, offer: Offer, store: Any) -> Non
         one.item for one in offer.retriever.recommend(person=person, k=40)
     ]
     assert {one["item"] for one in alone} - {one["item"] for one in told["items"]} == {"m06"}
-    assert told["query"] == "someone new with 3 answers, user visitor, 2 items"
+    assert told["query"] == "someone new with 3 answers, user visitor, known by 2 items"
     refused = ask(service, "recommend", answers=[], user=7)
     assert (refused.status_code, "the log knows this user" in refused.json()["error"]) == (422, True)
 

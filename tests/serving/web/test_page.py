@@ -42,6 +42,10 @@ def titles(page: Any) -> list[str]:
     return page.locator("#found h3").all_inner_texts()
 
 
+def scores(page: Any) -> list[float]:
+    return [float(text.split()[1].replace("−", "-")) for text in page.locator("#found .score").all_inner_texts()]
+
+
 def changed(page: Any, before: list[str]) -> list[str]:
     """The list, once it is another one."""
     for _ in range(400):
@@ -61,8 +65,10 @@ def test_somebody_is_chosen_and_answers_with_the_keyboard(page: Any, address: st
     page.keyboard.press("Enter")
     first = changed(page, [])
     assert len(first) == 12
-    assert page.locator("#status").inner_text().startswith("12 items for user 7")
-    page.locator("#history li").nth(5).wait_for()
+    assert page.locator("#status").inner_text() == "12 items for user 7, known by 10 items."
+    assert page.locator("#history-note").inner_text() == "10 items of 7, the newest first."
+    assert page.locator("#history li").count() == 10
+    assert scores(page) == sorted(scores(page), reverse=True)
     page.locator("#found img").first.wait_for()
     assert page.locator("#found img").first.evaluate("image => image.naturalWidth") == 8
 
@@ -75,11 +81,15 @@ def test_somebody_is_chosen_and_answers_with_the_keyboard(page: Any, address: st
     third = changed(page, second)
     assert second[0] not in third
     assert "5 ★" in page.locator("#history li").first.inner_text()
+    assert page.locator("#history-note").inner_text() == "11 items of 7, and 1 refused, the newest first."
+    assert page.locator("#status").inner_text() == "12 items for user 7, known by 11 items."
     assert [(one.kind, one.value) for one in store.history(7)] == [("not-this", None), ("rating", 5)]
 
     page.locator("#diversity").press("End")
     fourth = changed(page, third)
     assert page.locator("output[for=diversity]").inner_text() == "1"
+    assert page.locator("#status").inner_text().endswith(" Not sorted by score alone, but re-ranked by mmr.")
+    assert scores(page) != sorted(scores(page), reverse=True)
     page.locator("#found summary").first.press("Enter")
     page.locator("#found details[open] dl dt").first.wait_for()
     assert fourth[0] in page.locator("#found details[open] p").first.inner_text()
