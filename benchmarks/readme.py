@@ -93,7 +93,8 @@ class Trial:
 
 TRIALS = (
     Trial(
-        "random changes, searches, roll backs and reopenings of an index, in files and in a Milvus, beside plain Python", "lifecycle",
+        "random changes, searches, roll backs and reopenings of an index, in files and in a Milvus, beside plain Python",
+        "lifecycle",
         ("operations", "differences"), ("generated",),
     ),
     Trial(
