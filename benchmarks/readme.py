@@ -93,7 +93,7 @@ class Trial:
 
 TRIALS = (
     Trial(
-        "random changes, searches, roll backs and reopenings of an index, in files and in a Milvus, beside plain Python",
+        "random changes, searches, roll backs and reopenings of an index, in files and a Milvus, beside plain Python",
         "lifecycle",
         ("operations", "differences"), ("generated",),
     ),
