@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.living import World
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
 from towers.errors import TwoTowerError
@@ -188,7 +188,7 @@ def main() -> None:
     screen.print(table)
     total = {name: sum(row["metrics"][name] for row in record.rows) for name in record.rows[0]["metrics"]}
     record.rows.insert(0, {"method": "ItemIndex", "split": "all", "seed": 0, "metrics": total})
-    record.notes = {"protocol": __doc__, "kinds": KINDS}
+    record.notes = {"protocol": protocol(__doc__), "kinds": KINDS}
     record.finish(save=options.save)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.building import World, end, ray_workers, until
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from indexing.index import ItemIndex
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -112,7 +112,12 @@ def main() -> None:
         record.rows.append({"method": method, "split": "generated", "seed": 0, "metrics": metrics})
     for row in record.rows:
         tell.print(row["method"], row["metrics"])
-    record.notes = {"protocol": __doc__, "items": options.items, "shard": options.shard, "encoder": options.encoder}
+    record.notes = {
+        "protocol": protocol(__doc__),
+        "items": options.items,
+        "shard": options.shard,
+        "encoder": options.encoder,
+    }
     record.finish(save=options.save)
 
 

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from benchmarks.killed_builds import alone, over_ray
 from benchmarks.living import Plain, World
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from indexing.index import ItemIndex
 from indexing.vectors import unit
 from indexing.writer import IndexWriter
@@ -162,7 +162,7 @@ def main() -> None:
                 metrics = job(Path(scratch), kills, options.encoder)
             tell.print(f"{method}: {metrics}")
             record.rows.append({"method": method, "split": "generated", "seed": 0, "metrics": metrics})
-    record.notes = {"protocol": __doc__, "killed_while": steps}
+    record.notes = {"protocol": protocol(__doc__), "killed_while": steps}
     record.finish(save=options.save)
 
 

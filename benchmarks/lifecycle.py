@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.living import Plain, World
 from benchmarks.pool import side_by_side
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from indexing.changes import changed
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
@@ -307,7 +307,7 @@ def main() -> None:
             *(str(of(name, "")) for name in ("recall@10", "ms")),
         )  # fmt: skip
     Console(stderr=True).print(table)
-    record.notes = {"protocol": __doc__, "steps": STEPS, "items": ITEMS}
+    record.notes = {"protocol": protocol(__doc__), "steps": STEPS, "items": ITEMS}
     record.finish(save=options.save)
 
 

@@ -59,6 +59,10 @@ PARTS = {
         "The service under load, 100,000 items, clients on the same two cores",
         ("rps", "p50_ms", "p95_ms", "p99_ms", "errors", "refused"),
     ),
+    "scale": (
+        "An index as it grows, and one built under a limit of a quarter of its vectors",
+        ("build_s", "qps@.95", "bytes_per_item", "recall@10", "limit_bytes", "vectors_bytes", "in_memory_failed"),
+    ),
     "esc10": ("ESC-10: what sounds the encoders tell apart", ("accuracy",)),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }

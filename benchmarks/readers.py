@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.living import World
-from benchmarks.record import Record
+from benchmarks.record import Record, protocol
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
 
@@ -135,7 +135,7 @@ def main() -> None:
     for name, metrics in (("readers alone", alone), ("readers and a writer", beside)):
         Console(stderr=True).print(f"{name}: {metrics}")
         record.rows.append({"method": name, "split": options.kind, "seed": 0, "metrics": metrics})
-    record.notes = {"protocol": __doc__}
+    record.notes = {"protocol": protocol(__doc__)}
     record.finish(save=options.save)
 
 

@@ -93,11 +93,12 @@ class Trial:
 
 TRIALS = (
     Trial(
-        "random changes, searches, roll backs and reopenings of an index, beside plain Python", "lifecycle",
+        "random changes, searches, roll backs and reopenings of an index, in files and a Milvus, beside plain Python",
+        "lifecycle",
         ("operations", "differences"), ("generated",),
     ),
     Trial(
-        "SIGKILLs while items are added, removed, compacted and published", "kill",
+        "SIGKILLs while items are added, removed, compacted, published, and indexes built, over Ray too", "kill",
         ("kills", "lost", "duplicated", "wrong"), ("generated",),
     ),
     Trial("damaged indexes and full disks", "corrupt", ("files", "crashes", "wrong_answers"), ("all",)),

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-from benchmarks.record import Record, plain
+from benchmarks.record import Record, plain, protocol
 from indexing import approximate
 from indexing.beyond_memory import automatic
 from indexing.exact import exact_search
@@ -94,7 +94,7 @@ def exponent(sizes: list[int], figures: list[float]) -> list[float]:
         return plain([float(slope)])
     error = np.sqrt(((y - slope * x - base) ** 2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum())
     half = float(student.ppf(0.975, len(x) - 2) * error)
-    return plain([float(slope), slope - half, slope + half])
+    return plain([float(slope), float(slope - half), float(slope + half)])
 
 
 def limited(folder: Path, tell: Console) -> dict[str, Any]:
@@ -195,13 +195,18 @@ def main() -> None:
             metrics = {"items": count, **measure(kind, vectors, queries, kth)}
             record.rows.append({"method": name, "split": f"generated-{count}", "seed": 0, "metrics": metrics})
             tell.print(f"{kind} over {count:,}: {metrics}")
-    record.notes = {"protocol": __doc__, "exponents": _exponents(record.rows, tell)}
+    record.notes = {"protocol": protocol(__doc__), "exponents": _exponents(record.rows, tell)}
     if not options.without_limit:
         with tempfile.TemporaryDirectory() as scratch:
             metrics = limited(Path(scratch), tell)
         tell.print(metrics)
         record.rows.append({"method": "IVF128,SQ8", "split": "under-limit", "seed": 0, "metrics": metrics})
     record.finish(save=options.save)
+
+
+def _told(figure: list[float]) -> str:
+    value, *interval = figure
+    return f"{value:+.2f}" + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
 
 
 def _exponents(rows: list[dict[str, Any]], tell: Console) -> dict[str, dict[str, list[float]]]:
@@ -214,7 +219,7 @@ def _exponents(rows: list[dict[str, Any]], tell: Console) -> dict[str, dict[str,
         if len(sizes) > 1:
             figures = ("build_s", "qps@.95", "bytes_per_item")
             found[name] = {figure: exponent(sizes, [one[figure] for one in own]) for figure in figures}
-            table.add_row(name, *(str(value) for value in found[name].values()))
+            table.add_row(name, *(_told(one) for one in found[name].values()))
     tell.print(table)
     return found
 
