@@ -8,6 +8,7 @@ gradient of the whole batch.
 
 from __future__ import annotations
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from jaxtyping import Float, Int
@@ -31,7 +33,17 @@ AGAIN = "start it again as before, and it goes on from its last checkpoint"
 def process_state() -> PartialState:
     """Accelerate's view of this process, which is made by the first call and joins the others, on CPUs too."""
     wanted = parse_flag_from_env("ACCELERATE_USE_CPU")
-    return PartialState(cpu=wanted or not torch.accelerator.is_available())
+    state = PartialState(cpu=wanted or not torch.accelerator.is_available())
+    if state.num_processes > 1:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
+    return state
+
+
+def _leave() -> None:
+    """Close what connects the processes before the interpreter ends, whose end aborts now and then over its threads."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
