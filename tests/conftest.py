@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ user.text = {{tune = 1, history = {{budget = 48}}}}
 train = {{epochs = 2, text_epochs = 1, evaluate_every = 1, batch_people = 16, sentences = 8}}
 """
 
+# An embedded Milvus of one test would speak into what another captures, such as of a process that was forked since.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # Shapes are checked under pytest only, in the modules that state any. An int may stand for a float (PEP 484).
 install_import_hook(
     [
