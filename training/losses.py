@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from towers.precision import at_least_single
-from training.partition import log_sum_exp
+from training.log_sum_exp import log_sum_exp
 
 
 def softmax_loss(positive: Float[Tensor, " p"], negatives: Float[Tensor, " p"]) -> Float[Tensor, " p"]:

@@ -22,7 +22,7 @@ from serving.web.metrics import Metrics
 from serving.web.newcomers import Newcomers
 from serving.web.offer import Shelf
 from serving.web.routes import admin, feedback, health, items, newcomers, page, questions
-from serving.web.schemas import Fault
+from serving.web.schemas.body import Fault
 from serving.web.source import Source
 from serving.web.state import State
 

@@ -12,7 +12,7 @@ from fastapi import HTTPException
 from serving.people import Person, UnknownPersonError
 from serving.questionnaire import Answers, Questionnaire
 from serving.web.offer import Offer
-from serving.web.schemas import Said
+from serving.web.schemas.newcomers import Said
 from towers.errors import InputError
 from towers.ids import Id
 

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query
 from serving.store.audit import Head
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
-from serving.web.schemas import Asked, Changed, Decided, EntryTold, Listed, Lists, Reviewed, ReviewTold, Sealed, Version
+from serving.web.schemas.admin import Asked, Changed, Decided, EntryTold, Listed, Lists, Reviewed, ReviewTold, Sealed
+from serving.web.schemas.body import Version
 from serving.web.state import Service
 from serving.web.swap import swapped
 from towers.errors import InputError

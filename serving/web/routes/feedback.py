@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from serving.store.event import LATEST, REFUSALS, Event
 from serving.web.gate import Caller, allow
 from serving.web.keys import Role
-from serving.web.schemas import Erasure, Feedback, Given, Kept, Past, PastEvent, PersonFound, Search, Somebody
+from serving.web.schemas.feedback import Erasure, Feedback, Given, Kept, Past, PastEvent, PersonFound, Search, Somebody
 from serving.web.state import Service
 from towers.errors import InputError
 

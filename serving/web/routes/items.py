@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, File, Form, Query, Response, UploadFile
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from indexing.build import is_attribute
 from serving.web.changes import refuse_media, refuse_no_json
@@ -17,8 +17,9 @@ from serving.web.gate import Caller, allow
 from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.offer import Offer
-from serving.web.schemas import Id as SentId
-from serving.web.schemas import Ids, Rows, Version, example
+from serving.web.schemas.body import Id as SentId
+from serving.web.schemas.body import Version
+from serving.web.schemas.items import Ids, Item, Rows
 from serving.web.state import Service, State
 from towers.catalog import ITEM_ID, MEDIA
 from towers.errors import InputError
@@ -41,20 +42,6 @@ BEGINS = {
     b"\xff\xfb": "audio/mpeg",
 }
 INSIDE_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
-
-
-class Item(BaseModel):
-    """An item and all that its row says, but for pictures, sounds and vectors."""
-
-    model_config = example(
-        {"item": "i17", "title": "Quiet piano", "image": True, "audio": False, "attributes": {"year": 2024}}
-    )
-
-    item: str | int
-    title: str
-    image: bool
-    audio: bool
-    attributes: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.get("/items", dependencies=READER)

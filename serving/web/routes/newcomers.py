@@ -10,7 +10,7 @@ from serving.web.gate import allow
 from serving.web.keys import Role
 from serving.web.newcomers import answers_of
 from serving.web.offer import Offer
-from serving.web.schemas import Answered, AskedAbout, NextQuestion
+from serving.web.schemas.newcomers import Answered, AskedAbout, NextQuestion
 from serving.web.state import Service, State
 
 router = APIRouter(prefix="/v1", tags=["questions"], dependencies=[Depends(allow(Role.reader))])

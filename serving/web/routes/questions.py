@@ -18,7 +18,8 @@ from serving.web.limits import refuse_long
 from serving.web.newcomers import newcomer
 from serving.web.offer import Offer
 from serving.web.recommending import Recommending, Wish
-from serving.web.schemas import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Said, Why
+from serving.web.schemas.newcomers import Said
+from serving.web.schemas.questions import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
 from serving.web.state import Service, State
 from towers.errors import InputError
 

@@ -20,7 +20,7 @@ from serving.retriever import Retriever
 from serving.store.event import Event
 from serving.web import newcomers
 from serving.web.offer import Offer, Shelf
-from serving.web.schemas import MOST_ANSWERS
+from serving.web.schemas.newcomers import MOST_ANSWERS
 
 JSON = {"Content-Type": "application/json"}
 WORDS = {True: "like", False: "dislike", None: "unknown"}

@@ -12,12 +12,12 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from pydantic import BaseModel
 
-from serving.web import schemas
-from serving.web.routes.items import Item
+from serving.web.schemas import admin, body, feedback, items, newcomers, questions
 
 MODELS: dict[str, type[BaseModel]] = {
     name: model
-    for name, model in {**vars(schemas), "Item": Item}.items()
+    for room in (admin, body, feedback, items, newcomers, questions)
+    for name, model in vars(room).items()
     if isinstance(model, type) and issubclass(model, BaseModel)
 }
 
@@ -55,7 +55,7 @@ def test_every_field_of_a_form_that_is_no_file_has_one(client: Any) -> None:
         for field, facts in document["components"]["schemas"][name(schema)]["properties"].items():
             if facts.get("type") == "string":
                 (seen[field],) = facts["examples"]
-    assert schemas.Question.model_validate_json(seen.pop("question")).user == "u42"
+    assert questions.Question.model_validate_json(seen.pop("question")).user == "u42"
     assert seen == {"item": "i17"}
 
 

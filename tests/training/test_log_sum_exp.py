@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from training import partition
-from training.partition import log_sum_exp
+from training import log_sum_exp as blocks
+from training.log_sum_exp import log_sum_exp
 
 
 @pytest.fixture(params=[1, 3, 128], ids=["a query at a time", "few", "one block"], autouse=True)
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "ROWS", request.param)
+    monkeypatch.setattr(blocks, "ROWS", request.param)
 
 
 def drawn(dtype: torch.dtype, each: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
