@@ -22,6 +22,7 @@ from indexing.filters import Filter, Where
 from indexing.hits import Hits
 from indexing.items import Item, Removed
 from indexing.nearest import Nearest
+from indexing.shared_memory import held_once
 from indexing.vectors import check_items, check_vectors, repeats
 from indexing.versions import current_version
 from towers.errors import InputError
@@ -33,7 +34,7 @@ class ItemIndex:
 
     It does not change, so many threads may search it; a writer makes the next one, and `refresh` gives that.
 
-    The exact vectors are kept beside the FAISS index. Whatever the kind, each score is the exact inner
+    The exact vectors are kept, beside the FAISS index or in it. Whatever the kind, each score is the exact inner
     product, equal scores go to the lower row, and only *which* rows are found is approximate. For a kind
     that compresses vectors (PQ, SQ, PCA), ``,RFlat`` at its end has FAISS consider more rows than k.
 
@@ -67,7 +68,8 @@ class ItemIndex:
         built: int | None = None,
     ) -> None:
         self.ids = ids
-        self.vectors = vectors.view()
+        # With tombstones, FAISS has vectors that are no row's.
+        self.vectors = (held_once(faiss, vectors) if places is None else vectors).view()
         self.vectors.flags.writeable = False
         self.kind = kind
         self.space = space
@@ -100,8 +102,8 @@ class ItemIndex:
 
         Args:
             ids: N different strings or integers.
-            vectors: float32 ``(N, D)``, unit norm; kept, not copied, so do not change them afterwards. They may be
-                mapped from a file.
+            vectors: float32 ``(N, D)``, unit norm; do not change them afterwards: they are kept and not copied, except
+                where FAISS keeps whole vectors too, whose copy then serves. They may be mapped from a file.
             attributes: N rows: an Arrow table, a polars or pandas frame, or lists by column name.
             kind: FAISS factory string, or "auto": what `indexing.approximate.automatic_kind` says.
             space: fingerprint of the space of the vectors.
@@ -163,7 +165,7 @@ class ItemIndex:
 
     @property
     def faiss(self) -> Any:
-        """The FAISS index, which has each row under the number that `places` says."""
+        """The FAISS index, which has each row under the number that `places` says; it must not be changed."""
         return self._nearest.faiss
 
     @property
