@@ -193,7 +193,7 @@ class Retriever:
     def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
         """What `recommend` gives for each question, but for the last bits of scores, or the error that it raises.
 
-        Histories are read together, which takes half the time; texts, pictures and sounds one by one.
+        Histories and texts are read together, which takes half the time; pictures and sounds one by one.
 
         Args:
             questions: arguments of `recommend`.
@@ -202,7 +202,7 @@ class Retriever:
         together: dict[int, _Asked] = {}
         for place, question in enumerate(questions):
             try:
-                if question.keys() & {"text", "image", "audio"}:
+                if question.keys() & {"image", "audio"}:
                     answers[place] = self.recommend(**question)
                     continue
                 asked = self._asked(**{"user": None, "history": None, **question})
@@ -223,7 +223,7 @@ class Retriever:
         """What those are answered whose histories can be read together."""
         try:
             histories = side_by_side([one.person.history for one in group])
-            queries = self._model.user.encode_together(histories, self._memory)
+            queries = self._model.user.encode_together(histories, self._memory, [one.text for one in group])
         except InputError as error:
             if len(group) == 1:
                 return [error]

@@ -189,26 +189,34 @@ class UserTower(nn.Module):
             return self._read_sequence(one, memory, device), self._recall_text(tokens, memory)
 
     @torch.inference_mode()
-    def read_together(self, histories: Histories, memory: Memory) -> tuple[Reading | None, Reading | None]:
+    def read_together(
+        self, histories: Histories, memory: Memory, texts: Sequence[str | None] | None = None
+    ) -> tuple[Reading | None, Reading | None]:
         """What each reader says of B people, many read at once: sequence, text; None for a reader that is off.
 
-        Much faster than one at a time, and the same but for the last bits: for choosing, not for serving.
+        Much faster than one at a time, and the same but for the last bits.
         """
         with evaluating(self):
-            return self._sequences(histories, memory), self._texts(histories, memory)
+            return self._sequences(histories, memory), self._texts(histories, memory, texts or [None] * len(histories))
 
-    def encode_together(self, histories: Histories, memory: Memory) -> np.ndarray:
+    @torch.inference_mode()
+    def encode_together(
+        self, histories: Histories, memory: Memory, texts: Sequence[str | None] | None = None
+    ) -> np.ndarray:
         """What `encode` gives but for the last bits, many people read at once.
 
         Raises:
             InputError: as `encode` does.
         """
-        sequence, text = self.read_together(histories, memory)
-        known = torch.stack([mask for _, mask in filter(None, (sequence, text))]).any(0)
-        if not known.all():
+        sequence, text = self.read_together(histories, memory, texts)
+        known = torch.stack([mask for _, mask in filter(None, (sequence, text))])
+        if not known.any(0).all():
             raise InputError(NOTHING_KNOWN)
-        with torch.inference_mode():
-            return self.fuse(sequence, text).float().cpu().numpy()
+        queries = self.fuse(sequence, text)
+        if texts is not None and sequence is not None and text is not None:
+            asked = known.all(0) & torch.tensor([bool(one) for one in texts], device=known.device)
+            queries[asked] = unit(sequence[0][asked] + self._beside_each(text[0][asked]))
+        return queries.float().cpu().numpy()
 
     def _sequences(self, histories: Histories, memory: Memory) -> Reading | None:
         if self.sequence is None:
@@ -219,10 +227,11 @@ class UserTower(nn.Module):
             _fill(found, rows, self.sequence(memory.vectors, batch, memory.half_life)[:, -1])
         return found
 
-    def _texts(self, histories: Histories, memory: Memory) -> Reading | None:
+    def _texts(self, histories: Histories, memory: Memory, texts: Sequence[str | None]) -> Reading | None:
         if self.text is None or memory.text is None or not self.reads_text:
             return None
-        tokens, found = memory.text.tokens(histories), _nothing(len(histories), self.shape[-1:], memory)
+        tokens = [self._tokens(histories.take([person]), text, memory) for person, text in enumerate(texts)]
+        found = _nothing(len(histories), self.shape[-1:], memory)
         lengths = np.array([len(ids) for ids in tokens])
         for row, one in enumerate(tokens):
             if memory.read is not None and (vector := memory.read.find(_digest(one))) is not None:

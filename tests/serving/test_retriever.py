@@ -426,6 +426,7 @@ def test_questions_answered_together_have_the_answers_of_each_alone(tiny_run: An
     shop = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log)
     asked: list[dict[str, Any]] = [{"user": user, "k": 3 + user % 4} for user in range(1, 31)]
     asked[3:3] = [{"history": ["m01", "m03"]}, {"text": "a quiet piano"}, {"user": 7, "where": {"topic": "music"}}]
+    asked[8:8] = [{"text": "a fast race"}, {"user": 9, "text": "a quiet piano"}, {"history": ["m01"], "text": "a race"}]
     asked[9:9] = [
         {"user": "nobody"},
         {"user": 7, "k": 0},

@@ -148,7 +148,10 @@ def test_people_read_together_are_those_read_alone(
     memory = model.memory(catalog, model.embed_items(catalog, cache=cache))
     known = HISTORIES.take([3, 0, 1]) if kind == "text only" else HISTORIES
     many = known.take([*range(len(known)), 0, 1, 0])
-    np.testing.assert_allclose(model.user.encode_together(many, memory), model.encode(many, memory), atol=2e-6)
+    for texts in (None, ["quiet night", *[None] * (len(many) - 2), "a race"]):
+        alone, together = model.encode(many, memory, texts), model.user.encode_together(many, memory, texts)
+        np.testing.assert_allclose(together, alone, atol=2e-6)
+    assert np.abs(alone - model.encode(many, memory)).max() > 0.01 or kind == "sequence only"
     with pytest.raises(InputError, match="nothing is known of this person"):
         model.user.encode_together(Histories.of([[0], []]), memory)
 
