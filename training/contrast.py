@@ -13,7 +13,7 @@ from training.config import TrainConfig
 from training.items import Items, ItemVectors
 from training.losses import contrastive
 from training.mining import HardNegatives
-from training.negatives import Candidates, Known, among
+from training.negatives import Candidates, Known, among, with_targets
 from training.parts import in_parts
 from training.ranks import Ranks
 
@@ -87,7 +87,7 @@ class Contrast:
                 vectors.of(targets),
                 shared,
                 scale=scale,
-                left_out=barred[owner] | (items == targets[:, None]),
+                left_out=with_targets(barred[owner], items, targets),
                 log_weight=log_weight,
                 positive_log_weight=None if targets_log_weight is None else targets_log_weight[row],
                 **more,

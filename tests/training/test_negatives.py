@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from towers.history import Histories
-from training.negatives import Known, Memory, Negatives, among
+from training.negatives import Known, Memory, Negatives, among, with_targets
 
 
 def test_known_both_ways_against_sets() -> None:
@@ -105,3 +105,13 @@ def test_among_lists_against_sets() -> None:
         lists = rng.integers(-1, 12, (3, 4))
         found = among(torch.from_numpy(items), torch.from_numpy(lists)) if len(items) else torch.empty(3, 0)
         assert found.tolist() == [[item in row for item in items.tolist()] for row in lists.tolist()]
+
+
+def test_targets_are_barred_where_they_are_among_the_items() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        items = np.sort(generator.choice(20, generator.integers(1, 15), replace=False))
+        targets = generator.integers(20, size=9)
+        barred = generator.random((9, len(items))) < 0.3
+        found = with_targets(torch.from_numpy(barred.copy()), torch.from_numpy(items), torch.from_numpy(targets))
+        assert (found.numpy() == (barred | (items == targets[:, None]))).all()
