@@ -206,7 +206,7 @@ def _optuna() -> Any:
         import tomli_w  # noqa: F401  # writes the recipe at the end
     except ImportError as error:
         raise MissingExtraError(f"a search needs {error.name}: pip install 'twotower[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a training that fails it would show where, and we say why
     return optuna
 
 

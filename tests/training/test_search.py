@@ -94,9 +94,14 @@ def test_a_search_that_was_killed_goes_on_and_does_the_open_trial_again(run: Cal
     assert not once_more.recipes
 
 
-def test_a_training_that_fails_is_counted_with_its_reason(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_training_that_fails_is_counted_with_its_reason(
+    run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    optuna.logging.enable_propagation()
     found = run(Trainings(lambda call: TwoTowerError("the loss became nan") if call == 2 else None), 4)
+    optuna.logging.disable_propagation()
     assert [(trial.state, trial.error) for trial in found.trials][1] == ("fail", "the loss became nan")
+    assert not caplog.records  # no traceback between the lines that are told
     with pytest.raises(InputError, match="none of 5 trials ended well"):
         run(Trainings(lambda _: TwoTowerError("no")), 5, out=tmp_path / "none")
 
