@@ -100,7 +100,7 @@ class TrainConfig(OptimizerConfig):
     """Least seconds between two checkpoints, which is about what a kill costs; more where writing one is slow, so that
     it takes at most a fiftieth of the time; 0: one after every step."""
     trackers: list[Tracker] = ["tensorboard"]
-    """Where losses, the norm of the gradient and metrics of each validation go, beside the model's own manifest:
+    """Where losses and the norm of the gradient of each epoch, and metrics of each validation go, beside the manifest:
     "tensorboard", "wandb" (Weights & Biases), "mlflow"."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""

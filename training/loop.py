@@ -217,12 +217,14 @@ class Run:
         for epoch in range(max(place.epoch, epochs.start), epochs.stop):
             losses = self._epoch(epoch)
             if self.validation is None or epoch not in self.validated:
+                self.accelerator.log(losses, step=epoch)
                 continue
             with self.ranks.together():
                 metrics = self.ranks.agree(self.validate(self.validation) if self._takes_part else {})
             seconds = round(time.perf_counter() - self.started, 1)
             self.report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
-            self.accelerator.log({**losses, **metrics}, step=epoch)
+            mining = {} if self.hard is None else {"mining_seconds": self.report.mining_seconds}
+            self.accelerator.log({**losses, **metrics, **mining}, step=epoch)
             self.show.validated(metrics[METRIC])
             if self.watch is not None:
                 self.watch(epoch, metrics)
