@@ -215,7 +215,8 @@ def ours(way: Way, data: Data, turns: Turns) -> tuple[np.ndarray, np.ndarray]:
     """Train with this project's parts; vectors of who is asked about, and of films."""
     encoder = TextEncoder.load(TextConfig(max_tokens=TOKENS))
     reader = encoder.tunable_copy(way.tune).train()
-    descent = Descent(nn.ModuleDict({"encoder": reader}), CONFIG, EPOCHS * -(-PAIRS // BATCH))
+    steps = EPOCHS * -(-PAIRS // BATCH)
+    descent = Descent(nn.ModuleDict({"encoder": reader}), CONFIG, steps, name="training", setting="the rate")
     rng = np.random.default_rng(0)
     for epoch in range(EPOCHS):
         turns.begin()

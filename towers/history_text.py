@@ -31,7 +31,7 @@ AGES = (
 class HistoryTextConfig(BaseModel):
     """How a history becomes text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     template: str | None = None
     """Columns and words that stand for one past item, such as `"{title}[, {genres}]"`; default: the item's own text."""

@@ -18,7 +18,7 @@ from towers.projection import ContentProjection, Normalise
 class ItemConfig(BaseModel):
     """How an item becomes a vector."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     template: str | None = None
     """Columns and words that make an item's text, such as `"{title}[ ({year})][. {genres}]"`; default: all columns."""

@@ -44,7 +44,7 @@ KIND = "twotower/model"
 class UserConfig(BaseModel):
     """The two readers of a person; `false` turns one off."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sequence: SequenceConfig | None = SequenceConfig()
     """The reader of past items in their order."""
@@ -79,7 +79,7 @@ class UserConfig(BaseModel):
 class ModelConfig(BaseModel):
     """All that fixes the shape of a model, and how it reads a log."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: Positive = Positive()
     """Which events are positives: what the towers learn from, and what speaks for a person."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class RatingConfig(BaseModel):
     """The head that re-ranks what retrieval found."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     objective: Literal["rating", "click"] = "rating"
     """`rating`: a value in [0, 1] by squared error; `click`: a probability by cross-entropy."""

@@ -25,7 +25,7 @@ GAP_FEATURES = 4
 class SequenceConfig(BaseModel):
     """The reader of past items in their order."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     length: int = Field(default=100, ge=1)
     """Most past items read; older ones are left out."""

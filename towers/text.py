@@ -29,7 +29,7 @@ UNKNOWN_SHARE = 0.1  # above this share of unknown tokens the vocabulary does no
 class TextConfig(BaseModel):
     """Which pretrained text encoder, and how it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: str = "minilm"
     """A hub id, a folder with `config.json`, tokenizer and weights, or a name that `weights` knows."""

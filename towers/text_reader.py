@@ -21,7 +21,7 @@ from towers.tuning import Tune, add_low_rank
 class TextReaderConfig(BaseModel):
     """The reader of history text and of free text."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tune: Tune = 2
     """What is fine-tuned: 0 (nothing), a number of upper layers, "lora" (low-rank additions to all layers) or "all"."""

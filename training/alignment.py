@@ -21,7 +21,7 @@ from towers.catalog import Catalog
 from towers.contents import Contents
 from towers.embed import Content, VectorCache
 from towers.encoders.contract import Encoder
-from towers.errors import InputError, TwoTowerError
+from towers.errors import InputError
 from towers.fusion import unit
 from towers.model import TwoTower
 from towers.precision import autocast_for
@@ -191,16 +191,14 @@ def _tune(model: TwoTower, name: str) -> Tune:
 def _train(aligner: Aligner, config: AlignConfig, items: int, progress: bool) -> float:
     """AdamW over batches of items in random order; the mean loss of the last epoch."""
     starts = range(0, items, config.items)
-    descent = Descent(aligner, config, config.epochs * len(starts))
+    descent = Descent(aligner, config, config.epochs * len(starts), name="aligning", setting="align.rate")
     losses = torch.zeros(len(starts))
     screen = Console(stderr=True)
     aligner.train()
-    for epoch in track(range(1, config.epochs + 1), "aligning kinds of content", console=screen, disable=not progress):
+    for _ in track(range(config.epochs), "aligning kinds of content", console=screen, disable=not progress):
         order = torch.randperm(items).to(aligner.model.log_scale.device)
         for number, start in enumerate(starts):
             loss = aligner(order[start : start + config.items])
-            if not torch.isfinite(loss):
-                raise TwoTowerError(f"the loss of aligning became {loss.item()} in epoch {epoch}: lower align.rate")
             descent.step(loss)
             losses[number] = loss.detach()
     aligner.eval()

@@ -20,7 +20,7 @@ from training.trackers import Tracker
 class OptimizerConfig(BaseModel):
     """AdamW with a learning rate that rises and falls."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rate: float = Field(default=2e-3, gt=0)
     """Highest learning rate of new weights."""
@@ -100,7 +100,7 @@ class TrainConfig(OptimizerConfig):
     """Least seconds between two checkpoints, which is about what a kill costs; more where writing one is slow, so that
     it takes at most a fiftieth of the time; 0: one after every step."""
     trackers: list[Tracker] = ["tensorboard"]
-    """Where losses, the norm of the gradient and metrics of each validation go, beside the model's own manifest:
+    """Where losses and the norm of the gradient of each epoch, and metrics of each validation go, beside the manifest:
     "tensorboard", "wandb" (Weights & Biases), "mlflow"."""
     seed: int = Field(default=0, ge=0)
     """Fixes initial weights, order, windows, dropout."""
@@ -114,16 +114,30 @@ class TrainConfig(OptimizerConfig):
     @property
     def wants_sample(self) -> bool:
         """Whether anything is asked for that the full softmax, which has every item once, has no use for."""
-        sampled = self.popular_negatives, self.memory_negatives, self.hard_negatives, self.correction != "refined"
-        return self.softmax == "sampled" or any(sampled)
+        uniform = self.uniform_negatives != _default("uniform_negatives")
+        sampled = uniform, self.popular_negatives, self.memory_negatives, self.hard_negatives
+        return self.softmax == "sampled" or any(sampled) or self.correction != "refined"
 
     @model_validator(mode="after")
     def _one_softmax(self) -> TrainConfig:
         if self.softmax == "full" and self.wants_sample:
             raise ValueError(
                 "softmax is 'full', which has every item as a negative once and needs no correction: leave out "
-                "popular_negatives, memory_negatives, hard_negatives and correction, or set softmax to 'sampled'"
+                "uniform_negatives, popular_negatives, memory_negatives, hard_negatives and correction, or set softmax "
+                "to 'sampled'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_of_something(self) -> TrainConfig:
+        if self.hard_negatives and self.epochs == 1:
+            raise ValueError(
+                f"hard_negatives is {self.hard_negatives}, but they are found after the first epoch, and the run has "
+                "no other: leave it out, or raise epochs"
+            )
+        for name in ("popular_negatives", "memory_negatives", "hard_negatives"):
+            if getattr(self, name) and not self.contrastive_weight:
+                raise ValueError(f"{name} is above 0, but contrastive_weight is 0: leave out one of them")
         return self
 
     @model_validator(mode="after")
@@ -138,10 +152,14 @@ class TrainConfig(OptimizerConfig):
     @model_validator(mode="after")
     def _no_longer_than_the_run(self) -> TrainConfig:
         for name in ("text_epochs", "evaluate_every", "mine_every"):
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if value > max(self.epochs, default):  # what ships is cut to a short run
+            value = getattr(self, name)
+            if value > self.epochs and value != _default(name):  # what ships is cut to a short run
                 raise ValueError(f"{name} is {value}, but the run has {self.epochs} epochs: lower it, or raise epochs")
         return self
+
+
+def _default(name: str) -> Any:
+    return TrainConfig.model_fields[name].default
 
 
 class AlignConfig(OptimizerConfig):
@@ -190,6 +208,15 @@ class Recipe(ModelConfig):
     index: str = Field(default="auto", min_length=1)
     """FAISS factory string of the index, or "auto"."""
 
+    @model_validator(mode="after")
+    def _views_of_a_past(self) -> Recipe:
+        if self.train.views_weight and self.user.sequence is None:
+            raise ValueError(
+                f"train.views_weight is {self.train.views_weight}, but only the sequence reader reads views of a past: "
+                "turn on [user.sequence], or leave it out"
+            )
+        return self
+
     @classmethod
     def read(cls, source: str | Path | dict[str, Any] | Recipe | None) -> Recipe:
         """A recipe from a TOML file, from nested values, or the default one.
@@ -226,6 +253,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _explain(recipe: type[BaseModel], error: Any) -> str:
     where = [str(part) for part in error["loc"]]
     path = ".".join(where)
+    if error["type"] == "value_error":  # a sentence of ours, which says what was got
+        return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     if error["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{path}: {error['msg']}, got {error['input']!r}"
     valid = _valid_keys(recipe)

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from towers.artefact import atomic_file, write_json
+from towers.artefact import MANIFEST, atomic_file, write_json
 from towers.errors import ArtefactError, TwoTowerError
 from towers.history import Histories
 from towers.ids import IdList
@@ -42,7 +42,8 @@ def refuse_no_number(
     parts = {part: value for part, value in values.items() if part not in ("loss", "gradient")}
     which = f" ({', '.join(f'{part} {value:.4g}' for part, value in parts.items())})" if len(parts) > 1 else ""
     kept = "" if folder is None else _keep(folder / f"step-{step}", step, windows, past, ids)
-    again = "" if folder is None else "; the checkpoints before it are good, the same training goes on from there"
+    before = folder is not None and any(folder.glob(f"*/{MANIFEST}"))
+    again = "; the checkpoints before it are good, the same training goes on from there" if before else ""
     raise TwoTowerError(f"the {name} became {values[name]} at step {step}{which}{kept}: lower train.rate{again}")
 
 

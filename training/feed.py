@@ -16,7 +16,7 @@ from towers.template import columns_of
 from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
 from training.ranks import Ranks
-from training.sampling import Windows, set_windows, windows
+from training.sampling import Windows, set_target_chances, set_windows, target_chances, windows
 from training.sentences import SentencePool, SentenceSampler
 from training.step import Sentences, SentenceVectors
 
@@ -84,10 +84,19 @@ class Feed:
                 self.pool_vectors = pool.vectors
 
     @property
+    def targets(self) -> np.ndarray:
+        """How often each item is expected as a target in an epoch, float64 ``(N,)``."""
+        chances = target_chances if self._windows is windows else set_target_chances
+        return self._by_item(chances(self._past, self._length))
+
+    @property
     def anchor_targets(self) -> np.ndarray:
-        """How often each item follows an anchor, int64 ``(N,)``."""
-        events = self.anchors.events + 1 if self.anchors is not None else np.empty(0, np.int64)
-        return np.bincount(self._past.items[events], minlength=self._items)
+        """How often each item is expected to follow an anchor that is read in an epoch, float64 ``(N,)``."""
+        follows = np.zeros(len(self._past.items), bool)
+        if self.anchors is not None:
+            follows[self.anchors.events + 1] = True
+        most = self._config.anchors_per_step
+        return self._by_item(target_chances(self._past, self._length, chosen=follows, most=most))
 
     def order(self) -> np.ndarray:
         """Everybody who trains, int64 ``(P,)``, in random order."""
@@ -101,6 +110,9 @@ class Feed:
             own = self._ranks.share(len(people))
             anchors = self.anchors.texts(seen, self._config.anchors_per_step, self._rng, device, own)
         return Batch(seen, anchors, self._new_sentences(device) if reads_text else self._pooled_sentences(device))
+
+    def _by_item(self, chances: np.ndarray) -> np.ndarray:
+        return np.bincount(self._past.items, weights=chances, minlength=self._items)
 
     def _pooled_sentences(self, device: torch.device) -> SentenceVectors | None:
         """Sentences of random items as the frozen encoder reads them."""

@@ -41,7 +41,7 @@ from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.ranker import IndexRanker
 from training.ranks import Ranks, process_state
-from training.sampling import Windows, target_counts
+from training.sampling import Windows
 from training.sharding import average_gradients, refuse_unusable, split, start_alike
 from training.state import Place, State
 from training.trackers import PROJECT, flat, trackers
@@ -144,7 +144,7 @@ class Run:
         with self.accelerator.main_process_first():
             self.feed = Feed(model, catalog, past, recipe, rng, ranks=self.ranks, pooled=pooled, progress=progress)
         self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
-        negatives = _negatives(self.config, target_counts(past, len(catalog)))
+        negatives = _negatives(self.config, self.feed.targets)
         anchor_negatives = _negatives(self.config, self.feed.anchor_targets)
         self.hard = HardNegatives(len(past), self.config.hard_negatives) if self.config.hard_negatives else None
         objective = Objective(
@@ -217,12 +217,14 @@ class Run:
         for epoch in range(max(place.epoch, epochs.start), epochs.stop):
             losses = self._epoch(epoch)
             if self.validation is None or epoch not in self.validated:
+                self.accelerator.log(losses, step=epoch)
                 continue
             with self.ranks.together():
                 metrics = self.ranks.agree(self.validate(self.validation) if self._takes_part else {})
             seconds = round(time.perf_counter() - self.started, 1)
             self.report.epochs.append({"epoch": epoch, "seconds": seconds, **losses, **metrics})
-            self.accelerator.log({**losses, **metrics}, step=epoch)
+            mining = {} if self.hard is None else {"mining_seconds": self.report.mining_seconds}
+            self.accelerator.log({**losses, **metrics, **mining}, step=epoch)
             self.show.validated(metrics[METRIC])
             if self.watch is not None:
                 self.watch(epoch, metrics)

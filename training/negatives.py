@@ -46,7 +46,7 @@ class Negatives:
     as in multiple importance sampling (balance heuristic: Veach and Guibas, SIGGRAPH 1995).
 
     Args:
-        counts: int64 ``(N,)`` how often each item is a target in training.
+        counts: ``(N,)`` how often each item is expected as a target in an epoch.
         uniform: how many rows are drawn uniformly from the catalog in each step.
         popular: how many are drawn by their count to the power of `POPULARITY_POWER`.
         memory: how many targets of steps before are kept.
@@ -54,8 +54,8 @@ class Negatives:
 
     def __init__(self, counts: np.ndarray, uniform: int, *, popular: int = 0, memory: int = 0) -> None:
         smoothed = counts**POPULARITY_POWER
-        self._share = torch.from_numpy(counts / max(counts.sum(), 1))
-        self._popularity = torch.from_numpy(smoothed / max(smoothed.sum(), 1))
+        self._share = torch.from_numpy(counts / (counts.sum() or 1))
+        self._popularity = torch.from_numpy(smoothed / (smoothed.sum() or 1))
         self._up_to = self._popularity.cumsum(0)
         self._uniform, self._popular = uniform, popular
         self.memory = Memory(memory)

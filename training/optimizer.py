@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from towers.errors import TwoTowerError
 from training.config import OptimizerConfig
 
 PRETRAINED = re.compile(r"(^|\.)(encoder|media)\.")  # where encoders stand in a model
@@ -50,19 +51,32 @@ class Descent:
         module: what is trained.
         config: rates, decay, clipping.
         total: number of steps.
+        name: of the training, and `setting` of the rate to lower where it fails.
     """
 
-    def __init__(self, module: nn.Module, config: OptimizerConfig, total: int) -> None:
-        self._module, self._clip = module, config.clip
+    def __init__(self, module: nn.Module, config: OptimizerConfig, total: int, *, name: str, setting: str) -> None:
+        self._module, self._clip, self._name, self._setting = module, config.clip, name, setting
         self._optimizer = torch.optim.AdamW(parameter_groups(module, config), betas=(0.9, 0.98))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, lambda step: rate_at(step, total, config.warmup)
         )
 
     def step(self, loss: Tensor) -> None:
-        """One step down the gradient of a loss."""
+        """One step down the gradient of a loss.
+
+        Raises:
+            TwoTowerError: loss or gradient is no number; the weights are as they were.
+        """
+        self._refuse_no_number("loss", loss)
         self._optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._module.parameters(), self._clip)
+        self._refuse_no_number("gradient", nn.utils.clip_grad_norm_(self._module.parameters(), self._clip))
         self._optimizer.step()
         self._schedule.step()
+
+    def _refuse_no_number(self, part: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            step = self._schedule.last_epoch
+            raise TwoTowerError(
+                f"the {part} of {self._name} became {value.item()} at step {step}: lower {self._setting}"
+            )

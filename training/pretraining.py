@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from towers.catalog import Catalog
-from towers.errors import InputError, TwoTowerError, WeightsError
+from towers.errors import InputError, WeightsError
 from towers.model import TwoTower
 from towers.precision import at_least_single, autocast
 from towers.text import TextEncoder
@@ -177,22 +177,18 @@ def _train(
     masker = Masker.of(encoder.tokenizer, config.mask, seed)
     tokens = _tokens(encoder, texts, masker.ordinary)
     encoder.requires_grad_(True)
-    descent = Descent(reader, config, config.epochs * -(-len(tokens) // config.texts))
+    steps = config.epochs * -(-len(tokens) // config.texts)
+    descent = Descent(reader, config, steps, name="pre-training", setting="pretrain.rate_pretrained")
     rng, losses, screen = np.random.default_rng(seed), [], Console(stderr=True)
     reader.train()
-    for epoch in track(range(1, config.epochs + 1), "pre-training on texts", console=screen, disable=not progress):
+    for _ in track(range(config.epochs), "pre-training on texts", console=screen, disable=not progress):
         found = []
         for rows in _of_like_length([len(one) for one in tokens], config.texts, rng):
             ids, mask = encoder.pad([tokens[row] for row in rows])
             hidden, asked = masker(ids, mask)
             with autocast(encoder.device):
                 each = reader(*(one.to(encoder.device) for one in (hidden, mask, ids, asked)))
-            loss = each.mean()
-            if not torch.isfinite(loss):
-                raise TwoTowerError(
-                    f"the loss of pre-training became {loss.item()} in epoch {epoch}: lower pretrain.rate_pretrained"
-                )
-            descent.step(loss)
+            descent.step(each.mean())
             found.append(each.detach())
         losses.append(float(torch.cat(found).mean()))
     reader.zero_grad()

@@ -95,8 +95,33 @@ def draw_anchors(histories: Histories, each: int, rng: np.random.Generator) -> n
     return np.sort(chosen)
 
 
-def target_counts(histories: Histories, items: int) -> np.ndarray:
-    """How often each of so many `items` is a target, int64 ``(N,)``: every event but a person's first."""
-    later = np.ones(len(histories.items), bool)
-    later[histories.offsets[:-1][histories.lengths > 0]] = False
-    return np.bincount(histories.items[later], minlength=items)
+def target_chances(
+    histories: Histories, length: int, *, chosen: np.ndarray | None = None, most: int | None = None
+) -> np.ndarray:
+    """How likely each event is a target in an epoch, as `windows` draws them: float64 ``(E,)``.
+
+    A past that is longer than a window lends each of its events less often, the newest ones most. Of what is corrected
+    by logQ this is what was sampled.
+
+    Args:
+        histories, length: as in `windows`; who has two events or more is drawn once.
+        chosen: bool ``(E,)`` events that may be targets; default: all but a person's first.
+        most: how many of those in a window are, at random; default: all.
+    """
+    people, events = histories.people, np.arange(len(histories.items))
+    first, end = histories.offsets[:-1][people], histories.offsets[1:][people]
+    able = events > first if chosen is None else chosen
+    spare, back = np.maximum(end - first - (length + 1), 0), end - 1 - events
+    ends = np.where(back <= spare, 0.5 / (spare + 1), 0) + 0.5 * (back == 0)  # how likely a window ends with it
+    if most is not None:
+        before = np.append(0, able.cumsum())
+        inside = before[events + 1] - before[np.maximum(first, events - length) + 1]
+        ends *= np.minimum(most / np.maximum(inside, 1), 1)
+    up_to = np.append(0, ends.cumsum())
+    return able * (up_to[np.minimum(events + length, end)] - up_to[events])
+
+
+def set_target_chances(histories: Histories, length: int) -> np.ndarray:
+    """The same as `set_windows` draws them: all events of a person are equally likely."""
+    lengths = histories.lengths[histories.people]
+    return np.minimum(length, lengths - 1) / lengths

@@ -22,6 +22,7 @@ from training.loop import METRIC, Report
 from training.measuring.comparison import split_log
 from training.measuring.protocols import last_event
 from training.measuring.splits import Questions
+from training.ranks import Ranks
 from training.trainer import fit, with_range
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ FIRST = 8  # trials drawn at random before the sampler learns from them, and bef
 class Range(BaseModel):
     """Numbers between two, both among them; with `log`, every order of magnitude is as likely as any other."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     low: int | float
     high: int | float
@@ -150,8 +151,8 @@ def search(
         tell: is told of each trial when it is done.
 
     Raises:
-        InputError: a setting or a value that recipes do not have, fewer than one trial, a study of other data, or no
-            trial that ended well.
+        InputError: a setting or a value that recipes do not have, fewer than one trial, several processes, a study of
+            other data, or no trial that ended well.
         MissingExtraError: Optuna is not installed.
     """
     library, out = _optuna(), Path(out)
@@ -165,9 +166,9 @@ def search(
 
     def objective(trial: optuna.Trial) -> float:
         settings = {name: _suggest(trial, name, choice) for name, choice in space.items()}
-        settled = with_range(Recipe.read(_with(shared, settings)), log.rating_range)
         watch = _Watch(trial, library.TrialPruned)
         try:
+            settled = with_range(Recipe.read(_with(shared, settings)), log.rating_range)
             _, report = fit(catalog, past, validation, settled, weights=_path(weights), progress=False, watch=watch)
         except TwoTowerError as error:
             trial.set_user_attr("error", str(error))
@@ -205,12 +206,14 @@ def _optuna() -> Any:
         import tomli_w  # noqa: F401  # writes the recipe at the end
     except ImportError as error:
         raise MissingExtraError(f"a search needs {error.name}: pip install 'twotower[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a training that fails it would show where, and we say why
     return optuna
 
 
 def _check(shared: dict[str, Any], space: Space, trials: int) -> None:
     """Refuse before the first training what a later one could not be given."""
+    if (count := Ranks.current().count) > 1:
+        raise InputError(f"a search trains in one process, and {count} were started: start it without a launcher")
     if trials < 1:
         raise InputError(f"a search needs at least 1 trial, got {trials}")
     if not space:

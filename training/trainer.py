@@ -112,7 +112,7 @@ def fit_catalog(
     set_seed(recipe.train.seed)
     nobody = {"sequence": None, "interests": 1}  # no past items are there to learn from
     user = recipe.user.model_copy(update=nobody)
-    recipe = recipe.model_copy(update={"user": user})
+    recipe = recipe.model_copy(update={"user": user, "train": recipe.train.model_copy(update={"views_weight": 0.0})})
     encoder = TextEncoder.load(recipe.text, weights=weights)
     model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder, weights)
     pretraining = pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)

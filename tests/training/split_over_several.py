@@ -66,8 +66,8 @@ def train(encoder: Path, out: Path, *, stop: int = -1, **settings: Any) -> None:
             "user": {"sequence": {"blocks": 1}, **settings},
             "train": {
                 "epochs": epochs, "text_epochs": min(2, epochs), "batch_people": 7, "sentences": 5, "part": part,
-                "evaluate_every": 1, "patience": 9, "uniform_negatives": 6, "hard_negatives": 3, "mine_every": 1,
-                "rate": 0.01, "rate_pretrained": 0.01,
+                "evaluate_every": 1, "patience": 9, "uniform_negatives": 6, "mine_every": 1,
+                "hard_negatives": 3 if epochs > 1 else 0, "rate": 0.01, "rate_pretrained": 0.01,
             },
         }
     )  # fmt: skip

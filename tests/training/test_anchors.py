@@ -14,7 +14,7 @@ from towers.history_text import HistoryText, HistoryTextConfig
 from towers.text import TextConfig, TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 from training.anchors import Anchors, AnchorTexts
-from training.sampling import Windows, windows
+from training.sampling import Windows, target_chances, windows
 
 CPU = torch.device("cpu")
 ITEMS = ["quiet piano", "fast engine", "", "night race", "evening rain"]
@@ -31,14 +31,14 @@ def histories() -> Histories:
 
 
 def make(
-    tiny_bert: Path, histories: Histories, *, budget: int, tune: int | Literal["all"] = 1
+    tiny_bert: Path, histories: Histories, *, budget: int, tune: int | Literal["all"] = 1, each: int = 3
 ) -> tuple[Anchors, TextReader, HistoryText]:
     torch.manual_seed(0)
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
     reader = TextReader(config=TextReaderConfig(tune=tune), encoder=encoder, hidden=8, dimension=8)
     text = HistoryText(config=HistoryTextConfig(budget=32), items=ITEMS, tokenize=encoder.tokenize)
     rng = np.random.default_rng(0)
-    return Anchors(histories=histories, reader=reader, text=text, each=3, budget=budget, rng=rng), reader, text
+    return Anchors(histories=histories, reader=reader, text=text, each=each, budget=budget, rng=rng), reader, text
 
 
 def step(anchors: Anchors, histories: Histories, each: int = 3) -> tuple[AnchorTexts, Windows]:
@@ -65,6 +65,23 @@ def test_rows_and_columns_point_at_the_anchors(tiny_bert: Path, histories: Histo
     assert 4 in events  # the last event of the first person that has a successor
     assert set(histories.people[anchors.events].tolist()) == {0, 3}
     assert torch.bincount(step(anchors, histories, each=1)[0].rows).tolist() == [1, 1]
+
+
+def test_how_likely_an_anchor_is_read_is_how_often_it_is_read(tiny_bert: Path) -> None:
+    """In windows of 4 of a past of 12, two of its anchors at most."""
+    past = Histories.of([[0, 1, 3, 4] * 3, [4, 3, 1]])
+    anchors, rng, draws = make(tiny_bert, past, budget=10**6, each=6)[0], np.random.default_rng(5), 3000
+    found = np.zeros(len(past.items))
+    for _ in range(draws):
+        seen = windows(past, np.array([0, 1]), 4, rng)
+        read = anchors.texts(seen, 2, rng, CPU)
+        assert read is not None
+        found[seen.events[read.rows, read.columns].numpy() + 1] += 1
+    follows = np.zeros(len(past.items), bool)
+    follows[anchors.events + 1] = True
+    expected = target_chances(past, 4, chosen=follows, most=2)
+    assert found / draws == pytest.approx(expected, abs=5 * (0.25 / draws) ** 0.5)
+    assert 0 < expected[follows].min() < 0.2 < 0.6 < expected.max() == 1
 
 
 def test_an_anchors_text_is_what_its_prefix_says(tiny_bert: Path, histories: Histories) -> None:

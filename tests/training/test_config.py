@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from training.config import Recipe
         ({"item": {"dropout": 1.0}}, "item.dropout: Input should be less than 1, got 1.0"),
         (
             {"train": {"softmax": "full", "hard_negatives": 4}},
-            "train: Value error, softmax is 'full', which has every item as a negative once and needs no correction",
+            "the recipe: train: softmax is 'full', which has every item as a negative once and needs no correction",
         ),
         (
             {"train": {"contrastive_weight": 0}},
@@ -42,6 +43,25 @@ from training.config import Recipe
         ),
         ({"train": {"epochs": 8, "evaluate_every": 20}}, "evaluate_every is 20, but the run has 8 epochs"),
         ({"train": {"epochs": 8, "mine_every": 9}}, "mine_every is 9, but the run has 8 epochs"),
+        (
+            {"train": {"epochs": 3, "text_epochs": 5}},
+            "text_epochs is 5, but the run has 3 epochs: lower it, or raise epochs",
+        ),
+        ({"train": {"softmax": "full", "uniform_negatives": 64}}, "leave out uniform_negatives, popular_negatives, "),
+        (
+            {"train": {"epochs": 1, "hard_negatives": 4}},
+            "hard_negatives is 4, but they are found after the first epoch, and the run has no other: leave it out",
+        ),
+        (
+            {"train": {"contrastive_weight": 0, "click_weight": 1, "memory_negatives": 4}},
+            "memory_negatives is above 0, but contrastive_weight is 0: leave out one of them",
+        ),
+        (
+            {"user": {"sequence": False}, "train": {"views_weight": 0.5}},
+            "the recipe: train.views_weight is 0.5, but only the sequence reader reads views of a past: turn on",
+        ),
+        ({"train": {"clip": math.inf}}, "train.clip: Input should be a finite number, got inf"),
+        ({"rating": {"range": (1, math.nan)}}, "rating.range.1: Input should be a finite number, got nan"),
         ({"train": {"warmup": 1.5}}, "train.warmup: Input should be less than or equal to 1, got 1.5"),
         ({"index": "", "train": {"hard_negatives": 4}}, "index: String should have at least 1 character, got ''"),
         ({"train": {"softmax": "half"}}, "train.softmax: Input should be 'auto', 'full' or 'sampled', got 'half'"),
@@ -60,6 +80,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(values: dict[str, Any], messa
     assert message in str(caught.value)
     assert str(caught.value).startswith("the recipe: ")
     assert "\n" not in str(caught.value)
+    assert "{" not in str(caught.value)  # what was got is a value, not all that stands around it
 
 
 def test_every_mistake_is_named_at_once() -> None:
@@ -99,6 +120,11 @@ def test_a_resolved_recipe_reads_back(values: dict[str, Any]) -> None:
     recipe = Recipe.read(values)
     assert Recipe.read(recipe.model_dump(mode="json")) == recipe
     assert (recipe == Recipe()) == (not values)
+
+
+def test_uniform_negatives_that_are_asked_for_are_drawn_from_a_small_catalog_too() -> None:
+    assert not Recipe.read({}).train.wants_sample
+    assert Recipe.read({"train": {"uniform_negatives": 64}}).train.wants_sample
 
 
 def test_values_as_they_are() -> None:

@@ -69,18 +69,21 @@ class Case:
             negatives.memory.keep(items, vectors)
         return negatives
 
-    def ours(self, negatives: Negatives | None, correction: Correction, part: int) -> list[Tensor]:
-        """Loss, and its gradients for queries, items and scale."""
+    def ours(self, negatives: Negatives | None, correction: Correction, part: int, processes: int = 1) -> list[Tensor]:
+        """Loss, and its gradients for queries, items and scale; of several processes the mean of theirs."""
         leaves = [t.clone().requires_grad_() for t in (self.queries, self.vectors, torch.tensor(self.scale).double())]
         queries, catalog, scale = leaves
         items = Items(Contents({}, {}), torch.arange(len(self.vectors)), self.unmet)
         hard = HardNegatives(5, self.hard.shape[1]) if negatives is not None and self.hard.shape[1] else None
         if hard is not None:
             hard.lists = self.hard
-        contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part), Ranks())
         sample = negatives.draw(self.targets, torch.Generator().manual_seed(1)) if negatives is not None else None
-        asked = Asked(self.targets, self.people, self.owner, sample, slice(None))
-        loss = contrast(queries, ItemVectors(lambda *_: catalog, items, None), asked, scale)
+        losses = []
+        for ranks in (Ranks(rank, processes) for rank in range(processes)):
+            contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part), ranks)
+            asked = Asked(self.targets, self.people, self.owner, sample, ranks.share(len(queries)))
+            losses.append(contrast(queries[asked.own], ItemVectors(lambda *_: catalog, items, None), asked, scale))
+        loss = torch.stack(losses).mean()
         loss.backward()
         return [loss.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
@@ -143,6 +146,7 @@ def _units(rng: np.random.Generator, count: int) -> Tensor:
     correction=st.sampled_from(["refined", "standard", "none"]),
     part=st.sampled_from([1, 2, 100]),
     interests=st.sampled_from([1, 1, 2, 3]),
+    processes=st.sampled_from([1, 1, 2, 3]),
 )
 def test_every_mixture_against_brute_force(
     seed: int,
@@ -155,10 +159,12 @@ def test_every_mixture_against_brute_force(
     correction: Correction,
     part: int,
     interests: int,
+    processes: int,
 ) -> None:
-    """In-batch, uniform, popular, kept and hard negatives, with duplicates, known positives and accidental hits."""
+    """In-batch, uniform, popular, kept, hard and other processes' negatives, with duplicates, known positives and
+    accidental hits; shares of a batch are uneven, and may be empty."""
     case = Case.draw(seed, items, queries, hard, interests)
-    ours = case.ours(case.negatives(uniform, popular, memory), correction, part)
+    ours = case.ours(case.negatives(uniform, popular, memory), correction, part, processes)
     reference = case.brute_force(case.negatives(uniform, popular, memory), correction)
     for mine, theirs in zip(ours, reference, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)

@@ -204,7 +204,7 @@ def test_what_cannot_be_is_refused(tiny_bert: Path, catalog: Catalog) -> None:
     model.template = " "
     with pytest.raises(InputError, match="no item has a text to learn from"):
         pretrain(model, catalog, SHORT, seed=0)
-    with pytest.raises(TwoTowerError, match=r"became nan in epoch \d+: lower pretrain.rate_pretrained"):
+    with pytest.raises(TwoTowerError, match=r"became nan at step \d+: lower pretrain.rate_pretrained"):
         pretrain(untrained(tiny_bert, catalog), catalog, SHORT.model_copy(update={"rate_pretrained": 1e30}), seed=0)
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
     encoder.tokenizer.mask_token = None

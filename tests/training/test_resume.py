@@ -301,4 +301,4 @@ def test_a_disk_that_is_full_while_training_costs_nothing_but_the_checkpoints(
 
 def test_without_a_folder_for_the_model_there_are_no_checkpoints(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "__init__", None)
-    train(small.catalog, small.log, recipe={**small.recipe, "train": {**TRAIN, "epochs": 1}}, progress=False)
+    train(small.catalog, small.log, recipe={**small.recipe, "train": {"epochs": 1}}, progress=False)

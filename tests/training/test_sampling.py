@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from towers.history import Histories
-from training.loop import target_counts
-from training.sampling import batches, draw_anchors, set_windows, windows
+from training.sampling import batches, draw_anchors, set_target_chances, set_windows, target_chances, windows
 
 LENGTHS = (7, 0, 1, 2, 12, 3)
 
@@ -111,4 +110,20 @@ def test_batches_hold_everybody_once() -> None:
 
 def test_targets_are_all_events_but_the_first_of_each_person() -> None:
     past = Histories.of([[1, 2, 1], [], [2], [0, 2]])
-    assert target_counts(past, 4).tolist() == [0, 1, 2, 0]
+    assert target_chances(past, 2).tolist() == [0, 1, 1, 0, 0, 1]
+
+
+def test_how_likely_an_event_is_a_target_is_how_often_it_is_one(histories: Histories) -> None:
+    """Of the long past the newest are asked for more often than the rest, of a large set all alike."""
+    rng, draws = np.random.default_rng(3), 6000
+    numbered = Histories(histories.offsets, np.arange(len(histories.items)))
+    for draw, chances in (windows, target_chances), (set_windows, set_target_chances):
+        found = np.zeros(len(numbered.items))
+        for _ in range(draws):
+            seen = draw(numbered, np.array([0, 3, 4, 5]), 4, rng)
+            found += np.bincount(seen.targets[seen.inputs.mask].numpy(), minlength=len(found))
+        expected = chances(numbered, 4)
+        assert found / draws == pytest.approx(expected, abs=5 * math.sqrt(0.25 / draws))
+        assert expected.sum() == pytest.approx(4 + 1 + 4 + 2)
+    assert target_chances(numbered, 4)[[11, 21]] == pytest.approx([0.5 / 8, 0.5 + 0.5 / 8])
+    assert set_target_chances(numbered, 4)[10:22] == pytest.approx([4 / 12] * 12)

@@ -16,6 +16,7 @@ from towers.errors import InputError, TwoTowerError
 from training import search as module
 from training.config import Recipe
 from training.loop import Report
+from training.ranks import Ranks
 from training.search import Range, Trial, read_space, search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -93,11 +94,34 @@ def test_a_search_that_was_killed_goes_on_and_does_the_open_trial_again(run: Cal
     assert not once_more.recipes
 
 
-def test_a_training_that_fails_is_counted_with_its_reason(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_training_that_fails_is_counted_with_its_reason(
+    run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    optuna.logging.enable_propagation()
     found = run(Trainings(lambda call: TwoTowerError("the loss became nan") if call == 2 else None), 4)
+    optuna.logging.disable_propagation()
     assert [(trial.state, trial.error) for trial in found.trials][1] == ("fail", "the loss became nan")
+    assert not caplog.records  # no traceback between the lines that are told
     with pytest.raises(InputError, match="none of 5 trials ended well"):
         run(Trainings(lambda _: TwoTowerError("no")), 5, out=tmp_path / "none")
+
+
+def test_settings_that_contradict_each_other_are_a_trial_that_failed(run: Callable[..., Any]) -> None:
+    """Each may be had alone; asked for together they are counted, with the reason, and not tried again."""
+    space = {"train.epochs": [2, 20], "train.text_epochs": [3, 4]}
+    trainings = Trainings()
+    found = run(trainings, 8, space=space)
+    said = [trial.error for trial in found.trials if trial.settings["train.epochs"] == 2]
+    assert 0 < len(said) < 8 == len(found.trials)
+    assert all("but the run has 2 epochs" in str(error) for error in said)
+    assert len(trainings.recipes) == 8 - len(said)
+    assert len(run(trainings, 8, space=space).trials) == 8
+
+
+def test_several_processes_do_not_search(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ranks, "current", lambda: Ranks(1, 2))
+    with pytest.raises(InputError, match="a search trains in one process, and 2 were started"):
+        run(Trainings(), 1)
 
 
 @pytest.mark.parametrize(

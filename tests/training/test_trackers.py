@@ -18,11 +18,11 @@ from training.trackers import flat
 from training.trainer import train
 
 
-def train_with(tiny_run: Any, folder: Path, names: list[str]) -> list[dict[str, Any]]:
+def train_with(tiny_run: Any, folder: Path, names: list[str], **settings: Any) -> list[dict[str, Any]]:
     """The epochs of the report of a training whose curves go to these trackers."""
     recipe = tomllib.loads(tiny_run.recipe.read_text("utf-8"))
     recipe["user"]["text"] = False
-    recipe["train"]["trackers"] = names
+    recipe["train"] |= {"trackers": names, **settings}
     train(tiny_run.catalog, tiny_run.log, recipe=recipe, out=folder / "first", progress=False)
     return read_manifest(folder / "first", KIND)["training"]["epochs"]
 
@@ -39,6 +39,14 @@ def test_tensorboard_has_losses_gradient_and_metrics(tiny_run: Any, tmp_path: Pa
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(entry["epoch"], pytest.approx(entry[name], rel=1e-5)) for entry in epochs]
     assert epochs[0]["gradient"] > 0
+
+
+def test_losses_of_every_epoch_metrics_of_every_validation_and_what_mining_took(tiny_run: Any, tmp_path: Path) -> None:
+    train_with(tiny_run, tmp_path, ["tensorboard"], epochs=4, evaluate_every=2, hard_negatives=2)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name, epochs in {"loss": [1, 2, 3, 4], "gradient": [1, 2, 3, 4], "ndcg@20": [2, 4]}.items():
+        assert [event.step for event in events.Scalars(name)] == epochs
+    assert all(event.value > 0 for event in events.Scalars("mining_seconds"))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")

@@ -15,7 +15,7 @@ VECTORS = "vectors"  # a source that is no encoder: the column holds vectors
 class MediaConfig(BaseModel):
     """How pictures or sounds become content vectors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: str
     """An encoder (`towers/encoders/contract.py` lists them), or `"vectors"` where the column holds vectors."""
