@@ -59,7 +59,7 @@ def without_each_event(
 
 
 def _part(batch: SequenceBatch, start: int, end: int) -> SequenceBatch:
-    return SequenceBatch(*(part[:, start:end] for part in (batch.items, batch.ratings, batch.times, batch.mask)))
+    return batch.each(lambda part: part[:, start:end])
 
 
 def _beside(before: Tensor, anew: Tensor, left: Tensor, place: Tensor, count: int) -> Tensor:

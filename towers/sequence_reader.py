@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -55,12 +56,14 @@ class SequenceBatch:
         ratings: float32 ``(B, T)`` in [0, 1], NaN where unknown.
         times: float64 ``(B, T)`` seconds, all 0 where the log has no time.
         mask: bool ``(B, T)``, False in the padding.
+        hidden: bool ``(B, T)``, events of which the reader is told that they were and when, but not what; None: none.
     """
 
     items: Int[Tensor, "b t"]
     ratings: Float[Tensor, "b t"]
     times: Float[Tensor, "b t"]
     mask: Bool[Tensor, "b t"]
+    hidden: Bool[Tensor, "b t"] | None = None
 
     @classmethod
     def of(cls, histories: Histories, length: int) -> SequenceBatch:
@@ -85,12 +88,12 @@ class SequenceBatch:
 
     def take(self, rows: slice) -> SequenceBatch:
         """Some of the histories, as wide as before."""
-        return SequenceBatch(*(t[rows] for t in (self.items, self.ratings, self.times, self.mask)))
+        return self.each(lambda part: part[rows])
 
     def sorted(self) -> SequenceBatch:
         """Each history in the order of its catalog rows, so that equal sets are equal."""
         order = self.items.masked_fill(~self.mask, -1).argsort(dim=1, stable=True)
-        return SequenceBatch(*(part.gather(1, order) for part in (self.items, self.ratings, self.times, self.mask)))
+        return self.each(lambda part: part.gather(1, order))
 
     def by_width(self) -> Iterator[tuple[Int[Tensor, " r"], SequenceBatch]]:
         """Rows of like length and, for each kind, these without most of their padding: widths are powers of two."""
@@ -99,12 +102,20 @@ class SequenceBatch:
         widths = (2 ** lengths.log2().ceil().long()).clamp(max=steps)
         for width in widths.unique().tolist():
             rows = (widths == width).nonzero()[:, 0]
-            parts = (self.items, self.ratings, self.times, self.mask)
-            yield rows, SequenceBatch(*(part[rows, steps - width :] for part in parts))
+            yield rows, self.each(partial(_narrowed, rows=rows, start=steps - width))
 
     def to(self, device: torch.device) -> SequenceBatch:
         """The same batch on another device."""
-        return SequenceBatch(*(t.to(device) for t in (self.items, self.ratings, self.times, self.mask)))
+        return self.each(lambda part: part.to(device))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> SequenceBatch:
+        """The same with each array changed."""
+        parts = (self.items, self.ratings, self.times, self.mask, self.hidden)
+        return SequenceBatch(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
+
+
+def _narrowed(part: Tensor, rows: Tensor, start: int) -> Tensor:
+    return part[rows, start:]
 
 
 class SequenceReader(nn.Module):
@@ -179,10 +190,12 @@ class SequenceReader(nn.Module):
         """What goes into the first block: items, places and ratings."""
         steps = batch.items.shape[1]
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
+        if batch.hidden is not None:
+            hidden = hidden.masked_fill(batch.hidden[..., None], 0)
         if self.positions is not None:
             hidden = hidden + self.positions[-steps:]
         if self.rating is not None:
-            known = ~batch.ratings.isnan()
+            known = ~batch.ratings.isnan() if batch.hidden is None else ~(batch.ratings.isnan() | batch.hidden)
             felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.out.weight.dtype)
             hidden = hidden + self.rating(felt)
         return hidden

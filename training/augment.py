@@ -1,4 +1,4 @@
-"""Two views of one past that should read alike: cropped, thinned out or reordered (CL4SRec, arXiv 2010.14395)."""
+"""Two views of one past that should read alike: cropped, masked or reordered (CL4SRec, arXiv 2010.14395)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch.nn import functional as F
 
 from towers.sequence_reader import SequenceBatch
 
-CROP, DROP, REORDER = 0.6, 0.3, 0.6  # share that is kept, left out, shuffled
+CROP, MASK, REORDER = 0.6, 0.3, 0.6  # share that is kept, masked, shuffled
 
 
 def augmented(past: SequenceBatch, generator: torch.Generator) -> SequenceBatch:
     """Each past as a view of it, by one of three ways drawn at random; the newest event stays in the last column.
 
-    Cropping keeps a stretch of 0.6 of the events, thinning leaves out three of ten (the paper puts a mark in their
-    place), reordering shuffles a stretch of 0.6; times then stay where they are. At least one event stays.
+    Cropping keeps a stretch of 0.6 of the events, masking hides what three of ten were (the paper puts a learned mark
+    in their place, here it is the zero vector), reordering shuffles a stretch of 0.6; times then stay where they are.
+    At least one event stays, and can be seen.
 
     Args:
         past: B pasts, on any device.
@@ -25,14 +26,15 @@ def augmented(past: SequenceBatch, generator: torch.Generator) -> SequenceBatch:
     mask = past.mask.cpu()
     way = torch.randint(3, (len(mask),), generator=generator)[:, None]
     crop, cropped = _crop(mask, generator)
-    thin, thinned = _thin(mask, generator)
+    masked = _masked(mask, generator)
     shuffle = _reorder(mask, generator)
-    index = torch.where(way == 0, crop, torch.where(way == 1, thin, shuffle)).to(past.mask.device)
-    kept = torch.where(way == 0, cropped, torch.where(way == 1, thinned, mask)).to(past.mask.device)
-    still = torch.arange(mask.shape[1], device=index.device).expand_as(index)
-    when = torch.where(way.to(index.device) == 2, still, index)
+    still = torch.arange(mask.shape[1]).expand_as(shuffle)
+    device = past.mask.device
+    index = torch.where(way == 0, crop, torch.where(way == 1, still, shuffle)).to(device)
+    when = torch.where(way == 0, crop, still).to(device)
+    kept, hidden = torch.where(way == 0, cropped, mask).to(device), ((way == 1) & masked).to(device)
     items, ratings = (values.gather(1, index) for values in (past.items, past.ratings))
-    return SequenceBatch(items, ratings, past.times.gather(1, when), kept)
+    return SequenceBatch(items, ratings, past.times.gather(1, when), kept, hidden)
 
 
 def views_loss(
@@ -60,11 +62,9 @@ def _crop(mask: Tensor, generator: torch.Generator) -> Chosen:
     return index.clamp(min=0), index >= start[:, None]
 
 
-def _thin(mask: Tensor, generator: torch.Generator) -> Chosen:
-    stays = torch.rand(mask.shape, generator=generator)
-    stays = mask & ((stays >= DROP) | (stays == stays.masked_fill(~mask, -1).amax(1, keepdim=True)))
-    index = stays.int().argsort(dim=1, stable=True)
-    return index, stays.gather(1, index)
+def _masked(mask: Tensor, generator: torch.Generator) -> Bool[Tensor, "b t"]:
+    draws = torch.rand(mask.shape, generator=generator)
+    return mask & (draws < MASK) & (draws < draws.masked_fill(~mask, -1).amax(1, keepdim=True))
 
 
 def _reorder(mask: Tensor, generator: torch.Generator) -> Int[Tensor, "b t"]:

@@ -63,7 +63,7 @@ class TrainConfig(OptimizerConfig):
     alone_weight: float = Field(default=0.2, ge=0)
     """Weight of the loss of these beside the contrastive loss of the readers."""
     views_weight: float = Field(default=0.0, ge=0)
-    """Weight of the loss by which two views of a past (cropped, thinned out, reordered) read alike; 0: none."""
+    """Weight of the loss by which two views of a past (cropped, masked, reordered) read alike; 0: none."""
     contrastive_weight: float = Field(default=1.0, ge=0)
     """Weight of the readers' contrastive losses: finding the next item among others; 0: none."""
     rating_weight: float = Field(default=0.0, ge=0)

@@ -150,13 +150,14 @@ class Step:
         reader = self._model.user.sequence
         assert reader is not None
 
-        def read(items: Tensor, ratings: Tensor, times: Tensor, mask: Tensor) -> Tensor:
-            return reader(self.vectors.values, SequenceBatch(items, ratings, times, mask))
+        def read(*parts: Tensor) -> Tensor:
+            return reader(self.vectors.values, SequenceBatch(*parts))
 
         places = self.vectors.place(inputs.items)
         if not len(places):
             return self.vectors.values.new_empty(*places.shape, *reader.shape)
-        return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, size=self.config.part)
+        hidden = () if inputs.hidden is None else (inputs.hidden,)
+        return in_parts(read, places, inputs.ratings, inputs.times, inputs.mask, *hidden, size=self.config.part)
 
     def remember(self) -> None:
         """The memories keep the step's targets and their vectors."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from towers.history import Histories
-from towers.sequence_reader import SequenceBatch
+from towers.sequence_reader import SequenceBatch, SequenceConfig, SequenceReader
 from training import augment
 from training.augment import augmented, views_loss
 
@@ -53,14 +55,35 @@ def test_a_crop_is_a_stretch_of_six_tenths_and_every_one_occurs(monkeypatch: pyt
     assert [sorted(starts) for starts in seen] == [[0], [0], [0, 1, 2], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
 
 
-def test_thinning_leaves_out_three_of_ten_and_never_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    left_out = 0
-    for view in views(1, monkeypatch):
-        for past, left in zip(whole(), view, strict=True):
-            assert left == [event for event in past if event in left]
-            assert left
-        left_out += 20 - len(view[3]) - len(view[4])
-    assert left_out / (20 * 200) == pytest.approx(0.3, abs=0.03)
+def test_masking_hides_three_of_ten_and_never_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment.torch, "randint", lambda _, size, generator: torch.full(size, 1))
+    generator, past, hidden = torch.Generator().manual_seed(0), pasts(), 0
+    for _ in range(200):
+        view = augmented(past, generator)
+        assert view.hidden is not None
+        assert (view.items == past.items).all()
+        assert (view.times == past.times).all()
+        assert (view.mask == past.mask).all()
+        assert not (view.hidden & ~past.mask).any()
+        assert (view.mask & ~view.hidden).any(1).all()
+        hidden += int(view.hidden[3:].sum())
+    assert hidden / (20 * 200) == pytest.approx(0.3, abs=0.03)
+
+
+def test_of_a_masked_event_the_reader_learns_that_it_was_and_not_of_what() -> None:
+    torch.manual_seed(0)
+    reader = SequenceReader(config=SequenceConfig(length=4), dimension=8).eval()
+    nn.init.normal_(reader.rating.weight)  # type: ignore[union-attr]
+    vectors = torch.randn(6, 8)
+    past = SequenceBatch.of(Histories.of([[0, 1, 2], [3, 1, 2], [1, 2]]), 4)
+    hidden = torch.zeros_like(past.mask)
+    hidden[:2, 0] = True
+    ratings = torch.tensor([[0.1, 0.5, 0.5], [0.9, 0.5, 0.5], [0.0, 0.5, 0.5]])
+    one, other, without = reader(vectors, replace(past, ratings=ratings, hidden=hidden))[:, -1]
+    assert torch.equal(one, other)
+    assert (one - without).abs().max() > 0.01
+    shown = reader(vectors, replace(past, ratings=ratings))[:, -1]
+    assert (one - shown[0]).abs().max() > 0.01
 
 
 def test_reordering_shuffles_a_stretch_and_leaves_times_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +106,10 @@ def test_all_three_ways_are_drawn() -> None:
     for _ in range(300):
         left = augmented(pasts(), generator)
         items = left.items[4][left.mask[4]].tolist()
-        kinds["shorter" if len(items) < 10 else "same" if items == sorted(items) else "reordered"] += 1
-    assert kinds["reordered"] == pytest.approx(100, abs=30)
-    assert kinds["shorter"] == pytest.approx(200, abs=40)
+        masked = left.hidden is not None and left.hidden[4].any()
+        kinds["masked" if masked else "cropped" if len(items) < 10 else "reordered"] += 1
+    assert kinds["cropped"] == pytest.approx(100, abs=30)
+    assert kinds["masked"] == pytest.approx(100, abs=30)
 
 
 def test_the_loss_by_hand() -> None:
