@@ -404,7 +404,7 @@ class Retriever:
             return history, self._memory
         if self._model.user.sequence is None:
             raise InputError("pictures and sounds are read by the sequence reader: train a model with [user.sequence]")
-        contents = {name: given if isinstance(given, bytes) else Path(given) for name, given in media.items()}
+        contents = {name: _content(name, given) for name, given in media.items()}
         memory = self._memory.with_one_more(torch.from_numpy(self._model.encode_media(contents)))
         return history.followed_by(len(self._catalog)), memory
 
@@ -504,6 +504,15 @@ class Retriever:
 def _check_k(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k must be a whole number from 1 on, got {k!r}")
+
+
+def _content(name: str, given: Media) -> Path | bytes:
+    """What encoders read of a picture or a sound."""
+    if isinstance(given, bytes):
+        return given
+    if not isinstance(given, str | Path) or not str(given).strip():
+        raise InputError(f"{name} must be the path of a file, or its bytes, got {given!r:.200}")
+    return Path(given)
 
 
 def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:

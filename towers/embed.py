@@ -175,11 +175,15 @@ def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[in
                 keys[place] = _key(content)
         except OSError as error:
             faults[place] = f"cannot be opened: {error.strerror}"
+        except MediaError as error:
+            faults[place] = str(error)
     return keys, faults
 
 
 def _key(content: Content) -> bytes:
     if isinstance(content, Path):
+        if content.exists() and not (content.is_file() or content.is_dir()):  # reading a pipe might never end
+            raise MediaError("is no file")
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()

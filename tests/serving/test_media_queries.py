@@ -191,6 +191,8 @@ def test_bad_questions(shop: Shop) -> None:
     for question, message in (
         ({"image": b"GIF89a"}, "image is"),
         ({"image": shop.folder / "none.png"}, "none.png"),
+        ({"image": ""}, "image must be the path of a file, or its bytes, got ''"),
+        ({"image": Image.new("RGB", (2, 2))}, "image must be the path of a file, or its bytes, got <PIL"),
         ({"audio": b"RIFF"}, "this model has no encoder of audio content; it has: text, image"),
     ):
         with pytest.raises(InputError, match=message):
