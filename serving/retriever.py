@@ -172,7 +172,8 @@ class Retriever:
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
-                beside any of the others. They are read as one more item, met just now.
+                beside any of the others. They are read as one more item, met just now; by a model without a reader of
+                past items, such as one that was trained without a log, as they are.
             person: instead of a user or a history, somebody that was made elsewhere, such as by a questionnaire.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
@@ -402,8 +403,6 @@ class Retriever:
         """The history followed by an item that looks and sounds like this, and what is known of items then."""
         if not media:
             return history, self._memory
-        if self._model.user.sequence is None:
-            raise InputError("pictures and sounds are read by the sequence reader: train a model with [user.sequence]")
         contents = {name: _content(name, given) for name, given in media.items()}
         memory = self._memory.with_one_more(torch.from_numpy(self._model.encode_media(contents)))
         return history.followed_by(len(self._catalog)), memory
