@@ -104,6 +104,15 @@ def faulty(catalog: Catalog, column: str, faults: dict[int, str]) -> Rejected:
     return sum(parts, Rejected())
 
 
+def told_of(faults: Rejected) -> str:
+    """One sentence for people on what `faulty` gave."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in faults.counts.items())
+    return (
+        f"{faults.count:,} pictures, sounds or vectors of {faults.total:,} items cannot be used: {reasons}: "
+        "these items keep what else they have"
+    )
+
+
 def _column(catalog: Catalog, column: str) -> pa.ChunkedArray:
     names = catalog.table.column_names
     if column not in names:
