@@ -188,6 +188,26 @@ def test_what_cannot_be_read_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> 
     assert VectorCache(tmp_path / "cache").embed(Numbers(), contents).vectors[1].tolist() == [4, 16]
 
 
+def test_batches_of_long_sounds_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of hours, decoded side by side, would not fit into memory."""
+    monkeypatch.setattr(embed, "MOST_BYTES", 10)
+    monkeypatch.setattr(Numbers, "modality", "audio")
+    sizes: list[int] = []
+    whole = Numbers.encode
+
+    def noted(self: Numbers, prepared: Sequence[float]) -> torch.Tensor:
+        sizes.append(len(prepared))
+        return whole(self, prepared)
+
+    monkeypatch.setattr(Numbers, "encode", noted)
+    long = tmp_path / "long.txt"
+    long.write_text("4" + " " * 10)
+    contents = [b"0001", b"0002", b"0003", long, b"5", b"6"]
+    found = VectorCache(tmp_path / "cache").embed(Numbers(), contents)
+    assert sizes == [2, 1, 1, 2]
+    assert found.vectors[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+
+
 def test_the_default_place_is_the_cache_folder(
     tiny_encoder: TextEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
