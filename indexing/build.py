@@ -24,13 +24,14 @@ from towers.catalog import ITEM_ID, MEDIA, Catalog
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.ids import IdList
-from towers.media import media_of
+from towers.media import media_of, told_of
 from towers.model import TwoTower
+from towers.rejected import Rejected
 
 SHOWN = 3  # items that are named where more are set aside
 SHARD = 4096  # items; a text encoder on a CPU takes seconds for them, one of pictures minutes
 
-Spread = Callable[..., Iterator[tuple[int, np.ndarray]]]
+Spread = Callable[..., Iterator[tuple[int, np.ndarray, bytes]]]
 
 
 def readable(catalog: Catalog, vectors: np.ndarray) -> tuple[IdList, np.ndarray]:
@@ -98,7 +99,8 @@ def build_index(
 
     It is built shard by shard. With `out`, what is done is kept in a folder beside it until the index is published, so
     that a build which was killed goes on where it was when it is called again. Contents that were embedded before, with
-    the same encoder, are not embedded again.
+    the same encoder, are not embedded again. What cannot be used is written to ``OUT.rejected.jsonl``, a JSON object a
+    line: rows of the catalog, pictures, sounds and vectors, and items of which nothing is left.
 
     Args:
         model: a model, or the folder of one.
@@ -118,7 +120,8 @@ def build_index(
         ArtefactError: `model` is not the folder of a model, `out` cannot be written, or is being built by another.
 
     Warns:
-        UserWarning: items with neither content nor a vector of their own, which are set aside.
+        UserWarning: pictures, sounds or vectors that cannot be used, and items with neither content nor a vector of
+            their own, which are set aside.
     """
     if shard < 1:
         raise InputError(f"a shard needs at least 1 item, got {shard}")
@@ -140,6 +143,7 @@ def build_index(
             make, made = partial(_Embedder, towers, job), here
         _embed(shards, made, make, catalog, shard, progress)
         index = _gather(shards, catalog, towers.space, kind, work if mmap else None)
+        _tell(shards, catalog, index, out)
         if out is not None:
             index.save(out)
     return ItemIndex.load(out, mmap=True) if mmap and out is not None else index
@@ -197,11 +201,13 @@ class _Embedder:
             raise ArtefactError(f"the model in {model} has changed since this build began: give the same command again")
         return cls(towers, job)
 
-    def __call__(self, part: Catalog) -> np.ndarray:
+    def __call__(self, part: Catalog) -> tuple[np.ndarray, bytes]:
         before = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         try:
-            return self._model.embed_items(part, cache=self._cache)
+            unread: list[Rejected] = []
+            vectors = self._model.embed_items(part, cache=self._cache, unread=unread)
+            return vectors, sum(unread, Rejected()).to_bytes()
         finally:
             torch.set_num_threads(before)
 
@@ -224,7 +230,7 @@ def _part(shard: int, catalog: Catalog, number: int) -> Catalog:
 
 def _key(space: str, part: Catalog, media: list[str]) -> str:
     """All that fixes the vectors of these items; of files of pictures and sounds their size and time stand for them."""
-    digest = hashlib.sha256(f"{space} {part.fingerprint}".encode())
+    digest = hashlib.sha256(f"2 {space} {part.fingerprint}".encode())
     for column in media:
         if column in part.table.column_names and not pa.types.is_nested(part.table.schema.field(column).type):
             for path in media_of(part, column)[0]:
@@ -250,25 +256,42 @@ def _embed(
         return
     with bar("embedding items", len(catalog), shown=progress) as advance, warnings.catch_warnings():
         advance(len(catalog) - sum(min(shard, len(catalog) - number * shard) for number in missing), before=True)
-        for number, vectors in made(make, partial(_part, shard), catalog, missing):
-            shards.write(number, vectors)
+        for number, vectors, notes in made(make, partial(_part, shard), catalog, missing):
+            shards.write(number, vectors, notes)
             advance(len(vectors))
             warnings.simplefilter("ignore", UserWarning)  # the first shard has told what encoders say of many contents
 
 
 def _gather(shards: Shards, catalog: Catalog, space: str, kind: str, work: Path | None) -> ItemIndex:
     """The index of all shards; with a working folder, over vectors in a file of it."""
-    has = np.concatenate([vectors.any(axis=1) for vectors in shards])
+    has = np.concatenate([vectors.any(axis=1) for vectors, _ in shards])
     ids = readable_ids(catalog, has)
-    dimension = next(iter(shards)).shape[1]
+    dimension = next(iter(shards))[0].shape[1]
     if work is None:
         vectors = np.empty((len(ids), dimension), np.float32)
     else:
         vectors = np.lib.format.open_memmap(work / "vectors.npy", "w+", np.float32, (len(ids), dimension))
     filled = 0
-    for one in shards:
+    for one, _ in shards:
         kept = one[one.any(axis=1)]
         vectors[filled : filled + len(kept)] = kept
         filled += len(kept)
     attributes = attributes_of(catalog, ids)
     return ItemIndex.from_arrays(ids, np.asarray(vectors), attributes, kind=kind, space=space, scratch=work)
+
+
+def _tell(shards: Shards, catalog: Catalog, index: ItemIndex, out: Path | None) -> None:
+    """Warn of pictures, sounds and vectors that cannot be used; write down beside the index all that is set aside."""
+    unread = sum((Rejected.from_bytes(notes) for _, notes in shards), Rejected())
+    if unread.count:
+        warnings.warn(told_of(unread), UserWarning, stacklevel=3)
+    if out is None:
+        return
+    empty = catalog.select(np.flatnonzero(index.ids.rows(catalog.ids.array) < 0))
+    rows, ids = empty.loaded.rows, empty.table[ITEM_ID]
+    nothing = Rejected.of(file=empty.loaded.file, rows=rows, reason="item of which nothing can be read", values=ids)
+    every, path = catalog.rejected + unread + nothing, out.with_name(f"{out.name}.rejected.jsonl")
+    if every.count:
+        every.write(path)
+    else:
+        path.unlink(missing_ok=True)

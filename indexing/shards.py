@@ -22,7 +22,7 @@ DIGEST = 32
 
 
 class Shards:
-    """Vectors of consecutive items, `size` in each shard but the last.
+    """Vectors of consecutive items, `size` in each shard but the last, and notes on them.
 
     Args:
         folder: the working folder.
@@ -35,19 +35,20 @@ class Shards:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def write(self, number: int, vectors: np.ndarray) -> None:
-        """Keep the float32 ``(n, D)`` vectors of a shard; when it returns they are on disk.
+    def write(self, number: int, vectors: np.ndarray, notes: bytes) -> None:
+        """Keep the float32 ``(n, D)`` vectors of a shard, and `notes` on them; when it returns they are on disk.
 
         Raises:
             ArtefactError: they cannot be written.
         """
         buffer = io.BytesIO()
         np.save(buffer, vectors, allow_pickle=False)
+        buffer.write(notes)
         with atomic_file(self._path(number)) as file:
             file.write_bytes(self._digest(number, buffer.getvalue()) + buffer.getvalue())
 
-    def read(self, number: int) -> np.ndarray | None:
-        """The vectors of a shard; None where they are not there, of another key, or damaged."""
+    def read(self, number: int) -> tuple[np.ndarray, bytes] | None:
+        """The vectors of a shard and the notes on them; None where they are not there, of another key, or damaged."""
         try:
             content = self._path(number).read_bytes()
         except FileNotFoundError:
@@ -56,23 +57,24 @@ class Shards:
             raise ArtefactError(f"cannot read {self._path(number)}: {error.strerror or error}") from error
         if content[:DIGEST] != self._digest(number, content[DIGEST:]):
             return None
-        return np.load(io.BytesIO(content[DIGEST:]), allow_pickle=False)
+        buffer = io.BytesIO(content[DIGEST:])
+        return np.load(buffer, allow_pickle=False), buffer.read()
 
     def missing(self) -> list[int]:
         """Numbers of the shards that are still to be made."""
         return [number for number in range(len(self)) if self.read(number) is None]
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """The vectors of all shards, one after the other.
+    def __iter__(self) -> Iterator[tuple[np.ndarray, bytes]]:
+        """What `read` gives of all shards, one after the other.
 
         Raises:
             ArtefactError: one is not there.
         """
         for number in range(len(self)):
-            vectors = self.read(number)
-            if vectors is None:
+            found = self.read(number)
+            if found is None:
                 raise ArtefactError(f"{self._path(number)} is missing or damaged: give the same command again")
-            yield vectors
+            yield found
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:08d}.shard"

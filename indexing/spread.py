@@ -12,14 +12,14 @@ import numpy as np
 
 from towers.errors import MissingExtraError, TwoTowerError
 
-Embed = Callable[[Any], np.ndarray]
-"""The vectors of some items."""
+Embed = Callable[[Any], tuple[np.ndarray, bytes]]
+"""The vectors of some items, and what there is to say of them."""
 
 
 def here(
     make: Callable[[], Embed], part: Callable[[Any, int], Any], items: Any, numbers: Sequence[int]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and vectors of each shard, one after the other.
+) -> Iterator[tuple[int, np.ndarray, bytes]]:
+    """Number, vectors and what there is to say of each shard, one after the other.
 
     Args:
         make: gives the function that embeds.
@@ -29,7 +29,7 @@ def here(
     """
     embed = make()
     for number in numbers:
-        yield number, embed(part(items, number))
+        yield number, *embed(part(items, number))
 
 
 def over_ray(
@@ -40,7 +40,7 @@ def over_ray(
     *,
     workers: int | None,
     threads: int,
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Iterator[tuple[int, np.ndarray, bytes]]:
     """The same by Ray Data, in the order in which they are done; a worker that dies is started again with its shard.
 
     ``RAY_ADDRESS`` names the cluster; without it one is started on this machine.
@@ -71,7 +71,8 @@ def over_ray(
     )
     try:
         for row in done.iter_rows():
-            yield int(row["shard"]), np.load(io.BytesIO(row["vectors"]), allow_pickle=False)
+            vectors = np.load(io.BytesIO(row["vectors"]), allow_pickle=False)
+            yield int(row["shard"]), vectors, row["notes"]
     except ray.exceptions.RayError as error:
         raise TwoTowerError(f"a worker of Ray failed: {str(error).strip().splitlines()[-1]}") from error
     finally:
@@ -88,8 +89,9 @@ class _Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         number = int(batch["shard"][0])
         buffer = io.BytesIO()
-        np.save(buffer, self._embed(self._part(self._items, number)), allow_pickle=False)
-        return {"shard": [number], "vectors": [buffer.getvalue()]}
+        vectors, notes = self._embed(self._part(self._items, number))
+        np.save(buffer, vectors, allow_pickle=False)
+        return {"shard": [number], "vectors": [buffer.getvalue()], "notes": [notes]}
 
 
 def _connect(ray: Any, cpus: int | None) -> None:

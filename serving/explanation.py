@@ -14,6 +14,7 @@ from towers.ids import Id
 
 READERS = {
     "sequence": "past items, in their order",
+    "shown": "what was shown",
     "text": "words, read by BERT",
     "less": "like what they want less of",
     "popularity": "popular of late, or new",

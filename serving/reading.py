@@ -116,10 +116,13 @@ def leave_out(model: TwoTower, question: Question) -> LeftOut:
     if user.sequence is not None:
         rows, vectors = _left_out_of_sequence(user.sequence, history, memory)
         return LeftOut("sequence", rows, vectors.reshape(len(rows), int(np.prod(user.shape[:-1])), user.shape[-1]))
+    nothing = LeftOut("text", np.empty(0, np.int64), torch.empty(0, 1, memory.vectors.shape[1]))
     if user.text is None or memory.text is None or question.text is not None:
-        return LeftOut("text", np.empty(0, np.int64), torch.empty(0, 1, memory.vectors.shape[1]))
+        return nothing
     told = np.unique(memory.text.told(history)[0]).astype(np.int64)
     rows = np.unique(history.items[told[told >= 0]])
+    if not len(rows):
+        return nothing
     tokens = memory.text.tokens(history.without_each(rows))
     ids, mask = user.text.encoder.pad(tokens)
     vectors = user.text(ids.to(memory.vectors.device), mask.to(memory.vectors.device))

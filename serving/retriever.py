@@ -172,7 +172,8 @@ class Retriever:
             text: what somebody would like, in words; alone, or beside one of the others, where it is read instead of
                 the history's text. Items that have its very words gain by them.
             image, audio: a picture and a sound, as paths or bytes, of something that somebody would like; alone, or
-                beside any of the others. They are read as one more item, met just now.
+                beside any of the others. They are read as one more item, met just now; by a model without a reader of
+                past items, such as one that was trained without a log, as they are.
             person: instead of a user or a history, somebody that was made elsewhere, such as by a questionnaire.
             where: what must hold of the items' attributes, such as ``{"genre": "Comedy", "year": {">=": 1990}}``; see
                 `indexing.filters`.
@@ -402,9 +403,7 @@ class Retriever:
         """The history followed by an item that looks and sounds like this, and what is known of items then."""
         if not media:
             return history, self._memory
-        if self._model.user.sequence is None:
-            raise InputError("pictures and sounds are read by the sequence reader: train a model with [user.sequence]")
-        contents = {name: given if isinstance(given, bytes) else Path(given) for name, given in media.items()}
+        contents = {name: _content(name, given) for name, given in media.items()}
         memory = self._memory.with_one_more(torch.from_numpy(self._model.encode_media(contents)))
         return history.followed_by(len(self._catalog)), memory
 
@@ -504,6 +503,15 @@ class Retriever:
 def _check_k(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k must be a whole number from 1 on, got {k!r}")
+
+
+def _content(name: str, given: Media) -> Path | bytes:
+    """What encoders read of a picture or a sound."""
+    if isinstance(given, bytes):
+        return given
+    if not isinstance(given, str | Path) or not str(given).strip():
+        raise InputError(f"{name} must be the path of a file, or its bytes, got {given!r:.200}")
+    return Path(given)
 
 
 def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:

@@ -29,6 +29,7 @@ from towers.weights import cache_folder
 CHUNK = 512  # contents embedded between two writes, so that a kill loses little
 BATCH = {"text": 64, "image": 32, "audio": 32}  # contents encoded together
 WORDS = {"text": "texts", "image": "pictures", "audio": "sounds"}
+MOST_BYTES = 16_000_000  # of sounds as they lie on disk in a batch, or one longer sound: features of hours are large
 AHEAD = 2  # batches decoded while one is encoded
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
@@ -175,11 +176,15 @@ def _keys(contents: Sequence[Content | None]) -> tuple[dict[int, bytes], dict[in
                 keys[place] = _key(content)
         except OSError as error:
             faults[place] = f"cannot be opened: {error.strerror}"
+        except MediaError as error:
+            faults[place] = str(error)
     return keys, faults
 
 
 def _key(content: Content) -> bytes:
     if isinstance(content, Path):
+        if content.exists() and not (content.is_file() or content.is_dir()):  # reading a pipe might never end
+            raise MediaError("is no file")
         with content.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
@@ -232,14 +237,35 @@ def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tupl
         return
     with _decoders() as pool:
         ahead: deque[tuple[list[bytes], Iterable[Any]]] = deque()
-        for start in range(0, len(chunk), size):
-            batch = chunk[start : start + size]
+        for batch in _batches(chunk, size, MOST_BYTES if encoder.modality == "audio" else None):
             ahead.append(([key for key, _ in batch], pool.map(lambda pair: _prepare(encoder, pair[1]), batch)))
             if len(ahead) > AHEAD:
                 keys, ready = ahead.popleft()
                 yield keys, list(ready)
         for keys, ready in ahead:
             yield keys, list(ready)
+
+
+def _batches(chunk: list[tuple[bytes, Any]], size: int, most: int | None) -> Iterator[list[tuple[bytes, Any]]]:
+    """Consecutive contents, `size` at most and together no more than `most` bytes, or one alone."""
+    batch: list[tuple[bytes, Any]] = []
+    total = 0
+    for pair in chunk:
+        count = 0 if most is None else _bytes_of(pair[1])
+        if batch and (len(batch) == size or (most is not None and total + count > most)):
+            yield batch
+            batch, total = [], 0
+        batch.append(pair)
+        total += count
+    if batch:
+        yield batch
+
+
+def _bytes_of(content: Path | bytes) -> int:
+    try:
+        return len(content) if isinstance(content, bytes) else content.stat().st_size
+    except OSError:  # it has gone since, which decoding will tell of
+        return 0
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from towers.rejected import Rejected
 from towers.tables import missing_name
 
 OUTSIDE = "lies outside the catalog's folder"
+NO_PATH = "is no path that leads anywhere"
 OTHER_LENGTH = "is a vector of another length"
+SHORTEST = 1e-12  # length of a vector below which it has no direction in float32
 NO_NUMBERS = "is a vector that is not finite, or zero"
 
 
@@ -37,7 +39,12 @@ def media_of(catalog: Catalog, column: str) -> tuple[list[Path | bytes | None], 
     faults = {}
     folder = catalog.folder
     for row, value in enumerate(values.to_pylist()):
-        path = (folder / value).resolve() if value and value.strip() else None
+        path = None
+        if value and value.strip():
+            try:
+                path = (folder / value).resolve()
+            except (OSError, RuntimeError, ValueError):  # a zero in it, or links that lead back to themselves
+                faults[row] = NO_PATH
         if path is not None and not path.is_relative_to(folder):
             faults[row], path = OUTSIDE, None
         found.append(path)
@@ -74,8 +81,10 @@ def vectors_of(
         if len(row) != length:
             faults[n] = f"{OTHER_LENGTH}: {len(row)} instead of {length}"
             continue
-        vectors[n] = [np.nan if value is None else value for value in row]
-        if not np.isfinite(vectors[n]).all() or not vectors[n].any():
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is told of
+            vectors[n] = [np.nan if value is None else value for value in row]
+            norm = np.linalg.norm(vectors[n])
+        if not SHORTEST < norm < np.inf:  # so written that NaN is caught, too
             faults[n], vectors[n] = NO_NUMBERS, 0
     return vectors, np.asarray(vectors.any(axis=1)), faults
 
@@ -93,6 +102,15 @@ def faulty(catalog: Catalog, column: str, faults: dict[int, str]) -> Rejected:
         for row, reason in faults.items()
     ]
     return sum(parts, Rejected())
+
+
+def told_of(faults: Rejected) -> str:
+    """One sentence for people on what `faulty` gave."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in faults.counts.items())
+    return (
+        f"{faults.count:,} pictures, sounds or vectors of {faults.total:,} items cannot be used: {reasons}: "
+        "these items keep what else they have"
+    )
 
 
 def _column(catalog: Catalog, column: str) -> pa.ChunkedArray:

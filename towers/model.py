@@ -206,7 +206,13 @@ class TwoTower(nn.Module):
 
     @torch.inference_mode()
     def embed_items(
-        self, catalog: Catalog, *, cache: VectorCache | None = None, by: str | None = None, progress: bool = False
+        self,
+        catalog: Catalog,
+        *,
+        cache: VectorCache | None = None,
+        by: str | None = None,
+        progress: bool = False,
+        unread: list[Rejected] | None = None,
     ) -> np.ndarray:
         """Item vectors float32 ``(N, D)`` of unit norm, in the catalog's order.
 
@@ -217,8 +223,11 @@ class TwoTower(nn.Module):
             cache: where content vectors are kept; default: the cache folder.
             by: only this kind of content, such as ``"audio"``; default: all that is known.
             progress: show a bar on standard error.
+            unread: is given the pictures, sounds and vectors that cannot be used.
         """
-        contents, _ = self.contents(catalog, cache or VectorCache(), progress=progress)
+        contents, faults = self.contents(catalog, cache or VectorCache(), progress=progress)
+        if unread is not None:
+            unread.append(faults)
         return self.item_vectors(contents, self.id_rows(catalog), by=by)
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from towers.errors import MediaError
 # Only formats that hold pixels: Pillow would hand an EPS file, for one, to another program.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 100_000_000  # 0.4 GB decoded, twice that while it is converted
+WHITE = 65535  # of 16 bits
 MAX_RATIO = 100  # a strip would grow out of memory when its shorter side is scaled up to what an encoder reads
 
 _WARNINGS_OF_PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -88,7 +89,10 @@ def _turn_upright(image: Image.Image) -> None:
 
 def _in_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
-        grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > WHITE:
+            raise MediaError("has pixels of no known range (32 bits)")
+        grey = grey.astype(np.uint32)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise MediaError("has pixels of no known range (floating point)")

@@ -65,6 +65,16 @@ class Rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items())
         return f"{self.count:,} of {self.total:,} rows set aside: {reasons}"
 
+    def to_bytes(self) -> bytes:
+        """The same as JSON, which `from_bytes` reads."""
+        return json.dumps({"total": self.total, "rows": self.table.to_pylist()}).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Rejected:
+        """What `to_bytes` gave."""
+        facts = json.loads(content)
+        return cls(pa.Table.from_pylist(facts["rows"], schema=SCHEMA), facts["total"])
+
     def write(self, path: Path) -> None:
         """Write one JSON object a line to `path`, whole or not at all; an earlier file there is replaced.
 

@@ -86,12 +86,12 @@ def _file(source: Path | bytes) -> io.BufferedIOBase:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
+        if not source.exists():
+            raise MediaError("is missing")
+        if not source.is_file():  # reading a device or a pipe might never end
+            raise MediaError("is a folder" if source.is_dir() else "is no file")
         # soundfile takes a file called ".raw" for one without a header, so it is not told the name.
         return open("sound", "rb", opener=lambda _, flags: os.open(source, flags))
-    except FileNotFoundError as error:
-        raise MediaError("is missing") from error
-    except IsADirectoryError as error:
-        raise MediaError("is a folder") from error
     except OSError as error:
         raise MediaError(f"cannot be opened ({error.strerror or error})") from error
 

@@ -40,6 +40,7 @@ class Memory:
         half_life: seconds after which an event counts half to the sequence reader; None: as training has it.
         read: what the text reader made of the last texts, by a digest of their tokens; None keeps nothing, as it must
             be where the model still changes.
+        shown: ``(1, D)`` the vector of a picture or a sound that a question came with, the last row; None: none did.
     """
 
     vectors: Float[Tensor, "n d"]
@@ -47,6 +48,7 @@ class Memory:
     text: HistoryText | None
     half_life: float | None = None
     read: Recent[Tensor | None] | None = None
+    shown: Float[Tensor, "1 d"] | None = None
 
     def fading(self, days: float | None) -> Memory:
         """The same, with old events counting less; None: not so.
@@ -60,13 +62,15 @@ class Memory:
 
     def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
         """The same and, as the last row, one more item of which nothing but its vector is known."""
+        vector = vector.to(self.vectors.device)
         new_row = torch.full((1,), -1, device=self.id_rows.device)
         return Memory(
-            torch.cat([self.vectors, vector.to(self.vectors.device)]),
+            torch.cat([self.vectors, vector]),
             torch.cat([self.id_rows, new_row]),
             self.text.with_one_more() if self.text is not None else None,
             self.half_life,
             self.read,
+            vector,
         )
 
 
@@ -170,11 +174,16 @@ class UserTower(nn.Module):
         Args:
             sequence, text: what the readers gave, None where they had nothing to read.
             asked: whether the text is a sentence: what a person asks for counts as much as what they did.
+
+        Returns:
+            Parts called ``"sequence"`` and ``"text"``; where no reader of past items is there, what was shown is called
+            ``"shown"`` and counts as much as the text.
         """
-        parts = {} if sequence is None else {"sequence": sequence}
+        first = "shown" if self.sequence is None else "sequence"
+        parts = {} if sequence is None else {first: sequence}
         if text is not None:
             parts["text"] = self._beside_each(text)
-        if asked and len(parts) == 2:
+        if "shown" in parts or (asked and len(parts) == 2):
             return parts
         return {name: self.fusion.gate(name) * part for name, part in parts.items()}
 
@@ -182,7 +191,11 @@ class UserTower(nn.Module):
     def readings(
         self, one: Histories, memory: Memory, sentence: str | None = None
     ) -> tuple[Float[Tensor, "1 ..."] | None, Float[Tensor, "1 d"] | None]:
-        """What each reader says of one person, None where it has nothing to read: sequence, text."""
+        """What each reader says of one person, None where it has nothing to read: sequence, text.
+
+        Where there is no reader of past items, a picture or a sound that was shown speaks for itself: items and queries
+        are of one space.
+        """
         device = memory.vectors.device
         with evaluating(self):
             tokens = self._tokens(one, sentence, memory)
@@ -254,7 +267,9 @@ class UserTower(nn.Module):
         return memory.text.tokens(one)[0]
 
     def _read_sequence(self, one: Histories, memory: Memory, device: torch.device) -> Tensor | None:
-        if self.sequence is None or len(one.items) == 0:
+        if self.sequence is None:
+            return memory.shown
+        if len(one.items) == 0:
             return None
         batch = SequenceBatch.of(one, self.sequence.config.length).to(device)
         return self.sequence(memory.vectors, batch, memory.half_life)[:, -1]

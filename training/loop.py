@@ -24,6 +24,7 @@ from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
+from towers.media import told_of
 from towers.model import TwoTower
 from towers.precision import bf16_is_fast
 from training.checkpoint import Checkpoints, Snapshot, digest
@@ -389,7 +390,7 @@ def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool
     device = model.log_scale.device
     contents, unread = model.contents(catalog, VectorCache(), progress=progress)
     if unread.count:
-        warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=4)
+        warnings.warn(told_of(unread), UserWarning, stacklevel=4)
     contents = contents.to(device)
     for name, vectors in contents.vectors.items():
         model.item.project(name).fit_centre(vectors, contents.present[name])

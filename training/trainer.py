@@ -21,7 +21,7 @@ from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
-from towers.media import vectors_of
+from towers.media import told_of, vectors_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
@@ -120,7 +120,7 @@ def fit_catalog(
     model.eval()
     _, unread = model.contents(catalog, VectorCache())
     if unread.count:
-        warnings.warn(f"{unread.summary()}: these items keep what else they have", UserWarning, stacklevel=3)
+        warnings.warn(told_of(unread), UserWarning, stacklevel=3)
     if out is not None and Ranks.current().leads:
         training = {"pretraining": pretraining, "alignment": loss}
         model.save(out, about={"recipe": recipe.model_dump(mode="json"), "training": training})

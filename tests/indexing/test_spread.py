@@ -13,7 +13,7 @@ from towers.errors import MissingExtraError, TwoTowerError
 
 
 def make() -> spread.Embed:
-    return lambda part: np.full((1, 2), part, np.float32)
+    return lambda part: (np.full((1, 2), part, np.float32), f"of {part}".encode())
 
 
 def part(items: list[int], number: int) -> int:
@@ -22,7 +22,8 @@ def part(items: list[int], number: int) -> int:
 
 def test_here_shards_come_one_after_the_other() -> None:
     done = list(spread.here(make, part, [10, 20, 30], [2, 0]))
-    assert [(number, vectors.tolist()) for number, vectors in done] == [(2, [[30.0, 30.0]]), (0, [[10.0, 10.0]])]
+    assert [(number, vectors.tolist()) for number, vectors, _ in done] == [(2, [[30.0, 30.0]]), (0, [[10.0, 10.0]])]
+    assert [notes for *_, notes in done] == [b"of 30", b"of 10"]
 
 
 def test_a_worker_gives_back_the_bits_of_its_shard(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +38,7 @@ def test_a_worker_gives_back_the_bits_of_its_shard(monkeypatch: pytest.MonkeyPat
     answer = spread._Worker(make, part, [10, 20, 30])({"shard": np.array([1])})
     assert answer["shard"] == [1]
     assert np.load(io.BytesIO(answer["vectors"][0])).tolist() == [[20.0, 20.0]]
+    assert answer["notes"] == [b"of 20"]
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

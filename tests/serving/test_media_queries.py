@@ -116,6 +116,13 @@ def test_what_cannot_be_read_is_told_and_its_item_keeps_the_rest(shop: Shop) -> 
     assert found[OUTSIDE + 1] == ("image lies outside the catalog's folder", "../secret.png")
     assert any("these items keep what else they have" in line for line in shop.told)
     assert any(f"are set aside: 't{EMPTY}'" in line for line in shop.told)
+    lines = [json.loads(line) for line in (shop.folder / "index.rejected.jsonl").read_text("utf-8").splitlines()]
+    assert {(line["row"], line["reason"], line["value"]) for line in lines} == {
+        (BROKEN + 1, "image is cut off", f"covers/{BROKEN}.png"),
+        (OUTSIDE + 1, "image lies outside the catalog's folder", "../secret.png"),
+        (EMPTY + 1, "item of which nothing can be read", f"t{EMPTY}"),
+    }
+    assert sum("2 pictures, sounds or vectors of 24 items cannot be used" in line for line in shop.told) == 2
     assert shop.retriever._index.ids.to_list() == [f"t{n:02}" for n in range(ITEMS) if n != EMPTY]
 
 
@@ -191,6 +198,8 @@ def test_bad_questions(shop: Shop) -> None:
     for question, message in (
         ({"image": b"GIF89a"}, "image is"),
         ({"image": shop.folder / "none.png"}, "none.png"),
+        ({"image": ""}, "image must be the path of a file, or its bytes, got ''"),
+        ({"image": Image.new("RGB", (2, 2))}, "image must be the path of a file, or its bytes, got <PIL"),
         ({"audio": b"RIFF"}, "this model has no encoder of audio content; it has: text, image"),
     ):
         with pytest.raises(InputError, match=message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,18 +172,40 @@ def test_what_cannot_be_read_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> 
     good, bad = tmp_path / "3.txt", tmp_path / "bad.txt"
     good.write_text("3")
     bad.write_text("three")
-    contents = [good, bad, tmp_path / "none.txt", None, b"3", b"inf", b"2"]
+    os.mkfifo(tmp_path / "pipe")
+    contents = [good, bad, tmp_path / "none.txt", None, b"3", b"inf", b"2", tmp_path / "pipe"]
     for _ in range(2):
         found = VectorCache(tmp_path / "cache").embed(Numbers(), contents)
-        assert found.vectors.tolist() == [[3, 9], [0, 0], [0, 0], [0, 0], [3, 9], [0, 0], [2, 4]]
-        assert found.present.tolist() == [True, False, False, False, True, False, True]
+        assert found.vectors.tolist() == [[3, 9], [0, 0], [0, 0], [0, 0], [3, 9], [0, 0], [2, 4], [0, 0]]
+        assert found.present.tolist() == [True, False, False, False, True, False, True, False]
         assert found.faults == {
             1: "is no number",
             2: "cannot be opened: No such file or directory",
             5: "gives a vector that is not finite",
+            7: "is no file",
         }
     bad.write_text("4")
     assert VectorCache(tmp_path / "cache").embed(Numbers(), contents).vectors[1].tolist() == [4, 16]
+
+
+def test_batches_of_long_sounds_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three batches of hours, decoded side by side, would not fit into memory."""
+    monkeypatch.setattr(embed, "MOST_BYTES", 10)
+    monkeypatch.setattr(Numbers, "modality", "audio")
+    sizes: list[int] = []
+    whole = Numbers.encode
+
+    def noted(self: Numbers, prepared: Sequence[float]) -> torch.Tensor:
+        sizes.append(len(prepared))
+        return whole(self, prepared)
+
+    monkeypatch.setattr(Numbers, "encode", noted)
+    long = tmp_path / "long.txt"
+    long.write_text("4" + " " * 10)
+    contents = [b"0001", b"0002", b"0003", long, b"5", b"6"]
+    found = VectorCache(tmp_path / "cache").embed(Numbers(), contents)
+    assert sizes == [2, 1, 1, 2]
+    assert found.vectors[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_default_place_is_the_cache_folder(

@@ -12,7 +12,7 @@ import pytest
 
 from towers.catalog import Catalog
 from towers.errors import InputError
-from towers.media import NO_NUMBERS, OUTSIDE, faulty, media_of, vectors_of
+from towers.media import NO_NUMBERS, NO_PATH, OUTSIDE, faulty, media_of, vectors_of
 
 
 def catalog_of(folder: Path, values: Any, kind: pa.DataType | None = None) -> Catalog:
@@ -45,6 +45,14 @@ def test_paths_stay_inside_the_folder_of_the_catalog(tmp_path: Path) -> None:
     found, faults = media_of(catalog_of(folder, paths), "seen")
     assert found == [None, None, None, None, None, folder / "good.png"]
     assert faults == dict.fromkeys(range(5), OUTSIDE)
+
+
+def test_paths_that_lead_nowhere_are_told_of(tmp_path: Path) -> None:
+    """Links that lead back to themselves, and a zero, which no path may hold."""
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    found, faults = media_of(catalog_of(tmp_path, ["loop.png", "a\0b.png", "good.png"]), "seen")
+    assert found == [None, None, tmp_path / "good.png"]
+    assert faults == {0: NO_PATH, 1: NO_PATH}
 
 
 def test_paths_of_a_frame_are_taken_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +105,12 @@ def test_what_is_no_vector_is_named_and_the_rest_stays(tmp_path: Path) -> None:
     """An empty list is no vector and no fault; the first one's length is what all must have."""
     nan, infinite = float("nan"), float("inf")
     rows = [None, [], [1.0, 2.0], [1.0], [1.0, 2.0, 3.0], [nan, 1.0], [infinite, 1.0], [0.0, 0.0], [None, 1.0], [3, 4]]
+    rows += [[1e300, 1.0], [3e38, 3e38], [1e-30, 0.0]]  # too long for float32, and too short to have a direction
     vectors, present, faults = vectors_of(catalog_of(tmp_path, rows), "seen")
     assert faults == {
         3: "is a vector of another length: 1 instead of 2",
         4: "is a vector of another length: 3 instead of 2",
-        **dict.fromkeys((5, 6, 7, 8), NO_NUMBERS),
+        **dict.fromkeys((5, 6, 7, 8, 10, 11, 12), NO_NUMBERS),
     }
     assert np.flatnonzero(present).tolist() == [2, 9]
     assert vectors[[2, 9]].tolist() == [[1, 2], [3, 4]]

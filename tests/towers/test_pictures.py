@@ -168,6 +168,15 @@ def test_numbers_without_a_range() -> None:
         read_picture(saved(Image.new("F", (2, 2), 0.5), "TIFF"))
 
 
+@pytest.mark.parametrize("value", [65_536, 2**31 - 1, -1])
+def test_whole_numbers_beyond_16_bits_have_no_range(value: int) -> None:
+    """Cut at 65,535 they would all be white."""
+    with pytest.raises(MediaError, match=r"no known range \(32 bits\)"):
+        read_picture(saved(Image.fromarray(np.full((2, 2), value, np.int32)), "TIFF"))
+    inside = read_picture(saved(Image.fromarray(np.full((1, 1), 65_535, np.int32)), "TIFF"))
+    assert rows_of(inside) == [[(255, 255, 255)]]
+
+
 def test_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     places = {tmp_path / "none.png": "is missing", tmp_path: "is no file", tmp_path / "pipe": "is no file"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -171,6 +172,15 @@ def test_missing_and_folder(tmp_path: Path) -> None:
         read_sound(tmp_path / "none.wav", 16_000)
     with pytest.raises(MediaError, match=r"^is a folder$"):
         read_sound(tmp_path, 16_000)
+    with pytest.raises(MediaError, match=r"^cannot be opened \(File name too long\)$"):
+        read_sound(tmp_path / ("x" * 300), 16_000)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody ever writes into it."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(MediaError, match=r"^is no file$"):
+        read_sound(tmp_path / "pipe.wav", 16_000)
 
 
 def test_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.errors import InputError, TwoTowerError
+from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from training.alignment import find_each_other
@@ -93,6 +94,27 @@ def test_it_answers_sentences_and_histories_without_a_log(aligned: TwoTower, cat
     assert [int(one.item[1:]) % 2 for one in shop.recommend(history=["t02", "t04"], k=4)].count(0) >= 3
     assert aligned.user.sequence is None
     assert not aligned.rating.fitted
+
+
+def test_it_answers_what_is_shown_without_a_log(
+    aligned: TwoTower, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone its vector is the question; beside words or a history both count alike."""
+    heard = aligned.embed_items(catalog, by="audio")[4:5]
+    monkeypatch.setattr(aligned, "encode_media", lambda media: heard)  # vectors are given here, so no encoder is there
+    index = build_index(aligned, catalog, progress=False)
+    shop = Retriever(aligned, index, catalog)
+    found = shop.recommend(audio=b"", k=6)
+    assert [int(one.item[1:]) % 2 for one in found] == [0] * 6
+    np.testing.assert_allclose([one.retrieval for one in found], np.sort(index.vectors @ heard[0])[::-1][:6], atol=1e-5)
+    reason = shop.explain(found[0].item, audio=b"")
+    assert [(one.name, one.value) for one in reason.parts] == [("shown", pytest.approx(found[0].score, abs=1e-4))]
+    memory, one_more = aligned.memory(catalog, aligned.embed_items(catalog)), Histories.of([[2, len(catalog)]])
+    shown = memory.with_one_more(torch.from_numpy(heard))
+    for words in ("fast motor race", None):
+        text = aligned.encode(Histories.of([[2]]), memory, [words])
+        both = aligned.encode(one_more, shown, [words])
+        np.testing.assert_allclose(both, (heard + text) / np.linalg.norm(heard + text), atol=1e-5)
 
 
 @pytest.mark.parametrize("tune", [1, "lora", "all"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from indexing.reading import Vectors
     from indexing.store import Writer
     from towers.ids import IdList
+    from towers.rejected import Rejected
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index, have items come and go in it, look at it.")
@@ -72,7 +73,8 @@ def build(
 ) -> None:
     """Build an index of a catalog with a model, or of vectors of your own.
 
-    With --out, a build that was killed goes on when the same command is given again.
+    With --out, a build that was killed goes on when the same command is given again. Rows, pictures and sounds that
+    cannot be used, and items of which nothing is left, are written, with the reason, to OUT.rejected.jsonl.
     """
     from indexing.build import build_index
     from indexing.index import ItemIndex
@@ -262,10 +264,16 @@ def _items(
     if not _has_model(model, catalog, vectors, ids):
         return *_own(vectors, ids), ""
     from indexing.build import attributes_of, readable
+    from towers.media import told_of
     from towers.model import TwoTower
 
     towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
-    named, found = readable(items, towers.embed_items(items))
+    unread: list[Rejected] = []
+    vectors_found = towers.embed_items(items, unread=unread)
+    for faults in unread:
+        if faults.count:
+            tell(f"{catalog}: {told_of(faults)}")
+    named, found = readable(items, vectors_found)
     return named, found, attributes_of(items, named), towers.space
 
 

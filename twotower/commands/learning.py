@@ -50,8 +50,9 @@ def train(
 ) -> None:
     """Train a model on a catalog and a log, or on a catalog alone.
 
-    Rows that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl. Where a training was
-    killed, the same command goes on from its last checkpoint, in OUT.checkpoint (without a log: from the start).
+    Rows, pictures and sounds that cannot be used are counted and written, with the reason, to OUT.rejected.jsonl.
+    Where a training was killed, the same command goes on from its last checkpoint, in OUT.checkpoint (without a log:
+    from the start).
     On several GPUs or CPUs: torchrun --nproc-per-node 2 -m twotower train ...
     """
     from towers.catalog import Catalog
@@ -78,9 +79,8 @@ def train(
         if checkpoint_folder(out).exists():
             tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
         raise
-    unread = trained.contents(items, VectorCache())[1]
-    tell_rejected(catalog, unread)
     if leads():
+        unread = trained.contents(items, VectorCache())[1]  # which training has told of
         (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
