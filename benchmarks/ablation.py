@@ -1,8 +1,9 @@
-"""python -m benchmarks.ablation [--only PART ...] [--save]
+"""python -m benchmarks.ablation [--negatives] [--only PART ...] [--save]
 
 What each part earns: MovieLens-100K, leave-one-out, one part switched off at a time (or on, where it is off by
-default), differences on the same people; and on the temporal split, with and without popularity of late. One seed; jobs
-run side by side, one core each.
+default), differences on the same people; and on the temporal split, with and without popularity of late. With
+--negatives, what each source of negatives and each correction earns where the softmax is sampled: 16 people a step, so
+that a step sees a part of the films only, and the sequence reader alone. One seed; jobs side by side, one core each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from training.trainer import fit_split
 
 WHOLE = "twotower"
 LATE, NO_LATE = "with popularity of late", "no popularity of late"  # of one model, on the temporal split
-WHOLES = {"leave-one-out": WHOLE, "temporal": LATE}
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "debiased-ndcg@20")
 PARTS: dict[str, dict[str, Any]] = {
     "all of BERT tuned": {"user": {"text": {"tune": "all"}}},
@@ -44,6 +44,17 @@ PARTS: dict[str, dict[str, Any]] = {
     "BERT frozen": {"user": {"text": {"tune": 0}}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
 }
+SAMPLED = "sampled"  # in-batch and uniform negatives, the refined correction
+SAMPLES: dict[str, dict[str, Any]] = {
+    SAMPLED: {},
+    "full softmax": {"softmax": "full"},
+    "standard correction": {"correction": "standard"},
+    "no correction": {"correction": "none"},
+    "in-batch negatives alone": {"uniform_negatives": 1},
+    "popular negatives too": {"popular_negatives": 256},
+    "a memory too": {"memory_negatives": 4096},
+    "hard negatives too": {"hard_negatives": 32},
+}
 
 
 class Outcome(NamedTuple):
@@ -56,8 +67,9 @@ class Outcome(NamedTuple):
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    record = Record("ablation")
-    jobs = {name: name for name in (NO_LATE, *PARTS) if name in (WHOLE, *(options.only or (NO_LATE, *PARTS)))}
+    record = Record("ablation-negatives" if options.negatives else "ablation")
+    whole, parts = (SAMPLED, tuple(SAMPLES)) if options.negatives else (WHOLE, (NO_LATE, *PARTS))
+    jobs = {name: name for name in parts if name in (whole, *(options.only or parts))}
     outcomes = side_by_side(run_part, jobs)
     found = {name: result for outcome in outcomes for name, result in outcome.results.items()}
     splits = {name: "temporal" if name in (LATE, NO_LATE) else "leave-one-out" for name in found}
@@ -65,7 +77,7 @@ def main() -> None:
     record.notes = {
         "protocol": "one part switched off (or on) at a time, everything else as shipped, chosen on validation data; "
         "95 % intervals by bootstrap over people",
-        "differences": _differences(found, splits),
+        "differences": _differences(found, splits, {"leave-one-out": whole, "temporal": LATE}),
         "jobs": dict(zip(jobs, (outcome.notes for outcome in outcomes), strict=True)),
     }
     _show(record)
@@ -74,7 +86,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", choices=(NO_LATE, *PARTS), help="parts to switch off")
+    parser.add_argument("--negatives", action="store_true", help="what the sources of a sampled softmax earn")
+    parser.add_argument("--only", nargs="*", choices=(NO_LATE, *PARTS, *SAMPLES), help="parts to switch off")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     return parser.parse_args()
 
@@ -85,8 +98,7 @@ def run_part(name: str) -> Outcome:
     catalog, log = movielens_100k(progress=False)
     protocol = "temporal" if name == NO_LATE else "leave-one-out"
     _, split = split_log(protocol, log.known(catalog), catalog, Positive())
-    values = PARTS.get(name, {})
-    recipe = Recipe.read({**values, "item": {"template": TEMPLATE, **values.get("item", {})}})
+    recipe = recipe_of(name)
     model, report = fit_split(catalog, split, recipe, progress=False)
     index = build_index(model, catalog, progress=False)
     counts = np.bincount(split.refit.items, minlength=len(catalog))
@@ -99,11 +111,22 @@ def run_part(name: str) -> Outcome:
     return Outcome(results, {**notes, "seconds": round(report.seconds, 1), "recipe": recipe.model_dump(mode="json")})
 
 
-def _differences(found: dict[str, Result], splits: dict[str, str]) -> list[dict[str, Any]]:
+def recipe_of(name: str) -> Recipe:
+    """How the row of this name is trained."""
+    if name in SAMPLES:
+        train = {"batch_people": 16, "uniform_negatives": 256, "softmax": "sampled", **SAMPLES[name]}
+        if train["softmax"] == "full":
+            del train["uniform_negatives"]
+        return Recipe.read({"item": {"template": TEMPLATE}, "user": {"text": False}, "train": train})
+    values = PARTS.get(name, {})
+    return Recipe.read({**values, "item": {"template": TEMPLATE, **values.get("item", {})}})
+
+
+def _differences(found: dict[str, Result], splits: dict[str, str], wholes: dict[str, str]) -> list[dict[str, Any]]:
     """The whole less each other row of its split, on the same people."""
     differences = []
     for name, result in found.items():
-        whole = WHOLES[splits[name]]
+        whole = wholes[splits[name]]
         names = {"seed": 0, "split": splits[name], "ours": whole, "theirs": name}
         for metric in COMPARED if name != whole else ():
             difference = paired_difference(found[whole].per_person[metric], result.per_person[metric])
