@@ -10,7 +10,16 @@ import pyarrow as pa
 from indexing import storage
 from indexing.journal import unpublished
 from indexing.lock import Lock
-from indexing.versions import CURRENT, current_version, read_current, refuse_stranger, version_writer
+from indexing.versions import (
+    CURRENT,
+    check_keep,
+    current_version,
+    prune,
+    read_current,
+    refuse_stranger,
+    sweep,
+    version_writer,
+)
 from towers.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -19,17 +28,29 @@ if TYPE_CHECKING:
 KIND = "twotower/index"
 
 
-def save(index: ItemIndex, folder: Path) -> Path:
-    """Write the next version into `folder`, make it the current one, and return its folder.
-
-    Raises:
-        ArtefactError: `folder` is something else than an index, has changes that wait, or cannot be written.
-    """
+def save(index: ItemIndex, folder: Path, keep: int) -> Path:
+    """Write the next version into `folder`, make it the current one, and return its folder; see `ItemIndex.save`."""
+    check_keep(keep)
     refuse_stranger(folder)
     with Lock(folder):
         if waiting := waiting_changes(folder):
             raise ArtefactError(waiting)
-        return write_version(index, folder)
+        _refuse_stale(index, folder)
+        sweep(folder)
+        version = write_version(index, folder)
+        prune(folder, keep)
+        return version
+
+
+def _refuse_stale(index: ItemIndex, folder: Path) -> None:
+    """Refuse to put what was made from an earlier version of this folder over what was published since."""
+    if index.folder is None or not (folder / CURRENT).exists() or index.folder.resolve() != folder.resolve():
+        return
+    if (now := current_version(folder).name) != index.version:
+        raise ArtefactError(
+            f"this index was made from version {index.version} of {folder}, which is {now} now and whose changes "
+            "would be lost: load or refresh it, and do the same again"
+        )
 
 
 def waiting_changes(folder: Path) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from towers.errors import InputError
+from towers.errors import ArtefactError, InputError
+from twotower.commands.keeping import folder_only
 from twotower.commands.reading import Json, console, read_catalog, read_log, show, tell
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ PEOPLE = 1_000  # whose questions are asked
 
 
 def tune(
-    folder: Annotated[Path, typer.Argument(help="Folder of an index; the tuned one becomes its next version.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of an index; the tuned one becomes its next version.", callback=folder_only)
+    ],
     queries: Annotated[Path | None, typer.Option(help="People's vectors, .npy; or else a model and a log:")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a trained model.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Items.")] = None,
@@ -35,8 +38,11 @@ def tune(
     """Choose kind and parameters of an index with people's questions."""
     from indexing import tune as tuning
     from indexing.index import ItemIndex
+    from indexing.published import waiting_changes
 
     index = ItemIndex.load(folder)
+    if waiting := waiting_changes(folder):  # before minutes of measuring, not after them
+        raise ArtefactError(waiting)
     asked, counts = _questions(index, queries, model, catalog, interactions)
     with console().status("measuring"):
         tuned = tuning.tune(index, asked, recall=recall, latency_ms=latency, memory_bytes=memory, k=k, counts=counts)
