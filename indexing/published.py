@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from indexing import storage
+from indexing.items import Removed
 from indexing.journal import unpublished
 from indexing.lock import Lock
 from indexing.versions import (
@@ -21,6 +24,7 @@ from indexing.versions import (
     version_writer,
 )
 from towers.errors import ArtefactError
+from towers.ids import IdList
 
 if TYPE_CHECKING:
     from indexing.index import ItemIndex
@@ -51,6 +55,34 @@ def _refuse_stale(index: ItemIndex, folder: Path) -> None:
             f"this index was made from version {index.version} of {folder}, which is {now} now and whose changes "
             "would be lost: load or refresh it, and do the same again"
         )
+
+
+def remember(index: ItemIndex, folder: Path) -> None:
+    """Have `index`, built anew, keep the last vectors of what the current version of `folder` had and it has not.
+
+    Histories of those who had these items go on being read. Where the version is of another space or type of ids, or
+    nothing is known of the space, as with vectors of one's own, its vectors say nothing here.
+
+    Warns:
+        UserWarning: that version cannot be read, so that what was removed is forgotten.
+    """
+    if not index.space or not (folder / CURRENT).exists():
+        return
+    try:
+        version, about = read_current(folder, KIND)
+        files = storage.read(version, about, mmap=True)
+    except (ArtefactError, KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        warnings.warn(
+            f"what was removed is forgotten, since {folder} cannot be read: {error}", UserWarning, stacklevel=3
+        )
+        return
+    same = (files["space"], files["vectors"].shape[1], files["ids"].array.type)
+    if same != (index.space, index.dimension, index.ids.array.type):
+        return
+    old = files["removed"] or Removed.none(same[2], same[1])
+    gone, still = (index.ids.rows(one.array) < 0 for one in (files["ids"], old.ids))
+    ids = [old.ids.array.filter(pa.array(still)), files["ids"].array.filter(pa.array(gone))]
+    index.removed = Removed(IdList(pa.concat_arrays(ids)), np.concatenate([old.vectors[still], files["vectors"][gone]]))
 
 
 def waiting_changes(folder: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
-from indexing.published import write_version
+from indexing.published import remember, write_version
 from indexing.tune import tune
 from indexing.vectors import unit
 from indexing.versions import versions
@@ -391,6 +391,28 @@ def test_saving_again_and_again_keeps_what_publishing_keeps(folder):
     with pytest.raises(InputError, match="keep must be at least 1 version, got 0"):
         ItemIndex.from_arrays(NAMES, VECTORS).save(folder, keep=0)
     assert versions(folder) == ["000006", "000007"]
+
+
+def test_an_index_built_anew_remembers_what_it_lacks(tmp_path):
+    make(tmp_path, space="s")
+    with IndexWriter(tmp_path) as writer:
+        writer.remove(["i0"])
+        writer.publish()
+    for first, removed in ((2, ["i0", "i1"]), (3, ["i0", "i1", "i2"]), (1, ["i0"])):
+        anew = ItemIndex.from_arrays(NAMES[first:], VECTORS[first:], space="s")
+        remember(anew, tmp_path)
+        anew.save(tmp_path)
+        index = ItemIndex.load(tmp_path)
+        assert index.removed.ids.to_list() == removed
+        np.testing.assert_array_equal(index.removed.vectors, VECTORS[: len(removed)])
+    for space in ("", "other"):
+        anew = ItemIndex.from_arrays(NAMES[5:], VECTORS[5:], space=space)
+        remember(anew, tmp_path)
+        assert len(anew.removed) == 0
+    damaged = tmp_path / "versions" / ItemIndex.load(tmp_path).version / "vectors.npy"
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    with pytest.warns(UserWarning, match=r"what was removed is forgotten, since .* cannot be read"):
+        remember(ItemIndex.from_arrays(NAMES, VECTORS, space="s"), tmp_path)
 
 
 def test_nothing_to_publish_writes_nothing(folder):

@@ -25,7 +25,9 @@ def tune(
     folder: Annotated[
         Path, typer.Argument(help="Folder of an index; the tuned one becomes its next version.", callback=folder_only)
     ],
-    queries: Annotated[Path | None, typer.Option(help="People's vectors, .npy; or else a model and a log:")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="People's vectors, of any length, .npy; or else a model and a log:")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a trained model.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Items.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="The log.")] = None,
@@ -55,13 +57,10 @@ def _questions(
     index: ItemIndex, queries: Path | None, model: Path | None, catalog: Path | None, interactions: Path | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """People's vectors and, from a log, how often each item was met."""
-    import numpy as np
+    from indexing.reading import read_vectors
 
     if queries is not None:
-        try:
-            return np.load(queries, allow_pickle=False), None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{queries} is not a readable .npy file: {error}") from error
+        return read_vectors(queries).vectors, None  # of any length, as those of items are
     if model is None or catalog is None or interactions is None:
         raise InputError("tuning needs people's questions: give --queries, or --model, --catalog and --interactions")
     from serving.retriever import Retriever
