@@ -44,9 +44,11 @@ def empty(kind: str, dimension: int) -> Any:
     Raises:
         InputError: FAISS does not know the kind, or not for this dimension.
     """
-    # Some counts of zero, such as HNSW0 and PQ8x0, make FAISS end the process instead of raising.
-    if re.search(r"[A-Za-z]0(?!\d)", kind):
+    # Some counts of zero, such as HNSW0 and PQ8x0, and HNSW1 make FAISS end the process instead of raising.
+    if re.search(r"[A-Za-z]0+(?!\d)", kind):
         raise InputError(f"the index kind {kind!r} holds a count of 0")
+    if re.search(r"HNSW0*1(?!\d)", kind):
+        raise InputError(f"the index kind {kind!r} has a graph of 1 neighbour, expected at least 2")
     with faiss_errors(f"an index of kind {kind!r} over vectors of {dimension} dimensions"):
         index = library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT)
         _accept_few_vectors(index)
@@ -106,6 +108,11 @@ def ladder(index: Any) -> list[str]:
     return [",".join(parts) for parts in itertools.product(*steps)]
 
 
+def merged(parameters: str, others: str) -> str:
+    """`parameters` with the values of `others`, and behind them those that only these name."""
+    return ",".join(f"{name}={value}" for name, value in (_texts(parameters) | _texts(others)).items())
+
+
 def poorer(parameters: str, than: str) -> bool:
     """Whether a parameter that favours recall is less than it was chosen to be."""
     now, chosen = _values(parameters), _values(than)
@@ -125,6 +132,9 @@ def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
     Raises:
         InputError: the index has no such parameter, or cannot search with its value.
     """
+    for name, value in _texts(parameters).items():
+        if not re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value, re.IGNORECASE):
+            raise InputError(f"FAISS refuses the search parameters {parameters!r}: {name} needs a number")
     with faiss_errors(f"the search parameters {parameters!r}"):
         library().ParameterSpace().set_index_parameters(index, parameters)
         index.search(example, 1)
@@ -197,13 +207,19 @@ def faiss_errors(what: str) -> Iterator[None]:
     """Raise `InputError` that FAISS refuses `what` where it raises."""
     try:
         yield
+    except MemoryError as error:
+        raise InputError(f"there is too little memory for {what}") from error
     except RuntimeError as error:
         raise InputError(f"FAISS refuses {what}: {reason(error)}") from error
 
 
+def _texts(parameters: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in parameters.split(",") if part)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def _values(parameters: str) -> dict[str, float]:
-    pairs = (part.split("=") for part in parameters.split(",") if part)
-    return {name.strip(): float(value) for name, value in pairs}
+    return {name: float(value) for name, value in _texts(parameters).items()}
 
 
 def _doubling(low: int, high: int) -> list[int]:

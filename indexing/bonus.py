@@ -17,8 +17,9 @@ def check_bonus(bonus: np.ndarray, count: int) -> None:
     Raises:
         InputError: not `count` finite float32 numbers from 0 on.
     """
-    if bonus.shape != (count,) or bonus.dtype != np.float32:
-        raise InputError(f"a bonus must be float32 ({count},), got {bonus.dtype} {bonus.shape}")
+    if not isinstance(bonus, np.ndarray) or bonus.shape != (count,) or bonus.dtype != np.float32:
+        found = f"{bonus.dtype} {bonus.shape}" if isinstance(bonus, np.ndarray) else type(bonus).__name__
+        raise InputError(f"a bonus must be float32 ({count},), got {found}")
     if not np.isfinite(bonus).all() or bonus.min(initial=0) < 0:
         raise InputError("a bonus must be finite and at least 0")
 

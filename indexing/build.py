@@ -15,7 +15,7 @@ import torch
 
 from indexing import approximate, beyond_memory
 from indexing.index import ItemIndex
-from indexing.published import waiting_changes
+from indexing.published import remember, waiting_changes
 from indexing.shards import Shards, agree_on_plan, working_folder
 from indexing.spread import Embed, here, over_ray
 from indexing.versions import refuse_stranger
@@ -145,6 +145,7 @@ def build_index(
         index = _gather(shards, catalog, towers.space, kind, work if mmap else None)
         _tell(shards, catalog, index, out)
         if out is not None:
+            remember(index, out)
             index.save(out)
     return ItemIndex.load(out, mmap=True) if mmap and out is not None else index
 

@@ -106,7 +106,10 @@ def _with(index: ItemIndex, kept: np.ndarray, vectors: np.ndarray, new: int) -> 
     """FAISS with `new` vectors added, the places of all rows in it, and what it was built from."""
     if index.kind == FLAT:  # nothing is learned, so building is copying
         return approximate.build(FLAT, vectors), None, len(vectors)
-    faiss = approximate.copy(index.faiss)
+    try:
+        faiss = approximate.copy(index.faiss)
+    except RuntimeError:  # a kind that FAISS cannot copy
+        return approximate.build(index.kind, vectors), None, len(vectors)
     total = faiss.ntotal
     if new and not approximate.add(faiss, vectors[len(vectors) - new :]):
         return approximate.build(index.kind, vectors), None, len(vectors)

@@ -25,7 +25,7 @@ def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int, *, exclude: E
         InputError: `queries`, `k` or `exclude` cannot be used.
     """
     check_vectors(queries, vectors.shape[1])
-    check_k(k)
+    k = check_k(k)
     excluded = Excluded.of(exclude, len(queries), len(vectors))
     size = max(1, SCORES_AT_ONCE // max(1, len(vectors)))
     blocks = [np.arange(start, min(start + size, len(queries))) for start in range(0, len(queries), size)]
@@ -36,10 +36,13 @@ def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int, *, exclude: E
     )
 
 
-def check_k(k: int) -> None:
-    """Refuse to search for fewer than one item."""
+def check_k(k: int) -> int:
+    """`k` as Python's integer, which FAISS wants; refused where it is none, or below 1."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer):
+        raise InputError(f"k must be a whole number, got {k!r}")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
+    return int(k)
 
 
 def rank_pairs(

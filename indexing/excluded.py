@@ -66,8 +66,9 @@ Exclude = Excluded | Sequence[Sequence[int] | np.ndarray] | np.ndarray | None
 def _from_lists(lists: Sequence[Sequence[int] | np.ndarray] | np.ndarray | None, batch: int) -> Excluded:
     if lists is None:
         return Excluded(np.empty(0, np.int64), np.empty(0, np.int64))
-    if len(lists) != batch:
-        raise InputError(f"exclude must hold one list of rows for each of {batch} queries, got {len(lists)}")
+    if not isinstance(lists, Sequence | np.ndarray) or len(lists) != batch:
+        got = len(lists) if isinstance(lists, Sequence | np.ndarray) else type(lists).__name__
+        raise InputError(f"exclude must hold one list of rows for each of {batch} queries, got {got}")
     arrays = [np.asarray(rows) for rows in lists]
     if any(rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu") for rows in arrays):
         raise InputError("exclude must hold lists of integer rows, one for each query")

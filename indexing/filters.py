@@ -62,7 +62,7 @@ class Filter:
         if isinstance(source, str):
             try:
                 source = json.loads(source)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(
                     f'a filter must be JSON such as {{"genre": "Comedy", "year": {{">=": 1990}}}}, got {source!r}: '
                     f"{error}"
@@ -223,7 +223,7 @@ def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
 
 def _is_comparable(kind: pa.DataType, value: Any) -> bool:
     if pa.types.is_floating(kind):
-        return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
     if pa.types.is_boolean(kind):
         return isinstance(value, bool)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):

@@ -24,7 +24,7 @@ from indexing.items import Item, Removed
 from indexing.nearest import Nearest
 from indexing.shared_memory import held_once
 from indexing.vectors import check_items, check_vectors, repeats
-from indexing.versions import current_version
+from indexing.versions import KEEP, current_version
 from towers.errors import InputError
 from towers.ids import Id, IdList, as_id_array
 
@@ -47,7 +47,7 @@ class ItemIndex:
         removed: vectors of items that were removed, for the histories of those who had them.
         parameters: FAISS search parameters in force, such as ``"nprobe=16"``.
         tuned: what `indexing.tune.tune` chose, why, and how it measured; empty where it was not asked.
-        version, folder: name of the version that it was loaded from, and the index folder; None where it was not.
+        version, folder: name of the version that it was loaded or tuned from, and the index folder; None of none.
         mmap: whether vectors and FAISS index were left in their files.
         places: int64 ``(N,)``, under which number FAISS has each row; None where that is the row itself.
         built: how many vectors FAISS was built from, and trained on where the kind is trained.
@@ -95,7 +95,7 @@ class ItemIndex:
         *,
         kind: str = "auto",
         space: str = "",
-        search: str | None = None,
+        search: str = "",
         scratch: str | Path | None = None,
     ) -> ItemIndex:
         """Build an index.
@@ -107,7 +107,7 @@ class ItemIndex:
             attributes: N rows: an Arrow table, a polars or pandas frame, or lists by column name.
             kind: FAISS factory string, or "auto": what `indexing.approximate.automatic_kind` says.
             space: fingerprint of the space of the vectors.
-            search: FAISS search parameters; None for ones that favour recall.
+            search: FAISS search parameters; those that it does not name favour recall.
             scratch: an empty folder in which FAISS's lists are built part by part, and stay: for more `vectors` than
                 there is memory for; see `indexing.beyond_memory`. None builds in memory.
 
@@ -127,7 +127,8 @@ class ItemIndex:
             ids=ids, vectors=vectors, kind=kind, space=space, faiss=faiss, duplicates=duplicates, attributes=table
         )
         index.mmap = scratch is not None
-        index.set_parameters(approximate.default_parameters(faiss) if search is None else search)
+        index.set_parameters(approximate.default_parameters(faiss))
+        index.set_parameters(search)
         return index
 
     def __len__(self) -> int:
@@ -179,7 +180,7 @@ class ItemIndex:
         return self.faiss.ntotal - len(self)
 
     def set_parameters(self, parameters: str) -> None:
-        """Search with these FAISS parameters from now on; "" leaves them as they are.
+        """Search with these FAISS parameters from now on; those that are not named stay as they are.
 
         Raises:
             InputError: this kind has no such parameter or cannot use the value; nothing is changed.
@@ -195,12 +196,13 @@ class ItemIndex:
             if self.parameters:
                 approximate.set_parameters(self.faiss, self.parameters, self.vectors[:1])
             raise
-        self.parameters = parameters
+        # All of them, since another FAISS index, such as one built anew, has to be given all.
+        self.parameters = approximate.merged(self.parameters, parameters)
         chosen = self.tuned.get("parameters", "")
-        if approximate.poorer(parameters, chosen):
+        if approximate.poorer(self.parameters, chosen):
             warnings.warn(
-                f"this index searches with {parameters!r}, poorer than {chosen!r}, which was chosen for a recall of "
-                f"{self.tuned['recall']:.3f}",
+                f"this index searches with {self.parameters!r}, poorer than {chosen!r}, which was chosen for a recall "
+                f"of {self.tuned['recall']:.3f}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -230,7 +232,7 @@ class ItemIndex:
             InputError: `queries`, `k`, `exclude`, `bonus` or `where` cannot be used.
         """
         check_vectors(queries, self.dimension)
-        check_k(k)
+        k = check_k(k)
         if exclude is None and bonus is None and where is None:
             return self._nearest.search(queries, k)
         excluded = Excluded.of(exclude, len(queries), len(self))
@@ -269,16 +271,25 @@ class ItemIndex:
         truth = exact_search(queries, self.vectors, k).scores[:, :width]
         return float((self.search(queries, k).scores[:, :width] >= truth[:, -1:]).mean())
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, keep: int = KEEP) -> Path:
         """Write the next version into the index folder `path` and make it the current one.
+
+        Args:
+            path: index folder; made where it is not there.
+            keep: how many of the newest versions stay, as in `indexing.writer.IndexWriter.publish`.
 
         Returns:
             The folder of the version.
 
         Raises:
-            ArtefactError: `path` is something else than an index, or cannot be written.
+            InputError: `keep` is below 1.
+            ArtefactError: `path` is something else than an index, has changes that are not published, or cannot be
+                written; or this index was made from a version of it that is no longer current.
         """
-        return published.save(self, Path(path))
+        version = published.save(self, Path(path), keep)
+        if self.folder is not None and self.folder.resolve() == Path(path).resolve():
+            self.version = version.name
+        return version
 
     @classmethod
     def load(cls, path: str | Path, *, space: str | None = None, mmap: bool = False) -> ItemIndex:

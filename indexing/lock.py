@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCK = "LOCK"
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
 class Lock:
@@ -52,6 +54,12 @@ class Lock:
         with suppress(OSError):  # such as a full disk: the lock is held all the same
             os.ftruncate(self._handle, 0)
             os.pwrite(self._handle, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n".encode(), 0)
+        _held.add(self)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process has it; what was forked from the one that took it has not."""
+        return self._handle >= 0
 
     def close(self) -> None:
         """Give it back; nothing more happens at a second call."""
@@ -66,3 +74,13 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _leave_to_parent() -> None:
+    """A forked process has the parent's handles, and would keep the lock beyond its end, or write beside it."""
+    for lock in list(_held):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -189,7 +189,7 @@ class MilvusIndex:
     ) -> Hits:
         """The k items nearest to each query, best first; arguments and errors are those of `ItemIndex.search`."""
         check_vectors(queries, self.dimension)
-        check_k(k)
+        k = check_k(k)
         excluded = Excluded.of(exclude, len(queries), len(self))
         said: Said = True if where is None else expression(where, self.schema, self._collection.columns)
         hits = self._nearest(queries, k, excluded, said)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from indexing import storage
+from indexing.items import Removed
 from indexing.journal import unpublished
 from indexing.lock import Lock
-from indexing.versions import CURRENT, current_version, read_current, refuse_stranger, version_writer
+from indexing.versions import (
+    CURRENT,
+    check_keep,
+    current_version,
+    prune,
+    read_current,
+    refuse_stranger,
+    sweep,
+    version_writer,
+)
 from towers.errors import ArtefactError
+from towers.ids import IdList
 
 if TYPE_CHECKING:
     from indexing.index import ItemIndex
@@ -19,17 +32,57 @@ if TYPE_CHECKING:
 KIND = "twotower/index"
 
 
-def save(index: ItemIndex, folder: Path) -> Path:
-    """Write the next version into `folder`, make it the current one, and return its folder.
-
-    Raises:
-        ArtefactError: `folder` is something else than an index, has changes that wait, or cannot be written.
-    """
+def save(index: ItemIndex, folder: Path, keep: int) -> Path:
+    """Write the next version into `folder`, make it the current one, and return its folder; see `ItemIndex.save`."""
+    check_keep(keep)
     refuse_stranger(folder)
     with Lock(folder):
         if waiting := waiting_changes(folder):
             raise ArtefactError(waiting)
-        return write_version(index, folder)
+        _refuse_stale(index, folder)
+        sweep(folder)
+        version = write_version(index, folder)
+        prune(folder, keep)
+        return version
+
+
+def _refuse_stale(index: ItemIndex, folder: Path) -> None:
+    """Refuse to put what was made from an earlier version of this folder over what was published since."""
+    if index.folder is None or not (folder / CURRENT).exists() or index.folder.resolve() != folder.resolve():
+        return
+    if (now := current_version(folder).name) != index.version:
+        raise ArtefactError(
+            f"this index was made from version {index.version} of {folder}, which is {now} now and whose changes "
+            "would be lost: load or refresh it, and do the same again"
+        )
+
+
+def remember(index: ItemIndex, folder: Path) -> None:
+    """Have `index`, built anew, keep the last vectors of what the current version of `folder` had and it has not.
+
+    Histories of those who had these items go on being read. Where the version is of another space or type of ids, or
+    nothing is known of the space, as with vectors of one's own, its vectors say nothing here.
+
+    Warns:
+        UserWarning: that version cannot be read, so that what was removed is forgotten.
+    """
+    if not index.space or not (folder / CURRENT).exists():
+        return
+    try:
+        version, about = read_current(folder, KIND)
+        files = storage.read(version, about, mmap=True)
+    except (ArtefactError, KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        warnings.warn(
+            f"what was removed is forgotten, since {folder} cannot be read: {error}", UserWarning, stacklevel=3
+        )
+        return
+    same = (files["space"], files["vectors"].shape[1], files["ids"].array.type)
+    if same != (index.space, index.dimension, index.ids.array.type):
+        return
+    old = files["removed"] or Removed.none(same[2], same[1])
+    gone, still = (index.ids.rows(one.array) < 0 for one in (files["ids"], old.ids))
+    ids = [old.ids.array.filter(pa.array(still)), files["ids"].array.filter(pa.array(gone))]
+    index.removed = Removed(IdList(pa.concat_arrays(ids)), np.concatenate([old.vectors[still], files["vectors"][gone]]))
 
 
 def waiting_changes(folder: Path) -> str:

@@ -230,6 +230,7 @@ def _cost_of_items(
 def _of_kind(index: ItemIndex, kind: str) -> ItemIndex:
     other = ItemIndex.from_arrays(index.ids, index.vectors, index.attributes, kind=kind, space=index.space)
     other.removed = index.removed
+    other.version, other.folder = index.version, index.folder
     return other
 
 

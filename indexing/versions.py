@@ -20,6 +20,7 @@ from towers.errors import ArtefactError, InputError
 CURRENT = "CURRENT"
 VERSIONS = "versions"
 OTHERS = {"LOCK", "journal"}  # what else an index folder holds
+KEEP = 3  # how many of the newest versions stay
 
 
 def current_version(folder: Path) -> Path:
@@ -121,6 +122,12 @@ def earlier_version(folder: Path, kind: str, to: str | None) -> str:
         raise InputError(f"{folder} has no version {to!r} to go back to; it has {', '.join(there)}")
     read_manifest(folder / VERSIONS / to, kind)
     return to
+
+
+def check_keep(keep: int) -> None:
+    """Refuse to keep no version."""
+    if keep < 1:
+        raise InputError(f"keep must be at least 1 version, got {keep}")
 
 
 def prune(folder: Path, keep: int) -> list[str]:

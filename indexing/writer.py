@@ -16,11 +16,18 @@ from indexing.index import ItemIndex
 from indexing.journal import Change, Journal, drop_others
 from indexing.lock import Lock
 from indexing.published import KIND, write_version
-from indexing.versions import current_version, earlier_version, point_at, prune, refuse_stranger, sweep
+from indexing.versions import (
+    KEEP,
+    check_keep,
+    current_version,
+    earlier_version,
+    point_at,
+    prune,
+    refuse_stranger,
+    sweep,
+)
 from towers.errors import ArtefactError, InputError
 from towers.ids import Id, as_id_array, cast_exact
-
-KEEP = 3
 
 
 class IndexWriter:
@@ -162,8 +169,7 @@ class IndexWriter:
             ArtefactError: it cannot be written; readers keep the version that they have, and no change is lost.
         """
         self._refuse_closed()
-        if keep < 1:
-            raise InputError(f"keep must be at least 1 version, got {keep}")
+        check_keep(keep)
         if not len(self._journal) and not self._rebuilt:
             return self._version
         index = self.index
@@ -230,7 +236,7 @@ class IndexWriter:
         self._fate |= dict.fromkeys(change.ids.to_pylist(), change.vectors is not None)
 
     def _refuse_closed(self) -> None:
-        if self._lock is None:
+        if self._lock is None or not self._lock.is_held:
             raise InputError(f"this writer of {self.folder} is closed; open another one")
 
 

@@ -160,6 +160,14 @@ def test_two_builds_of_one_index_and_what_cannot_be_built_are_refused_before_any
     assert sizes == []
 
 
+def test_a_build_without_an_item_keeps_its_vector_for_histories(tiny_run: Any, tmp_path: Path) -> None:
+    whole = build_index(tiny_run.model, tiny_run.catalog, out=tmp_path / "index", progress=False)
+    build_index(tiny_run.model, tiny_run.catalog.select(np.arange(2, 40)), out=tmp_path / "index", progress=False)
+    index = ItemIndex.load(tmp_path / "index")
+    assert index.removed.ids.to_list() == whole.ids.to_list()[:2]
+    np.testing.assert_array_equal(index.removed.vectors, whole.vectors[:2])
+
+
 def test_items_without_a_vector_are_set_aside_wherever_they_stand(tiny_run: Any, tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "title": ["piano", None, "violin", None]})
     catalog = Catalog.read(items.with_columns(topic=pl.lit(None, pl.String)))

@@ -162,6 +162,16 @@ def test_k_below_one_is_refused(index, k):
         index.search(QUERIES, k)
 
 
+@pytest.mark.parametrize("k", [2.0, "3", True, None])
+def test_a_k_that_is_no_whole_number_is_refused(index, k):
+    with pytest.raises(InputError, match=f"k must be a whole number, got {k!r}"):
+        index.search(QUERIES, k)
+
+
+def test_a_k_of_numpy_is_a_k(index):
+    np.testing.assert_array_equal(index.search(QUERIES, np.int64(3)).rows, index.search(QUERIES, 3).rows)
+
+
 # Ids, ties and duplicates
 
 
@@ -181,7 +191,7 @@ def test_neighbours_of_unknown_items_are_refused(ids, first):
 @pytest.mark.parametrize("kind", ["Flat", "HNSW32", "IVF4,Flat"])
 def test_copies_of_a_vector_are_counted_and_ranked_by_row(kind, tmp_path):
     vectors = np.concatenate([VECTORS[:400], VECTORS[:300]])
-    index = ItemIndex.from_arrays(range(700), vectors, kind=kind, search=None)
+    index = ItemIndex.from_arrays(range(700), vectors, kind=kind)
     assert index.duplicates == 300
     np.testing.assert_array_equal(index.search(VECTORS[5:6], 2).rows, [[5, 405]])
     index.save(tmp_path)
@@ -213,6 +223,8 @@ def test_auto_scans_small_catalogs_and_codes_larger_ones(monkeypatch):
         ("IDMap,Flat", "add_with_ids"),
         ("HNSW0", "count of 0"),
         ("PQ4x0", "count of 0"),
+        ("HNSW00", "count of 0"),
+        ("HNSW1", "graph of 1 neighbour"),
         ("IVF99999999999999,Flat", "stoi"),
     ],
 )
@@ -278,6 +290,16 @@ def test_parameters_that_faiss_refuses_change_nothing(parameters):
         index.set_parameters(parameters)
     assert index.parameters == "nprobe=64"
     assert index.recall(QUERIES, 10) == 1.0
+
+
+def test_a_refused_parameter_does_not_stay_behind_another_that_was_set():
+    index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF16,PQ8x4fs,RFlat", search="nprobe=16")
+    recall = index.recall(QUERIES, 10)
+    for parameters in ("k_factor_rf=0", "k_factor_rf=nan", "k_factor_rf"):
+        with pytest.raises(InputError, match="FAISS refuses the search parameters 'k_factor_rf"):
+            index.set_parameters(parameters)
+    assert index.parameters == "k_factor_rf=8,nprobe=16"
+    assert index.recall(QUERIES, 10) == recall
 
 
 def test_flat_has_no_parameters():

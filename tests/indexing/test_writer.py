@@ -14,7 +14,8 @@ import pytest
 
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
-from indexing.published import write_version
+from indexing.published import remember, write_version
+from indexing.tune import tune
 from indexing.vectors import unit
 from indexing.versions import versions
 from indexing.writer import IndexWriter, rollback
@@ -127,6 +128,27 @@ def test_compaction_leaves_ids_vectors_and_parameters_and_no_tombstone(kind, tmp
         assert after.recall(QUERIES, 10) >= KINDS[kind] - 0.02
         version = writer.publish()
     assert ItemIndex.load(tmp_path / "index").version == version == "000002"
+
+
+def test_a_kind_that_faiss_cannot_copy_is_built_anew(tmp_path):
+    with IndexWriter(make(tmp_path / "index", "RaBitQfs,RFlat")) as writer:
+        writer.remove(["i0"])
+        writer.publish()
+        index = writer.index
+    assert (len(index), index.tombstones, "i0" in index) == (COUNT - 1, 0, False)
+    assert index.search(VECTORS[1:2], 1).rows[0, 0] == index.ids.rows(["i1"])[0]
+
+
+def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
+    index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF8,PQ4x4,RFlat")
+    index.set_parameters("nprobe=8")
+    assert index.parameters == "k_factor_rf=8,nprobe=8"
+    index.save(tmp_path)
+    with IndexWriter(tmp_path) as writer:
+        writer.compact()
+        assert writer.index.parameters == index.parameters
+        assert writer.index.faiss.k_factor == index.faiss.k_factor == 8
+        assert writer.index.recall(VECTORS[:50], 10) >= index.recall(VECTORS[:50], 10) - 0.005
 
 
 @pytest.mark.parametrize("kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4,RFlat", "SQ8"])
@@ -342,6 +364,57 @@ def test_roll_back_from_a_damaged_version(folder):
     assert len(ItemIndex.load(folder)) == COUNT
 
 
+def test_an_index_of_an_older_version_does_not_replace_newer_changes(folder):
+    stale, tuned = ItemIndex.load(folder), tune(ItemIndex.load(folder), QUERIES, kinds=["Flat"]).index
+    with IndexWriter(folder) as writer:
+        writer.remove(["i1"])
+        writer.publish()
+    for index in (stale, tuned):
+        with pytest.raises(ArtefactError, match=r"made from version 000001 .* is 000002 now .* would be lost"):
+            index.save(folder)
+    assert "i1" not in ItemIndex.load(folder)
+    fresh = stale.refresh()
+    fresh.save(folder)
+    fresh.save(folder)  # it is the version that it has just become
+    assert fresh.version == ItemIndex.load(folder).version == "000004"
+
+
+def test_saving_again_and_again_keeps_what_publishing_keeps(folder):
+    left = folder / "versions" / ".000002.0123.part"
+    left.mkdir()
+    for _ in range(5):
+        make(folder)
+    assert versions(folder) == ["000004", "000005", "000006"]
+    assert not left.exists()
+    ItemIndex.from_arrays(NAMES, VECTORS).save(folder, keep=1)
+    assert versions(folder) == ["000006", "000007"]  # and the one that it was made from
+    with pytest.raises(InputError, match="keep must be at least 1 version, got 0"):
+        ItemIndex.from_arrays(NAMES, VECTORS).save(folder, keep=0)
+    assert versions(folder) == ["000006", "000007"]
+
+
+def test_an_index_built_anew_remembers_what_it_lacks(tmp_path):
+    make(tmp_path, space="s")
+    with IndexWriter(tmp_path) as writer:
+        writer.remove(["i0"])
+        writer.publish()
+    for first, removed in ((2, ["i0", "i1"]), (3, ["i0", "i1", "i2"]), (1, ["i0"])):
+        anew = ItemIndex.from_arrays(NAMES[first:], VECTORS[first:], space="s")
+        remember(anew, tmp_path)
+        anew.save(tmp_path)
+        index = ItemIndex.load(tmp_path)
+        assert index.removed.ids.to_list() == removed
+        np.testing.assert_array_equal(index.removed.vectors, VECTORS[: len(removed)])
+    for space in ("", "other"):
+        anew = ItemIndex.from_arrays(NAMES[5:], VECTORS[5:], space=space)
+        remember(anew, tmp_path)
+        assert len(anew.removed) == 0
+    damaged = tmp_path / "versions" / ItemIndex.load(tmp_path).version / "vectors.npy"
+    damaged.write_bytes(b"x" + damaged.read_bytes()[1:])
+    with pytest.warns(UserWarning, match=r"what was removed is forgotten, since .* cannot be read"):
+        remember(ItemIndex.from_arrays(NAMES, VECTORS, space="s"), tmp_path)
+
+
 def test_nothing_to_publish_writes_nothing(folder):
     before = files(folder)
     with IndexWriter(folder) as writer:
@@ -385,6 +458,31 @@ def test_two_writers(folder):
         writer.remove(["i0"])
     with IndexWriter(folder) as writer:
         writer.remove(["i0"])
+
+
+def test_a_forked_process_neither_writes_nor_keeps_the_lock(folder):
+    writer = IndexWriter(folder)
+    ready, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            writer.remove(["i1"])
+            os.write(ready[1], b"wrote")
+        except InputError:
+            os.write(ready[1], b"refused")
+        os.read(done[0], 1)
+        os._exit(0)
+    try:
+        assert os.read(ready[0], 10) == b"refused"
+        writer.remove(["i2"])
+        with pytest.raises(ArtefactError, match="has a writer already"):
+            IndexWriter(folder)
+        writer.close()
+        with IndexWriter(folder) as again:  # though the child lives
+            assert ("i1" in again, "i2" in again) == (True, False)
+    finally:
+        os.write(done[1], b"x")
+        os.waitpid(child, 0)
 
 
 def test_the_lock_of_a_killed_writer_is_free(folder):

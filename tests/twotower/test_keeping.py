@@ -108,6 +108,15 @@ def test_a_model_adds_items_to_its_index_and_removed_ones_stay_in_histories(
     assert [one.item for one in again.recommend(history=["m02", "m04", "m06"], k=5)] == expected
 
 
+def test_questions_of_any_length_tune(run: Any, tmp_path: Path) -> None:
+    folder, first = tmp_path / "index", write(tmp_path, "1.parquet", ["a", "b", "c"], [0, 1, 2])
+    assert run("index", "build", "--vectors", first, "--out", folder)[0] == 0
+    np.save(tmp_path / "people.npy", 3 * np.eye(8)[:2])
+    code, _, err = run("index", "tune", folder, "--queries", tmp_path / "people.npy", "-k", 1)
+    assert code == 0, err
+    assert ItemIndex.load(folder).tuned["queries"] == 2
+
+
 def test_history_vectors_of_removed_items_are_theirs(tiny_run: Any, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
     with IndexWriter(folder) as writer:

@@ -25,7 +25,7 @@ index = typer.Typer(no_args_is_help=True, help="Build an index, have items come 
 app.add_typer(index, name="index")
 
 
-def _folder_only(path: Path) -> Path:
+def folder_only(path: Path) -> Path:
     from indexing.address import Address
 
     if (address := Address.read(path)) is not None:
@@ -33,7 +33,7 @@ def _folder_only(path: Path) -> Path:
     return path
 
 
-Folder = Annotated[Path, typer.Argument(help="Folder of an index.", callback=_folder_only)]
+Folder = Annotated[Path, typer.Argument(help="Folder of an index.", callback=folder_only)]
 Place = Annotated[Path, typer.Argument(help="Folder of an index, or a Milvus: milvus.db, http://host:19530#songs.")]
 Model = Annotated[Path | None, typer.Option("--model", help="Folder of a trained model, which embeds the catalog.")]
 Items = Annotated[
@@ -44,7 +44,7 @@ OwnVectors = Annotated[
     typer.Option("--vectors", help="Instead: Parquet with item_id, vector and attributes, or .npy with --ids."),
 ]
 Ids = Annotated[Path | None, typer.Option("--ids", help="For a .npy of vectors: one id a line, or a .npy of ids.")]
-Keep = Annotated[int, typer.Option(help="How many of the newest versions stay.")]
+Keep = Annotated[int, typer.Option(min=1, help="How many of the newest versions stay.")]
 
 
 @index.command()

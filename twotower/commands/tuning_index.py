@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from towers.errors import InputError
+from towers.errors import ArtefactError, InputError
+from twotower.commands.keeping import folder_only
 from twotower.commands.reading import Json, console, read_catalog, read_log, show, tell
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ PEOPLE = 1_000  # whose questions are asked
 
 
 def tune(
-    folder: Annotated[Path, typer.Argument(help="Folder of an index; the tuned one becomes its next version.")],
-    queries: Annotated[Path | None, typer.Option(help="People's vectors, .npy; or else a model and a log:")] = None,
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of an index; the tuned one becomes its next version.", callback=folder_only)
+    ],
+    queries: Annotated[
+        Path | None, typer.Option(help="People's vectors, of any length, .npy; or else a model and a log:")
+    ] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a trained model.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Items.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="The log.")] = None,
@@ -35,8 +40,11 @@ def tune(
     """Choose kind and parameters of an index with people's questions."""
     from indexing import tune as tuning
     from indexing.index import ItemIndex
+    from indexing.published import waiting_changes
 
     index = ItemIndex.load(folder)
+    if waiting := waiting_changes(folder):  # before minutes of measuring, not after them
+        raise ArtefactError(waiting)
     asked, counts = _questions(index, queries, model, catalog, interactions)
     with console().status("measuring"):
         tuned = tuning.tune(index, asked, recall=recall, latency_ms=latency, memory_bytes=memory, k=k, counts=counts)
@@ -49,13 +57,10 @@ def _questions(
     index: ItemIndex, queries: Path | None, model: Path | None, catalog: Path | None, interactions: Path | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """People's vectors and, from a log, how often each item was met."""
-    import numpy as np
+    from indexing.reading import read_vectors
 
     if queries is not None:
-        try:
-            return np.load(queries, allow_pickle=False), None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{queries} is not a readable .npy file: {error}") from error
+        return read_vectors(queries).vectors, None  # of any length, as those of items are
     if model is None or catalog is None or interactions is None:
         raise InputError("tuning needs people's questions: give --queries, or --model, --catalog and --interactions")
     from serving.retriever import Retriever
