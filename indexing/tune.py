@@ -146,6 +146,7 @@ def tune(
         "k": k,
         "wish": {name: value for name, value in wish.items() if value is not None},
         "queries": len(queries),
+        "too few targets": people.few,
         "settings": len(settings),
         "why": "about the fastest with enough recall" if recall is not None else "the most recall within the limits",
         "how": f"against exact search, all queries in one batch, median of {ROUNDS} rounds",
@@ -172,12 +173,14 @@ class _Exam:
     queries: np.ndarray
     truth: Hits
     groups: dict[str, np.ndarray]  # bool (B, K): which targets belong to a group
+    few: dict[str, int]  # groups with too few targets to say anything of them
 
     @classmethod
     def of(cls, index: ItemIndex, queries: np.ndarray, k: int, groups: dict[str, np.ndarray] | None) -> _Exam:
         truth = exact_search(queries, index.vectors, min(k, len(index)))
-        targets = {name: rows[truth.rows] for name, rows in (groups or {}).items()}
-        return cls(queries, truth, {name: them for name, them in targets.items() if them.sum() >= LEAST})
+        targets = {name: rows[truth.rows] for name, rows in (groups or {}).items() if rows.any()}
+        few = {name: int(them.sum()) for name, them in targets.items() if them.sum() < LEAST}
+        return cls(queries, truth, {name: them for name, them in targets.items() if name not in few}, few)
 
     def mark(self, index: ItemIndex, size: float, build_s: float) -> Setting:
         """What an index is worth, as it is set now."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from indexing import approximate
+from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.tune import Setting, _choose, _groups, grid, tune
 from indexing.vectors import unit
@@ -46,6 +47,18 @@ def test_people_need_more_than_items_and_get_it(index):
     assert (index.parameters, index.tuned) == ("nprobe=1", {})
     assert tuned.index.attributes.equals(index.attributes)
     assert tuned.index.space == "s"
+
+
+def test_a_group_with_hardly_any_answers_is_told_of_and_not_measured(index):
+    counts = np.where(np.arange(COUNT) == 0, 1, 1000)
+    tuned = tune(index, PEOPLE, recall=0.9, kinds=["Flat"], counts=counts)
+    assert tuned.index.tuned["too few targets"] == {}  # nothing is cold
+    counts[np.bincount(exact_search(PEOPLE[:40], ITEMS, 10).rows.ravel(), minlength=COUNT).argmax()] = 0
+    tuned = tune(index, PEOPLE[:40], recall=0.9, kinds=["Flat"], counts=counts)
+    seen = int((counts == 0)[exact_search(PEOPLE[:40], ITEMS, 10).rows].sum())
+    assert 0 < seen < 20
+    assert tuned.index.tuned["too few targets"] == {"cold": seen}
+    assert "cold" not in tuned.chosen.groups
 
 
 def test_the_choice_is_kept_and_poorer_parameters_say_so(index, tmp_path):

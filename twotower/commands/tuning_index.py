@@ -88,10 +88,18 @@ def _show(tuned: Tuned, json: bool) -> None:
             f"{one.latency_ms:.3f}",
             f"{one.bytes_per_item:.0f}",
         )
+    few = tuned.index.tuned["too few targets"]
+    said = [f"too few answers to tell what is found of {name} items: {count}" for name, count in few.items()]
     if tuned.on_items:
-        table.caption = (
+        said.append(
             f"tuned on item vectors: {tuned.on_items['parameters'] or 'no parameters'}, "
             f"recall {tuned.on_items['recall of people']:.3f} for people"
         )
-    facts = {"chosen": asdict(tuned.chosen), "on_items": tuned.on_items, "settings": list(map(asdict, tuned.settings))}
+    table.caption = "\n".join(said)
+    facts = {
+        "chosen": asdict(tuned.chosen),
+        "too_few_targets": few,
+        "on_items": tuned.on_items,
+        "settings": list(map(asdict, tuned.settings)),
+    }
     show(table, facts, json)
