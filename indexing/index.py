@@ -26,7 +26,7 @@ from indexing.shared_memory import held_once
 from indexing.vectors import check_items, check_vectors, repeats
 from indexing.versions import KEEP, current_version
 from towers.errors import InputError
-from towers.ids import Id, IdList, as_id_array
+from towers.ids import Id, IdList, as_id_array, could_be
 
 
 class ItemIndex:
@@ -143,7 +143,7 @@ class ItemIndex:
         return (self._item(row) for row in range(len(self)))
 
     def __contains__(self, one: object) -> bool:
-        return isinstance(one, str | int) and self.ids.rows([one])[0] >= 0
+        return could_be(one) and self.ids.rows([one])[0] >= 0
 
     def get(self, one: Id) -> Item | None:
         """The item with this id; None where the index has none."""

@@ -24,7 +24,7 @@ from indexing.hits import Hits
 from indexing.items import Item, Removed
 from indexing.vectors import check_items, check_vectors
 from towers.errors import ArtefactError, InputError
-from towers.ids import Id, IdList, as_id_array, cast_exact
+from towers.ids import Id, IdList, as_id_array, cast_exact, could_be
 
 DEEPER = 4  # times as many are asked for where too few were found
 
@@ -171,7 +171,7 @@ class MilvusIndex:
             yield from (found[one] for one in some.to_pylist() if one in found)
 
     def __contains__(self, one: object) -> bool:
-        return isinstance(one, str | int) and self.get(one) is not None
+        return could_be(one) and self.get(one) is not None
 
     def get(self, one: Id) -> Item | None:
         """The item with this id, as it is now; None where there is none."""

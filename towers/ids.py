@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,11 @@ from towers.errors import InputError
 Id = str | int
 TOLD_AT_ONCE = 10_000
 FEW = 100  # looking up fewer than one in so many goes through a dictionary kept in memory
+
+
+def could_be(one: object) -> TypeGuard[Id]:
+    """Whether this is a string or an integer of 64 bits, and so an id that something might have."""
+    return isinstance(one, str) or (type(one) is int and -(2**63) <= one < 2**63)
 
 
 class IdList:

@@ -175,6 +175,7 @@ def test_get_iterate_and_contains(index: Index) -> None:
     assert index.get("x") is None
     assert "i7" in index
     assert "x" not in index
+    assert not any(odd in index for odd in (True, 2**70, None, 3.5, b"i7", ("i7",)))
     items = list(index)
     assert [one.id for one in items] == index.ids.to_list()
     assert sorted(one.attributes["order"] for one in items) == list(range(COUNT))
