@@ -58,8 +58,8 @@ def checked_batch(ids: Iterable[Id], vectors: np.ndarray, attributes: Any, space
         raise InputError(f"there are {len(wanted)} ids for {len(vectors)} vectors, expected one for each")
     if space != make.space:
         raise InputError(
-            f"the vectors are of the space {str(space)[:12]!r}, the index of {make.space[:12]!r}: vectors of two spaces "
-            "cannot be compared; build an index of all items with one model"
+            f"the vectors are of the space {str(space)[:12]!r}, the index of {make.space[:12]!r}: vectors of two "
+            "spaces cannot be compared; build an index of all items with one model"
         )
     if (attributes is None) != (make.attributes is None):
         has = "has no attributes" if make.attributes is None else "has attributes, and every item needs them"
