@@ -50,7 +50,8 @@ def refuse_no_number(
 def _keep(path: Path, step: int, windows: Windows, past: Histories, ids: IdList) -> str:
     """Words that say where it is."""
     pasts = [ids.take(past.take([person]).items) for person in windows.people]
-    tensors = {**vars(windows.inputs), "targets": windows.targets, "target_ratings": windows.ratings}
+    read = {name: part for name, part in vars(windows.inputs).items() if part is not None}
+    tensors = {**read, "targets": windows.targets, "target_ratings": windows.ratings}
     try:
         with atomic_file(path.with_suffix(".json")) as temporary:
             write_json(temporary, {"step": step, "rows of people": windows.people.tolist(), "their items": pasts})
