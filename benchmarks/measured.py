@@ -46,6 +46,10 @@ PARTS = {
         "Amazon Beauty, as published: 22,363 people, 12,101 items",
         ("recall@10", "ndcg@10", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "ml-1m": (
+        "MovieLens-1M in time order, as published: 6,040 people, 3,416 films",
+        ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
+    ),
     "rerank": (
         "Steps of re-ranking, each alone behind the rating head: what they give and take",
         ("ndcg@10", "diversity@10", "diversity@10/vectors", "novelty@10", "tail@10", "coverage", "gini", "ms"),
@@ -62,6 +66,14 @@ PARTS = {
     "scale": (
         "An index as it grows, and one built under a limit of a quarter of its vectors",
         ("build_s", "qps@.95", "bytes_per_item", "recall@10", "limit_bytes", "vectors_bytes", "in_memory_failed"),
+    ),
+    "readers": (
+        "Eight processes search an index, alone and while all of it is replaced and published again and again",
+        ("searches", "errors", "mixed", "versions", "p50_ms", "p99_ms", "p99_ratio"),
+    ),
+    "embed-scale": (
+        "An index built over Ray, and builds that were killed: the same bits, at most one shard twice",
+        ("build_s", "items_per_second", "speedup", "same_bits", "kills", "repeated_a_kill"),
     ),
     "esc10": ("ESC-10: what sounds the encoders tell apart", ("accuracy",)),
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),

@@ -60,6 +60,15 @@ HEADLINES = (
     Headline("Amazon Beauty, order counted", "amazon-beauty", "given", "ndcg@10", "twotower", "eSASRec (RecSys 2025)"),
     Headline("Amazon Beauty, in the same run", "amazon-beauty", "given", "recall@10", "twotower", "ease"),
     Headline(
+        "MovieLens-1M, next film; ours reads content, too", "ml-1m", "given", "recall@10", "twotower",
+        "SASRec, best of 108 settings on validation data (time-to-split)",
+    ),
+    Headline(
+        "MovieLens-1M, order counted", "ml-1m", "given", "ndcg@10", "twotower",
+        "SASRec, best of 108 settings on validation data (time-to-split)",
+    ),
+    Headline("MovieLens-1M, in the same run", "ml-1m", "given", "recall@10", "twotower", "ease"),
+    Headline(
         "A caption's picture (stamps)", "stamps", "caption → picture", "recall@10", "twotower",
         "class names, no training",
     ),
@@ -100,6 +109,10 @@ TRIALS = (
     Trial(
         "SIGKILLs while items are added, removed, compacted, published, and indexes built, over Ray too", "kill",
         ("kills", "lost", "duplicated", "wrong"), ("generated",),
+    ),
+    Trial(
+        "eight readers search an index that is replaced and published again and again", "readers",
+        ("searches", "errors", "mixed", "versions"),
     ),
     Trial("damaged indexes and full disks", "corrupt", ("files", "crashes", "wrong_answers"), ("all",)),
     Trial(

@@ -103,24 +103,24 @@ def test_a_full_queue_refuses_and_an_answer_that_is_late_is_given_up() -> None:
 
 
 def test_a_question_that_would_come_too_late_is_refused_at_once() -> None:
-    """Each takes 0.05 s and may take 0.3: a sixth would wait for more than three quarters of that."""
+    """Each takes 0.2 s and may take 1.26: a sixth would wait for more than three quarters of that."""
 
     async def body(desk: Desk, _: Slow) -> Any:
         def slow(numbers: Sequence[int]) -> list[int]:
-            time.sleep(0.05 * len(numbers))
+            time.sleep(0.2 * len(numbers))
             return list(numbers)
 
-        for _ in range(30):  # so that the desk knows
+        for _ in range(16):  # so that the desk knows
             await desk.ask(slow, 0)
         waiting = [asyncio.create_task(desk.ask(slow, number)) for number in range(5)]
         await asyncio.sleep(0)
-        assert re.fullmatch(r"those that wait already take 0\.\d seconds", desk.full)
+        assert re.fullmatch(r"those that wait already take 1\.0 seconds", desk.full)
         with pytest.raises(BusyError, match="those that wait already take"):
             await desk.ask(slow, 5)
         answers = await asyncio.gather(*waiting)
         return answers, desk.full
 
-    assert working(body, seconds=0.3, batch=1) == ([0, 1, 2, 3, 4], "")
+    assert working(body, seconds=1.26, batch=1) == ([0, 1, 2, 3, 4], "")
 
 
 def test_a_service_that_ends_answers_those_who_wait() -> None:
