@@ -45,15 +45,16 @@ PARTS: dict[str, dict[str, Any]] = {
     "no id dropout": {"item": {"id_dropout": 0.0}},
 }
 SAMPLED = "sampled"  # in-batch and uniform negatives, the refined correction
+SAMPLE = {"softmax": "sampled", "uniform_negatives": 256}
 SAMPLES: dict[str, dict[str, Any]] = {
-    SAMPLED: {},
+    SAMPLED: SAMPLE,
     "full softmax": {"softmax": "full"},
-    "standard correction": {"correction": "standard"},
-    "no correction": {"correction": "none"},
-    "in-batch negatives alone": {"uniform_negatives": 1},
-    "popular negatives too": {"popular_negatives": 256},
-    "a memory too": {"memory_negatives": 4096},
-    "hard negatives too": {"hard_negatives": 32},
+    "standard correction": {**SAMPLE, "correction": "standard"},
+    "no correction": {**SAMPLE, "correction": "none"},
+    "in-batch negatives alone": {**SAMPLE, "uniform_negatives": 1},
+    "popular negatives too": {**SAMPLE, "popular_negatives": 256},
+    "a memory too": {**SAMPLE, "memory_negatives": 4096},
+    "hard negatives too": {**SAMPLE, "hard_negatives": 32},
 }
 
 
@@ -114,9 +115,7 @@ def run_part(name: str) -> Outcome:
 def recipe_of(name: str) -> Recipe:
     """How the row of this name is trained."""
     if name in SAMPLES:
-        train = {"batch_people": 16, "uniform_negatives": 256, "softmax": "sampled", **SAMPLES[name]}
-        if train["softmax"] == "full":
-            del train["uniform_negatives"]
+        train = {"batch_people": 16, **SAMPLES[name]}
         return Recipe.read({"item": {"template": TEMPLATE}, "user": {"text": False}, "train": train})
     values = PARTS.get(name, {})
     return Recipe.read({**values, "item": {"template": TEMPLATE, **values.get("item", {})}})

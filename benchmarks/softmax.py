@@ -22,7 +22,7 @@ from benchmarks.record import Record
 from towers.history import Histories
 from towers.precision import autocast
 from training.losses import contrastive
-from training.negatives import Known, Negatives
+from training.negatives import Known, Negatives, with_targets
 
 SIZES = (1_000, 3_000, 10_000, 20_000, 40_000)
 PEOPLE, POSITIONS, DIMENSION, UNIFORM, RUNS = 64, 2_000, 64, 2_048, 3
@@ -74,13 +74,13 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     device = torch.device("cpu")
 
     def full() -> Tensor:
-        left_out = known.of_catalog(people)[owner] | (torch.arange(size) == targets[:, None])
+        left_out = with_targets(known.of_catalog(people)[owner], torch.arange(size), targets)
         with autocast(device):
             return contrastive(queries, items[targets], items, scale=scale, left_out=left_out).mean()
 
     def sampled() -> Tensor:
         sample = negatives.draw(targets, generator)
-        left_out = known.of(people, sample.items)[owner] | (sample.items == targets[:, None])
+        left_out = with_targets(known.of(people, sample.items)[owner], sample.items, targets)
         more = {"left_out": left_out, "log_weight": sample.log_weight}
         with autocast(device):
             return contrastive(queries, items[targets], items[sample.items], scale=scale, **more).mean()

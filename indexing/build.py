@@ -142,8 +142,8 @@ def build_index(
         else:
             make, made = partial(_Embedder, towers, job), here
         _embed(shards, made, make, catalog, shard, progress)
-        index = _gather(shards, catalog, towers.space, kind, work if mmap else None)
-        _tell(shards, catalog, index, out)
+        index, unread = _gather(shards, catalog, towers.space, kind, work if mmap else None)
+        _tell(unread, catalog, index, out)
         if out is not None:
             remember(index, out)
             index.save(out)
@@ -263,11 +263,13 @@ def _embed(
             warnings.simplefilter("ignore", UserWarning)  # the first shard has told what encoders say of many contents
 
 
-def _gather(shards: Shards, catalog: Catalog, space: str, kind: str, work: Path | None) -> ItemIndex:
-    """The index of all shards; with a working folder, over vectors in a file of it."""
-    has = np.concatenate([vectors.any(axis=1) for vectors, _ in shards])
-    ids = readable_ids(catalog, has)
-    dimension = next(iter(shards))[0].shape[1]
+def _gather(shards: Shards, catalog: Catalog, space: str, kind: str, work: Path | None) -> tuple[ItemIndex, Rejected]:
+    """The index of all shards, with a working folder over vectors in a file of it; and what of them was not read."""
+    present, unread, dimension = [], Rejected(), 0
+    for vectors, notes in shards:
+        present.append(vectors.any(axis=1))
+        unread, dimension = unread + Rejected.from_bytes(notes), vectors.shape[1]
+    ids = readable_ids(catalog, np.concatenate(present))
     if work is None:
         vectors = np.empty((len(ids), dimension), np.float32)
     else:
@@ -278,12 +280,12 @@ def _gather(shards: Shards, catalog: Catalog, space: str, kind: str, work: Path 
         vectors[filled : filled + len(kept)] = kept
         filled += len(kept)
     attributes = attributes_of(catalog, ids)
-    return ItemIndex.from_arrays(ids, np.asarray(vectors), attributes, kind=kind, space=space, scratch=work)
+    index = ItemIndex.from_arrays(ids, np.asarray(vectors), attributes, kind=kind, space=space, scratch=work)
+    return index, unread
 
 
-def _tell(shards: Shards, catalog: Catalog, index: ItemIndex, out: Path | None) -> None:
+def _tell(unread: Rejected, catalog: Catalog, index: ItemIndex, out: Path | None) -> None:
     """Warn of pictures, sounds and vectors that cannot be used; write down beside the index all that is set aside."""
-    unread = sum((Rejected.from_bytes(notes) for _, notes in shards), Rejected())
     if unread.count:
         warnings.warn(told_of(unread), UserWarning, stacklevel=3)
     if out is None:

@@ -19,10 +19,10 @@ from indexing.bonus import check_bonus, with_bonus
 from indexing.exact import check_k, exact_search
 from indexing.excluded import Exclude, Excluded
 from indexing.filters import Filter, Where
+from indexing.held_once import held_once
 from indexing.hits import Hits
 from indexing.items import Item, Removed
 from indexing.nearest import Nearest
-from indexing.shared_memory import held_once
 from indexing.vectors import check_items, check_vectors, repeats
 from indexing.versions import KEEP, current_version
 from towers.errors import InputError

@@ -169,7 +169,7 @@ class UserTower(nn.Module):
         *,
         asked: bool,
     ) -> dict[str, Float[Tensor, "*q d"]]:
-        """What each of the `readings` of a person adds to their query before it is scaled to unit norm.
+        """What each of the `readings` of people adds to their queries before these are scaled to unit norm.
 
         Args:
             sequence, text: what the readers gave, None where they had nothing to read.
@@ -228,7 +228,7 @@ class UserTower(nn.Module):
         queries = self.fuse(sequence, text)
         if texts is not None and sequence is not None and text is not None:
             asked = known.all(0) & torch.tensor([bool(one) for one in texts], device=known.device)
-            queries[asked] = unit(sequence[0][asked] + self._beside_each(text[0][asked]))
+            queries[asked] = unit(added(self.weighted(sequence[0][asked], text[0][asked], asked=True)))
         return queries.float().cpu().numpy()
 
     def _sequences(self, histories: Histories, memory: Memory) -> Reading | None:

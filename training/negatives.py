@@ -156,10 +156,7 @@ def among(items: Int[Tensor, " m"], lists: Int[Tensor, "b h"]) -> Bool[Tensor, "
 def with_targets(
     barred: Bool[Tensor, "p m"], items: Int[Tensor, " m"], targets: Int[Tensor, " p"]
 ) -> Bool[Tensor, "p m"]:
-    """What is barred already and, set in place, the target of each query among some items, ascending.
-
-    To compare every item with every target would take a tenth of a step with the full softmax.
-    """
+    """What is barred already and, set in place, the target of each query among some items, ascending."""
     place = torch.searchsorted(items, targets).clamp(max=len(items) - 1)
     barred[torch.arange(len(targets), device=targets.device), place] |= items[place] == targets
     return barred

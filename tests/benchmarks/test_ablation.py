@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.ablation import PARTS, SAMPLED, SAMPLES, WHOLE, recipe_of
+from benchmarks.ablation import PARTS, SAMPLED, SAMPLES, recipe_of
 
 
 def test_every_row_is_a_recipe_of_its_own() -> None:
-    for whole, names in ((WHOLE, PARTS), (SAMPLED, SAMPLES)):
-        recipes = [recipe_of(name) for name in names]
-        assert all(recipe == recipe_of(whole) for recipe, name in zip(recipes, names, strict=True) if name == whole)
-        assert len({recipe.model_dump_json() for recipe in recipes}) == len(names)
+    for names in (PARTS, SAMPLES):
+        assert len({recipe_of(name).model_dump_json() for name in names}) == len(names)
 
 
 def test_a_row_of_negatives_changes_one_setting_of_the_sampled_softmax() -> None:
     whole = recipe_of(SAMPLED).train.model_dump()
     for name in set(SAMPLES) - {SAMPLED, "full softmax"}:
         train = recipe_of(name).train.model_dump()
-        assert {key: train[key] for key in whole if train[key] != whole[key]} == SAMPLES[name]
+        changed = {key: train[key] for key in whole if train[key] != whole[key]}
+        assert len(changed) == 1
+        assert changed.items() <= SAMPLES[name].items()
