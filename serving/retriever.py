@@ -6,23 +6,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.store import Index, open_index
+from serving.asking import Asker, Media
 from serving.bonuses import Bonuses
 from serving.explain import Explained, Explainer
 from serving.explanation import Explanation
 from serving.finding import Finder, with_removed
+from serving.listing import Lister, rating_range, stars
 from serving.moment import away_from
-from serving.people import People, Person, alike, session, side_by_side, stranger
+from serving.people import People, Person, alike, side_by_side
 from serving.reading import Question
-from serving.recommendations import Recommendation, Recommendations
+from serving.recommendations import Recommendations
 from serving.rerank.contract import Candidates, Known, Reranked, Step, rerank
 from serving.rerank.items import Items
 from serving.rerank.recipe import Steps, read_steps
@@ -36,23 +36,18 @@ from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.recent import Recent
 from towers.tables import missing_name
-from towers.user import Memory
 
 if TYPE_CHECKING:
     from serving.store.store import Store
 
-Media = str | Path | bytes
 READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
-NAMES = {"image": "a picture", "audio": "a sound"}
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """One question: who asks, in what words, by which pictures and sounds, under what condition, how re-ranked."""
+    """One question, under what condition, how re-ranked, and how many are wanted."""
 
-    person: Person
-    text: str | None
-    media: tuple[str, ...]
+    question: Question
     where: Where | None
     turns: tuple[Step, ...]
     k: int
@@ -60,8 +55,9 @@ class _Asked:
     @property
     def presumed(self) -> np.ndarray | None:
         """float32 ``(1, D)`` what to ask with where there is nothing to read; None where there is something."""
-        nothing = not (len(self.person.history.items) or self.media or self.text)
-        return self.person.leaning.query[None] if nothing and self.person.leaning is not None else None
+        asked, leaning = self.question, self.question.person.leaning
+        nothing = not (len(asked.history.items) or asked.text)
+        return leaning.query[None] if nothing and leaning is not None else None
 
 
 class Retriever:
@@ -118,7 +114,9 @@ class Retriever:
         self._finder = Finder(index, catalog)
         self._store, self._half_life = store, half_life
         self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=Recent(READ))
-        self._rating_range = _rating_range(model, log)
+        self._asker = Asker(model, catalog, self._finder.has_vector, self._memory, log, store)
+        self._rating_range = rating_range(model, log)
+        self._lister = Lister(model, catalog, self._finder, self._rating_range)
 
     def refresh(self) -> Retriever:
         """A retriever over the index as it is now; itself where that is the one it has.
@@ -139,7 +137,7 @@ class Retriever:
         Raises:
             InputError: there is neither a log nor a store.
         """
-        return self._people
+        return self._asker.people
 
     @property
     def rating_range(self) -> tuple[float, float]:
@@ -149,7 +147,7 @@ class Retriever:
     @property
     def stars(self) -> tuple[float, float]:
         """The least and the greatest rating that people give."""
-        return _stars(self._model, self._log) or self._rating_range
+        return stars(self._model, self._log) or self._rating_range
 
     def recommend(
         self,
@@ -185,11 +183,11 @@ class Retriever:
                 or sound that the model cannot read, steps that there are not or that lack what they look at, or a k
                 that is no whole number from 1 on.
         """
-        media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
-        asked = self._asked(user, history, text, media, person, where, steps, k)
-        if (query := asked.presumed) is not None:
-            return self._answer(asked, query)
-        return self._answer(asked, self._model.encode(*self._with_media(asked.person.history, media), [text]))
+        said: dict[str, Any] = {"user": user, "history": history, "text": text, "person": person}
+        asked = self._asked(**said, image=image, audio=audio, where=where, steps=steps, k=k)
+        if (query := asked.presumed) is None:
+            query = self._model.encode(asked.question.history, asked.question.memory, [text])
+        return self._answer(asked, query)
 
     def recommend_many(self, questions: Sequence[Mapping[str, Any]]) -> list[Recommendations | TwoTowerError]:
         """What `recommend` gives for each question, but for the last bits of scores, or the error that it raises.
@@ -206,14 +204,14 @@ class Retriever:
                 if question.keys() & {"image", "audio"}:
                     answers[place] = self.recommend(**question)
                     continue
-                asked = self._asked(**{"user": None, "history": None, **question})
+                asked = self._asked(**question)
                 if (query := asked.presumed) is not None:
                     answers[place] = self._answer(asked, query)
                 else:
                     together[place] = asked
             except TwoTowerError as error:
                 answers[place] = error
-        for places in alike([one.person.history for one in together.values()]):
+        for places in alike([one.question.history for one in together.values()]):
             group = [list(together)[place] for place in places]
             answers_of = self._answers([together[place] for place in group])
             for place, answer in zip(group, answers_of, strict=True):
@@ -223,8 +221,8 @@ class Retriever:
     def _answers(self, group: Sequence[_Asked]) -> list[Recommendations | TwoTowerError]:
         """What those are answered whose histories can be read together."""
         try:
-            histories = side_by_side([one.person.history for one in group])
-            queries = self._model.user.encode_together(histories, self._memory, [one.text for one in group])
+            histories = side_by_side([one.question.history for one in group])
+            queries = self._model.user.encode_together(histories, self._memory, [one.question.text for one in group])
         except InputError as error:
             if len(group) == 1:
                 return [error]
@@ -237,29 +235,15 @@ class Retriever:
                 answers.append(error)
         return answers
 
-    def _asked(
-        self,
-        user: Id | None,
-        history: Iterable[Id] | None,
-        text: str | None = None,
-        media: Mapping[str, Media] = MappingProxyType({}),
-        person: Person | None = None,
-        where: Where | None = None,
-        steps: Steps = None,
-        k: int = 10,
-    ) -> _Asked:
-        """A question, checked."""
+    def _asked(self, *, where: Where | None = None, steps: Steps = None, k: int = 10, **given: Any) -> _Asked:
+        """A question, checked; `given` is what `Asker.question` makes one of."""
         _check_k(k)
-        if person is None:
-            person = self._person(user, history, text, shown=bool(media))
-        elif text is not None:
-            self._check_text(text)
         turns = self._steps if steps is None else read_steps(steps)
-        return _Asked(person, text, tuple(media), where, turns, k)
+        return _Asked(self._asker.question(**given), where, turns, k)
 
     def _answer(self, asked: _Asked, queries: np.ndarray) -> Recommendations:
         """What is found for one person's query ``(1, D)``, or their interests ``(1, K, D)``."""
-        person, text, k = asked.person, asked.text, asked.k
+        person, text, k = asked.question.person, asked.question.text, asked.k
         queries = away_from(queries, self._memory.vectors[person.less].cpu().numpy())
         wishes = [one.wishes() for one in asked.turns]
         bonus = self._bonuses.of(text, person)
@@ -269,10 +253,8 @@ class Retriever:
         known = Known(self._offer, person.history, k, self._model.rerank_scores)
         done = rerank(asked.turns, Candidates.of(hits, ratings), known)
         reranked = Rating.name in done.steps and bool(self._model.rating.weight)
-        named = [NAMES[name] for name in asked.media] + ([f'"{text}"'] if text is not None else [])
-        query = ", ".join([person.name, *named])
-        items = self._items(hits, done, k, queries[0])
-        return Recommendations(query, items, person.unknown, reranked, done.steps)
+        items = self._lister.items(hits, done, k, queries[0])
+        return Recommendations(person.name, items, person.unknown, reranked, done.steps)
 
     def similar(self, item: Id, *, by: str | None = None, where: Where | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.
@@ -291,7 +273,7 @@ class Retriever:
         self._finder.refuse_unknown(item)
         hits = self._finder.like(item, k, query=None if by is None else self._vector_by(item, by), where=where)
         like = f"items like {item}" + (f" by {by}" if by is not None else "")
-        return Recommendations(like, self._items(hits, Reranked((), Candidates.of(hits), ()), k))
+        return Recommendations(like, self._lister.items(hits, Reranked((), Candidates.of(hits), ()), k))
 
     def explain(
         self,
@@ -321,11 +303,7 @@ class Retriever:
         if isinstance(counterfactuals, bool) or not isinstance(counterfactuals, int) or counterfactuals < 0:
             raise InputError(f"counterfactuals must be a whole number from 0 on, got {counterfactuals!r}")
         row = self._finder.row_of(item)
-        media = {name: given for name, given in {"image": image, "audio": audio}.items() if given is not None}
-        person = self._person(user, history, text, shown=bool(media))
-        named = [person.name, *(NAMES[name] for name in media), *([] if text is None else [f'"{text}"'])]
-        person = replace(person, name=", ".join(named))
-        question = Question(person, *self._with_media(person.history, media), text)
+        question = self._asker.question(user, history, text, image, audio)
         explained = Explained(row, self._memory.vectors[row], self._bonuses.parts(row, text))
         return self._explainer.explain(explained, question, words=words, counterfactuals=counterfactuals)
 
@@ -342,7 +320,7 @@ class Retriever:
             InputError: nobody has an item that can be read.
         """
         _, queries = self._drawn(most)
-        items = self._people.positives.items
+        items = self.people.positives.items
         counts = np.bincount(items[self._finder.has_vector[items]], minlength=len(self._catalog))
         return queries.reshape(-1, queries.shape[-1]), self._finder.by_index(counts)
 
@@ -376,11 +354,11 @@ class Retriever:
         """
         drawn, queries = self._drawn(most)
         means = queries.reshape(len(drawn), -1, queries.shape[-1]).mean(axis=1)
-        return self._people.events(drawn), means / np.linalg.norm(means, axis=1, keepdims=True)
+        return self.people.events(drawn), means / np.linalg.norm(means, axis=1, keepdims=True)
 
     def _drawn(self, most: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of people in the log, at most so many, and their queries."""
-        positives = self._people.positives
+        positives = self.people.positives
         positives = positives.keep(self._finder.has_vector[positives.items])
         people = np.flatnonzero(positives.lengths)
         if not len(people):
@@ -399,56 +377,20 @@ class Retriever:
             raise InputError(f"item {item!r} has no {by} in the catalog that can be read")
         return vector
 
-    def _with_media(self, history: Histories, media: dict[str, Media]) -> tuple[Histories, Memory]:
-        """The history followed by an item that looks and sounds like this, and what is known of items then."""
-        if not media:
-            return history, self._memory
-        contents = {name: _content(name, given) for name, given in media.items()}
-        memory = self._memory.with_one_more(torch.from_numpy(self._model.encode_media(contents)))
-        return history.followed_by(len(self._catalog)), memory
-
-    @cached_property
-    def _people(self) -> People:
-        if self._log is None and self._store is None:
-            raise InputError("no log was given, so no user is known: give a log, or a history or a text instead")
-        stars = _stars(self._model, self._log)
-        return People(self._log, self._catalog, self._finder.has_vector, self._model.config.data, self._store, stars)
-
-    def _person(self, user: Id | None, history: Iterable[Id] | None, text: str | None, *, shown: bool) -> Person:
-        """Who asks; `shown` says that a picture or a sound comes with the question."""
-        if text is not None:
-            self._check_text(text)
-        if user is not None and history is not None:
-            raise InputError("a user and a history were given, expected one of them: the log tells a user's history")
-        if user is not None:
-            return self._people.person(user)
-        if history is None and text is None and not shown:
-            raise InputError("nothing was asked for: give a user, a history, a text, a picture or a sound")
-        person = stranger() if history is None else session(history, self._catalog, self._finder.has_vector)
-        if history is not None and text is None and not shown and not len(person.seen):
-            got = (
-                f"{len(person.unknown)} unknown ones, the first is {person.unknown[0]!r}" if person.unknown else "none"
-            )
-            raise InputError(
-                f"a history needs at least one item of the catalog and the index, got {got}; or give a text"
-            )
-        return person
-
-    def _check_text(self, text: str) -> None:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"text must be words, got {text!r}")
-        if self._model.user.text is None:
-            raise InputError("this model has no text reader: give a user or a history, or train one with [user.text]")
+    @property
+    def _met(self) -> Histories | None:
+        """What people of the log met and liked; None without a log."""
+        return None if self._log is None else self.people.positives
 
     @cached_property
     def _offer(self) -> Items:
         """What steps know of the items."""
-        met = None if self._log is None else np.bincount(self._people.positives.items, minlength=len(self._catalog))
-        return self._finder.items(self._memory.vectors.cpu().numpy(), met)
+        counts = None if self._met is None else np.bincount(self._met.items, minlength=len(self._catalog))
+        return self._finder.items(self._memory.vectors.cpu().numpy(), counts)
 
     @cached_property
     def _bonuses(self) -> Bonuses:
-        return Bonuses(self._model, self._catalog, None if self._log is None else self._people.positives)
+        return Bonuses(self._model, self._catalog, self._met)
 
     @cached_property
     def _explainer(self) -> Explainer:
@@ -462,75 +404,12 @@ class Retriever:
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         return hits.rescored(self._model.rerank_scores(hits.scores, ratings))
 
-    def _items(
-        self, found: Hits, done: Reranked, k: int, query: np.ndarray | None = None
-    ) -> tuple[Recommendation, ...]:
-        """The first k items of one person's list, with what was found out about them on the way."""
-        final = done.candidates
-        rows = final.rows[0, :k][final.rows[0, :k] >= 0].tolist()
-        nearest = self._nearest(np.array(rows, np.int64), query)
-        cosines = dict(zip(found.rows[0].tolist(), found.scores[0].tolist(), strict=True))
-        rated = dict(zip(rows, self._stars(final), strict=False))
-        chances = {} if final.probabilities is None else dict(zip(rows, final.probabilities[0].tolist(), strict=False))
-        return tuple(
-            Recommendation(
-                self._catalog.ids[row],
-                self._catalog.titles[row],
-                score,
-                cosines[row],
-                rated.get(row),
-                nearest.get(row),
-                done.places(row),
-                chances.get(row),
-            )
-            for row, score in zip(rows, final.scores[0].tolist(), strict=False)
-        )
-
-    def _stars(self, final: Candidates) -> list[float]:
-        """Predicted ratings of one person's list on the scale of the log; none where the model has not learned any."""
-        if final.ratings is None or not self._model.rating.fitted:
-            return []
-        low, high = self._rating_range
-        return (low + final.ratings[0] * (high - low)).tolist()
-
-    def _nearest(self, rows: np.ndarray, query: np.ndarray | None) -> dict[int, int]:
-        """Which of several interests ``(K, D)`` each of these items is nearest to, from 1 on."""
-        if query is None or query.ndim == 1:
-            return {}
-        return dict(zip(rows.tolist(), (1 + self._finder.nearest(rows, query)).tolist(), strict=True))
-
 
 def _check_k(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k must be a whole number from 1 on, got {k!r}")
 
 
-def _content(name: str, given: Media) -> Path | bytes:
-    """What encoders read of a picture or a sound."""
-    if isinstance(given, bytes):
-        return given
-    if not isinstance(given, str | Path) or not str(given).strip():
-        raise InputError(f"{name} must be the path of a file, or its bytes, got {given!r:.200}")
-    return Path(given)
-
-
 def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:
     if not isinstance(data, kind):
         raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")
-
-
-def _stars(model: TwoTower, log: Interactions | None) -> tuple[float, float] | None:
-    """The ratings that stand for 0 and 1 in what people say."""
-    return (log.rating_range if log is not None else None) or model.config.rating.range
-
-
-def _rating_range(model: TwoTower, log: Interactions | None) -> tuple[float, float]:
-    """What predictions of 0 and 1 stand for."""
-    config = model.config.rating
-    given = log.rating_range if log is not None else None
-    if given is not None and config.range is not None and tuple(given) != config.range:
-        raise InputError(
-            f"ratings of {given[0]:g} to {given[1]:g} were mapped to 0 to 1, the model learned from "
-            f"{config.range[0]:g} to {config.range[1]:g}: read the log with rating_range={config.range}"
-        )
-    return (0.0, 1.0) if config.objective == "click" else config.range or given or (0.0, 1.0)

@@ -54,7 +54,7 @@ def without_reader(run: Any, name: str) -> Retriever:
 
 
 def met(shop: Retriever, user: int) -> list[str]:
-    person = shop._person(user, None, None, shown=False)
+    person = shop.people.person(user)
     return [shop._catalog.ids[row] for row in person.history.items]
 
 
@@ -144,7 +144,7 @@ def test_what_is_left_out_is_left_out_of_all_and_read_again(shop: Retriever) -> 
     assert sorted(one.item for one in found.past) == sorted(set(items))
     values = [one.drop for one in found.past]
     assert values == sorted(values, reverse=True)
-    person = shop._person(USER, None, None, shown=False)
+    person = shop.people.person(USER)
     model, sequence = shop._model, shop._model.user.sequence
     assert sequence is not None
     vector = shop._memory.vectors[shop._catalog.rows([top])[0]]
@@ -345,7 +345,7 @@ def test_what_is_weighted_adds_up_to_what_is_fused(kind: str) -> None:
 
 def test_a_picture_is_a_past_item_without_a_name(shop: Retriever) -> None:
     """Its vector stands last in the memory, as `recommend` puts it there."""
-    person = shop._person(None, ["m03"], None, shown=True)
+    person = shop._asker.question(history=["m03"]).person
     shown = shop._memory.with_one_more(torch.from_numpy(shop._index.vectors[[5]].copy()))
     question = Question(person, person.history.followed_by(40), shown, None)
     assert leave_out(shop._model, question).rows.tolist() == [3, 40]

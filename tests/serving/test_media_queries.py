@@ -145,7 +145,7 @@ def test_a_picture_is_one_more_past_item(shop: Shop) -> None:
     batch = SequenceBatch.of(Histories.of([[0, 1, 2]]), shop.model.user.sequence.config.length)
     with torch.inference_mode():
         query = shop.model.user.sequence(torch.from_numpy(sequence), batch)[:, -1].numpy()
-    late = shop.model.standing(shop.retriever._people.positives, ITEMS)
+    late = shop.model.standing(shop.retriever.people.positives, ITEMS)
     scores = dict(enumerate((query @ memory.vectors.numpy().T)[0] + (0 if late is None else late)))
     best = sorted((n for n in scores if n not in (1, 3, EMPTY)), key=lambda n: -scores[n])[:5]
     assert [one.item for one in found] == [f"t{n:02}" for n in best]

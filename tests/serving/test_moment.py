@@ -42,7 +42,7 @@ def listed(shop: Retriever, **question: Any) -> dict[Any, float]:
 
 def history(shop: Retriever, user: int | str = USER) -> list[tuple[Any, float]]:
     """The items that speak for a person, oldest first, with their ratings."""
-    past = shop._people.person(user).history
+    past = shop.people.person(user).history
     return [
         (shop._catalog.ids[row], float(rating)) for row, rating in zip(past.items, past.ratings.round(3), strict=True)
     ]
@@ -181,7 +181,7 @@ def test_with_a_half_life_old_interests_fade(tiny_run: Any, store: Store) -> Non
     shops = {days: Retriever(*run, store=store, half_life=days) for days in (None, 1000, 1)}
 
     def reading(days: float | None, person: str) -> np.ndarray:
-        past, memory = shops[days]._people.person(person).history, shops[days]._memory
+        past, memory = shops[days].people.person(person).history, shops[days]._memory
         sequence, _ = tiny_run.model.user.readings(past, memory)
         return sequence[0].numpy()
 
