@@ -47,7 +47,7 @@ from training.sharding import average_gradients, refuse_unusable, split, start_a
 from training.state import Place, State
 from training.trackers import PROJECT, flat, trackers
 
-FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.3 s there, 0.7 s at 20,000 (benchmarks/softmax.py)
+FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.1 s there, 0.6 s at 40,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
 Watch = Callable[[int, Mapping[str, float]], None]  # epoch and metrics of a validation
 OTHER_VECTORS = (
