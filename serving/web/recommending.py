@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from indexing.filters import Filter
 from serving.recommendations import Recommendations
-from serving.rerank.contract import Step
+from serving.rerank.contract import Step, Wishes
 from serving.rerank.diversity import Dpp, MaxSum, Mmr
 from serving.rerank.exploration import EpsilonGreedy, Thompson
 from serving.rerank.rules import Block, Pin
@@ -77,3 +78,19 @@ def steps_of(own: Sequence[Step], wish: Wish, blocked: Sequence[str], pinned: Se
         steps = [replace(one, keep=one.keep + len(pinned)) if isinstance(one, LOTS) else one for one in steps]
         steps.append(Pin(places=dict(enumerate(pinned, start=1))))
     return tuple(steps)
+
+
+def never_shown(own: Sequence[Step], blocked: Sequence[str]) -> Wishes:
+    """What nobody is shown, not only in recommendations: by the steps of the service and the block list.
+
+    Args:
+        own: steps of the service.
+        blocked: ids of the block list.
+
+    Returns:
+        All ids, as text, and what must hold of whatever is shown.
+    """
+    wishes = [one.wishes() for one in own]
+    conditions = [Filter.read(one.where).condition for one in wishes if one.where is not None]
+    without = (*blocked, *(str(item) for one in wishes for item in one.without))
+    return Wishes(without=without, where={"and": conditions} if conditions else None)
