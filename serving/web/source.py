@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from indexing.build import attributes_of, readable
+from indexing.build import attributes_of
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
 from serving.retriever import Retriever
@@ -65,11 +65,11 @@ class Source:
         """
         catalog = with_rows(offer.catalog, rows)
         new = catalog.select(catalog.rows([row["item_id"] for row in rows]))
-        ids, vectors = readable(new, offer.model.embed_items(new, cache=NoCache()))  # a service may have no home
-        if len(ids) < len(new):
-            raise InputError(f"of {len(new) - len(ids)} of {len(new)} items nothing can be read: give them a text")
+        vectors = offer.model.embed_items(new, cache=NoCache())  # a service may have no home
+        if unread := int((~vectors.any(axis=1)).sum()):
+            raise InputError(f"of {unread} of {len(new)} items nothing can be read: give them a text")
         with self._writer() as writer:
-            writer.upsert(ids.array, vectors, attributes_of(new, ids), space=offer.model.space)
+            writer.upsert(new.ids.array, vectors, attributes_of(new, new.ids), space=offer.model.space)
             self.changes.put(rows)
             writer.publish()
         return self._offer(offer.model, catalog, offer.log)

@@ -127,6 +127,17 @@ def test_what_is_no_item_changes_nothing(client: Any, source: Any, rows: Any, sa
     assert len(source.load().catalog) == 40
 
 
+def test_one_item_of_which_nothing_can_be_read_keeps_the_others_away_too(client: Any, source: Any) -> None:
+    """And is not named on standard error, where the service's log goes: warnings are errors here."""
+    rows = [{"item_id": "x", "title": "quiet rain"}, {"item_id": "y", "title": None}]
+    answer = client().put("/v1/items", json={"items": rows})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        "of 1 of 2 items nothing can be read: give them a text",
+    )
+    assert len(ItemIndex.load(source.index)) == len(source.load().catalog) == 40
+
+
 def test_a_picture_and_a_sound_are_had_by_the_items_id(client: Any) -> None:
     service = client()
     image = service.get("/v1/media", params={"item": "m00", "kind": "image"})
