@@ -493,12 +493,11 @@ async function begin() {
     return complain(error);
   }
   by("alert").hidden = true;
-  const { items: all, people, reads } = state.about;
+  const { items: all, people, reads, files } = state.about;
   by("about").textContent = `${all.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
   by("text-part").hidden = !reads.includes("sentence");
-  const media = ["image", "audio"].filter((kind) => reads.includes(kind));
-  by("drop").hidden = !media.length;
-  by("file").accept = media.map((kind) => `${kind}/*`).join(",");
+  by("drop").hidden = !files.length;
+  by("file").accept = files.map((kind) => `${kind}/*`).join(",");
   const user = new URLSearchParams(location.hash.slice(1)).get("user");
   if (user) await choose(user).catch(complain);
 }

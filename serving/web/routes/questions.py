@@ -36,6 +36,7 @@ async def about(service: Service) -> About:
         items=len(offer.catalog),
         people=0 if offer.log is None else len(offer.retriever.people.ids),
         reads=reads,
+        files=list(offer.model.media),
         rating_range=offer.retriever.rating_range if offer.model.rating.fitted else None,
     )
 
