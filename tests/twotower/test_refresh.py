@@ -151,8 +151,10 @@ def test_old_releases_go_but_never_the_one_to_go_back_to(tiny_run: Any, tmp_path
     for _ in range(4):
         releases.release(tmp_path, model, index, {"until": 0.0, "model": {}})
     releases.rollback(tmp_path, "000002")
+    (tmp_path / "releases" / ".000005.0a1b2c3d.part" / "model").mkdir(parents=True)  # of a refresh that was killed
     assert releases.prune(tmp_path, keep=1) == ["000003"]
     assert releases.names(tmp_path) == ["000001", "000002", "000004"]
+    assert {path.name for path in (tmp_path / "releases").iterdir()} == {"000001", "000002", "000004"}
     assert ItemIndex.load(tmp_path / "current" / "index").space == model.space
     shutil.rmtree(tmp_path / "releases" / "000002")
     with pytest.raises(ArtefactError, match="is not there: point it at a release"):
