@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +112,7 @@ class Finder:
         where: Where | None = None,
         wishes: Sequence[Wishes] = (),
         items: Items | None = None,
+        shown: int = 0,
     ) -> Hits:
         """The k best for one person, as steps wish them, and the items that steps want beside them.
 
@@ -121,22 +123,34 @@ class Finder:
             bonus: float32 ``(N,)`` what else speaks for each item, in units of the cosine.
             where: what must hold of the items' attributes.
             wishes: of the steps.
-            items: whose attributes decide whether what steps want passes `where`.
+            items: whose attributes decide whether what steps want passes `where`, and what belongs to a group.
+            shown: how many of the k are to be shown, of which groups want a share.
         """
         barred = np.concatenate([seen, *(self._catalog.rows(one.without) for one in wishes if one.without)])
         barred = self._index_rows[barred[barred >= 0]]
         where = _all_of([where, *(one.where for one in wishes)])
         if bonus is not None:
             bonus = np.where(self._catalog_rows < 0, np.float32(0), bonus[self._catalog_rows])
-        hits = self._search(queries, k, barred[barred >= 0], bonus, where)
-        wanted = [one for wish in wishes for one in wish.beside]
-        if not wanted:
-            return hits
-        rows = np.unique(self._index.ids.rows(wanted))
+        barred = barred[barred >= 0]
+        hits = self._search(queries, k, barred, bonus, where)
+        wanted = [self._wanted([one for wish in wishes for one in wish.beside], barred, where, items)]
+        for group, share in (one for wish in wishes for one in wish.enough):
+            least, there = ceil(share * shown), hits.rows[0][hits.rows[0] >= 0]
+            if items is not None and items.passing(group)[there].sum() < least:
+                found = self._search(queries, least, barred, bonus, _all_of([where, group])).rows[0]
+                wanted.append(self._index_rows[found[found >= 0]])
+        rows = np.unique(np.concatenate(wanted))
+        return self._beside(hits, rows, queries, bonus) if len(rows) else hits
+
+    def _wanted(self, ids: Sequence[Id], barred: np.ndarray, where: Where | None, items: Items | None) -> np.ndarray:
+        """Index rows of items that steps want, but for those that may not be shown."""
+        if not ids:
+            return np.empty(0, np.int64)
+        rows = self._index.ids.rows(ids)
         rows = rows[(rows >= 0) & (self._catalog_rows[rows] >= 0) & ~np.isin(rows, barred)]
         if where is not None and items is not None:
             rows = rows[items.passing(where)[self._catalog_rows[rows]]]
-        return self._beside(hits, rows, queries, bonus)
+        return rows
 
     def _beside(self, hits: Hits, rows: np.ndarray, queries: np.ndarray, bonus: np.ndarray | None) -> Hits:
         """The hits and these items of the index, at the places that their scores give them."""

@@ -248,7 +248,7 @@ class Retriever:
         wishes = [one.wishes() for one in asked.turns]
         bonus = self._bonuses.of(text, person)
         more: dict[str, Any] = {"seen": person.seen, "bonus": bonus, "where": asked.where, "items": self._offer}
-        hits = self._finder.search(queries, max(k, self._depth), wishes=wishes, **more)
+        hits = self._finder.search(queries, max(k, self._depth), wishes=wishes, shown=k, **more)
         ratings = self._model.rate(person.history, self._memory, hits.rows)
         known = Known(self._offer, person.history, k, self._model.rerank_scores)
         done = rerank(asked.turns, Candidates.of(hits, ratings), known)

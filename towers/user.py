@@ -24,6 +24,7 @@ from towers.text_reader import TextReader, TextReaderConfig
 
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
 TOGETHER = 128  # people read at once
+SHORTEST = 1e-6  # seconds of a half-life; what is divided by a much shorter one is no number in float32
 
 # Of B people, each (D,), or (K, D) for K interests, and of whom there was something to read.
 Reading = tuple[Float[Tensor, "b ..."], Bool[Tensor, " b"]]
@@ -58,7 +59,7 @@ class Memory:
         """
         if days is not None and not 0 < days < math.inf:
             raise InputError(f"half_life must be a number of days above 0, got {days!r}")
-        return replace(self, half_life=None if days is None else days * DAY)
+        return replace(self, half_life=None if days is None else max(days * DAY, SHORTEST))
 
     def with_one_more(self, vector: Float[Tensor, "1 d"]) -> Memory:
         """The same and, as the last row, one more item of which nothing but its vector is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,8 @@ def begin(folder: Path, model: Path, catalog: Catalog, log: Interactions) -> str
     """
     if releases.current(folder) is not None:
         raise InputError(f"{folder} has a current release: refresh it without --model")
-    towers, facts = TwoTower.load(model), {"until": float(_times(log).max()), "model": _facts(model)}
+    until = min(float(_times(log).max()), time.time())  # a wrong time to come would leave nothing new for years
+    towers, facts = TwoTower.load(model), {"until": until, "model": _facts(model)}
     with Lock(folder):
         return releases.release(folder, towers, build_index(towers, catalog, progress=False), facts)
 

@@ -96,10 +96,14 @@ def rollback(folder: Path, to: str | None = None) -> str:
 
 
 def prune(folder: Path, keep: int) -> list[str]:
-    """Remove all releases but the newest `keep`, the current one and the one that it was made from; their names."""
+    """Remove all releases but the newest `keep`, the current one and the one that it was made from; their names.
+
+    What killed refreshes left half-written goes, too; so none may be at work.
+    """
     now = current(folder)
     needed = {now, about(folder, now)["from"] if now is not None else None}
     old = [name for name in names(folder)[:-keep] if name not in needed]
-    for name in old:
-        shutil.rmtree(folder / RELEASES / name, ignore_errors=True)
+    left = (folder / RELEASES).glob(".*.part")
+    for path in (*(folder / RELEASES / name for name in old), *left):
+        shutil.rmtree(path, ignore_errors=True)
     return old

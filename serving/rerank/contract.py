@@ -103,11 +103,13 @@ class Wishes:
         without: items that it must not find.
         beside: items that are candidates however near they are, unless they may not be shown.
         where: what must hold of the attributes of all that it finds.
+        enough: groups, as filters, and the share of what is shown that must be candidates of each, as far as it goes.
     """
 
     without: tuple[Id, ...] = ()
     beside: tuple[Id, ...] = ()
     where: Where | None = None
+    enough: tuple[tuple[Where, float], ...] = ()
 
 
 class Stage(IntEnum):

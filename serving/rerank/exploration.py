@@ -8,7 +8,6 @@ other places.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import comb
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -129,9 +128,12 @@ def drawn(given: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.n
 
 def mean_inverse(base: int, tries: int, chance: float) -> float:
     """Mean of ``1 / (base + successes)`` over a binomial number of successes; `base` at least 1."""
+    if chance == 1:
+        return 1 / (base + tries)
     counts = np.arange(tries + 1)
-    ways = np.array([comb(tries, count) for count in counts], np.float64)
-    return float((ways * chance**counts * (1 - chance) ** (tries - counts) / (base + counts)).sum())
+    ways = np.append(0, np.cumsum(np.log(tries - counts[:-1]) - np.log(counts[1:])))  # of 1,030 on no float holds them
+    likely = np.exp(ways + counts * np.log(chance) + (tries - counts) * np.log1p(-chance))
+    return float((likely / (base + counts)).sum())
 
 
 def place_probabilities(means: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -139,14 +139,18 @@ class Quota(Step):
             orders.append(np.flatnonzero(~inside | (inside.cumsum() <= self.most)))
         return candidates.reordered(orders)
 
+    def wishes(self) -> Wishes:
+        """Others are candidates, in the place of those that are left out."""
+        return Wishes(enough=(({"not": self.where}, 1.0),))
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Floor(Step):
     """A group has at least a share of what is shown, and of each beginning of it (as FA*IR, Zehlike et al., CIKM 2017).
 
     The first n of a list hold at least ``share * n`` items of the group, rounded down, and the k that are shown at
-    least ``share * k``, rounded up: where that is not so, the next ones of the group come forward. With fewer in the
-    group than that, all of them are shown.
+    least ``share * k``, rounded up: where that is not so, the next ones of the group come forward. With fewer left of
+    the group than that, all of them are shown.
 
     Args:
         where: the group, as a filter over attributes, see `indexing.filters`.
@@ -167,6 +171,10 @@ class Floor(Step):
         passing = known.items.passing(self.where)
         orders = [raised(passing[rows], self.share, known.k) for rows, _ in candidates.lists()]
         return candidates.reordered(orders)
+
+    def wishes(self) -> Wishes:
+        """So many of the group are candidates, however far they are."""
+        return Wishes(enough=((self.where, self.share),))
 
 
 def raised(inside: np.ndarray, share: float, k: int) -> np.ndarray:

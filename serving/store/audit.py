@@ -102,10 +102,8 @@ class Audit:
         erased = {number for row in rows if row.action == ERASE for number in _emptied(row)}
         head, known_hash = Head(0, NOTHING), None
         for row in rows:
-            fields = (row.number, row.time, row.who, row.action, row.seal)
-            whole = row.number == head.number + 1 and row.previous == head.hash
-            if not whole or row.hash != _digest([*fields, head.hash]) or not _is_sealed(row, erased):
-                raise StoreError(f"the audit log is not what was written: entry {head.number + 1} does not fit")
+            if not _fits(row, head, erased):
+                raise _another(head.number + 1)
             head = Head(row.number, row.hash)
             if known is not None and head.number == known.number:
                 known_hash = head.hash
@@ -154,8 +152,25 @@ def _said(salt: str, details: dict[str, Any]) -> str:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    details = None if row.said is None else json.loads(row.said)[1]
+    try:
+        details = None if row.said is None else dict(json.loads(row.said)[1])
+    except (ValueError, TypeError, LookupError) as error:
+        raise _another(row.number) from error
     return Entry(row.number, row.time, row.who, row.action, details, row.person)
+
+
+def _another(number: int) -> StoreError:
+    return StoreError(f"the audit log is not what was written: entry {number} does not fit")
+
+
+def _fits(row: Row[Any], head: Head, erased: set[int]) -> bool:
+    """Whether an entry is what was written after the one before."""
+    fields = [row.number, row.time, row.who, row.action, row.seal, head.hash]
+    try:
+        whole = row.number == head.number + 1 and row.previous == head.hash and row.hash == _digest(fields)
+        return whole and _is_sealed(row, erased)
+    except (TypeError, ValueError):  # SQLite keeps whatever is put there, such as bytes or infinity
+        return False
 
 
 def _is_sealed(row: Row[Any], erased: set[int]) -> bool:
@@ -166,8 +181,8 @@ def _is_sealed(row: Row[Any], erased: set[int]) -> bool:
 
 def _emptied(row: Row[Any]) -> Sequence[int]:
     """Earlier entries that an erasure emptied."""
-    details = _entry(row).details or {}
-    return [number for number in details.get("emptied", ()) if number < row.number]
+    told = (_entry(row).details or {}).get("emptied")
+    return [one for one in told if isinstance(one, int) and one < row.number] if isinstance(told, list) else []
 
 
 def _digest(values: list[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from towers.errors import InputError, MissingExtraError, StoreError
 
 WAIT = 10.0  # seconds for the writer before
 WRITER = 0x74776F746F776572  # the PostgreSQL advisory lock that writers take in turns
+TAKE_TURN = "SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(:writer)"
 
 
 class Database:
@@ -42,6 +44,7 @@ class Database:
         url = _url(uri)
         self._name = url.render_as_string(hide_password=True)
         self._sqlite = url.get_backend_name() == "sqlite"
+        self._writer = threading.Lock()
         self.engine = _sqlite(url) if self._sqlite else _postgres(url)
         try:
             self._settle()
@@ -61,11 +64,11 @@ class Database:
 
         Writers in turns are what makes numbers rise in the order in which they are seen, and the audit log one chain.
         """
-        with self._told("written"), self._connected() as connection:
+        with self._turn(), self._told("written"), self._connected() as connection:
             connection.execution_options(writes=True)
             with connection.begin():
                 if not self._sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:writer)"), {"writer": WRITER})
+                    connection.execute(text(TAKE_TURN), {"writer": WRITER, "wait": f"{round(1000 * WAIT)}ms"})
                 yield connection
 
     def forget_deleted(self) -> None:
@@ -89,6 +92,16 @@ class Database:
             raise StoreError(
                 f"the store {self._name} is of version {version}, this twotower knows {schema.VERSION}: use a newer one"
             )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Writers of this process wait for one another without a connection, so that there are some to read by."""
+        if not self._writer.acquire(timeout=WAIT):
+            raise StoreError(f"the store {self._name} cannot be written now: others have been writing for {WAIT:g} s")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -29,7 +29,8 @@ class Event:
             ``"view"``: it was shown to them, which speaks neither for nor against it. ``"not-this"``: never show
             it to them again. ``"less-like-this"``: nor so many that are like it.
         time: seconds since 1970, when it happened.
-        value: the rating; of other kinds what you like, such as seconds listened.
+        value: the rating; of a view the place where it was shown, from 1 on, which `serving.store.explored` reads; of
+            other kinds what you like, such as seconds listened.
         probability: in (0, 1], with which the item was shown where that was left to chance: what
             `training.measuring.off_policy` needs.
 

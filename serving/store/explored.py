@@ -20,12 +20,16 @@ class Explored(NamedTuple):
         people, items: ids, as text.
         rewards: float64 ``(n,)`` 1 where they chose it, else 0.
         logged: float64 ``(n,)`` the probability with which it was shown.
+        places: float64 ``(n,)`` the place where it stood, from 1 on, as the view's `value` says; NaN where it does
+            not. The probability is that of this item at this place, so a ranking is judged by whether it would have
+            had the item there.
     """
 
     people: list[str]
     items: list[str]
     rewards: np.ndarray
     logged: np.ndarray
+    places: np.ndarray
 
 
 def explored(store: Store, *, within: float = DAY) -> Explored:
@@ -57,4 +61,6 @@ def explored(store: Store, *, within: float = DAY) -> Explored:
             views.append(view)
             rewards.append(float(any(view.time <= time < until for time in chosen.get(key, ()))))
     logged = np.array([one.probability for one in views], np.float64)
-    return Explored([str(one.person) for one in views], [str(one.item) for one in views], np.array(rewards), logged)
+    places = np.array([np.nan if one.value is None else one.value for one in views], np.float64)
+    people, items = [str(one.person) for one in views], [str(one.item) for one in views]
+    return Explored(people, items, np.array(rewards), logged, places)

@@ -77,6 +77,13 @@ class Changes:
         rows = [row for row in fate.values() if row is not None]
         return without(with_rows(catalog, rows), [item for item, row in fate.items() if row is None])
 
+    def came(self) -> list[Id]:
+        """Ids of the items that came or were changed, and have not gone since."""
+        there: dict[Id, bool] = {}
+        for line in self._lines():
+            there |= {line["put"][ITEM_ID]: True} if "put" in line else {line["remove"]: False}
+        return [item for item, is_there in there.items() if is_there]
+
     def _written(self, value: Any) -> Any:
         return {FILE: self.keep(value)} if isinstance(value, bytes) else value
 

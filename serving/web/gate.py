@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,7 +62,8 @@ class Gate:
         keys: None where there are none: then whoever reaches this machine's own address may do everything.
         limits: `body`, `rate`, `burst`, `seconds`.
         metrics: where it counts.
-        desk: where questions wait; one that would not be answered in time is refused before it costs anything.
+        desk: where questions wait; one that would not be answered in time is refused before it costs anything. So is
+            any other request where too many wait for a thread.
         asked: paths of such questions.
     """
 
@@ -136,10 +138,15 @@ class Gate:
         if _length(headers) > self._limits.body:
             self._metrics.refused.labels("body").inc()
             return told(413, self._too_large())
-        if scope["path"] in self._asked and (why := self._desk.full):
+        if why := self._desk.full if scope["path"] in self._asked else self._crowded():
             self._metrics.refused.labels("queue").inc()
             return told(503, f"too busy: {why}", again=AGAIN)
         return None
+
+    def _crowded(self) -> str:
+        """Why a request that waits at no desk, but for the store or the disk, is refused; empty where it is not."""
+        waiting = current_default_thread_limiter().statistics().tasks_waiting
+        return f"{waiting} requests wait for a thread already" if waiting >= self._limits.queue else ""
 
     def _caller(self, given: str) -> Caller | None:
         assert self._keys is not None

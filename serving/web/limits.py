@@ -38,7 +38,7 @@ class Limits(BaseModel):
     batch: int = Field(default=16, ge=1)
     """Most questions that are computed together; 1: each alone."""
     queue: int = Field(default=64, ge=1)
-    """Questions that may wait; 503 with Retry-After beyond."""
+    """Questions that may wait, and other requests that may wait for a thread; 503 with Retry-After beyond."""
     seconds: float = Field(default=5.0, gt=0)
     """Longest time from a question to its answer; 503 with Retry-After beyond."""
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from indexing.filters import Filter
 from serving.recommendations import Recommendations
-from serving.rerank.contract import Step
-from serving.rerank.diversity import Mmr
+from serving.rerank.contract import Step, Wishes
+from serving.rerank.diversity import Dpp, MaxSum, Mmr
+from serving.rerank.exploration import EpsilonGreedy, Thompson
 from serving.rerank.rules import Block, Pin
 from serving.rerank.scores import Novelty
 from serving.store.lists import Lists
 from serving.web.offer import Offer
 from towers.errors import TwoTowerError
+
+DIVERSE, LOTS = (Mmr, Dpp, MaxSum), (EpsilonGreedy, Thompson)
 
 
 class Wish(NamedTuple):
@@ -50,19 +54,43 @@ class Recommending:
         Raises:
             StoreError: the lists cannot be read.
         """
-        blocked, pinned = self.lists.blocked(), self.lists.pinned()
+        blocked = self.lists.blocked()
+        pinned = self._shown_first(self.lists.pinned(), blocked)
         asked = [one.asked | {"steps": steps_of(self.steps, one, blocked, pinned)} for one in wishes]
         return self.offer.retriever.recommend_many(asked)
+
+    def _shown_first(self, pinned: Sequence[str], blocked: Sequence[str]) -> list[str]:
+        """Pinned items but for those that are gone or blocked, whose places the next ones have."""
+        rows, barred = self.offer.catalog.rows(pinned).tolist(), set(blocked)
+        return [item for item, row in zip(pinned, rows, strict=True) if row >= 0 and item not in barred]
 
 
 def steps_of(own: Sequence[Step], wish: Wish, blocked: Sequence[str], pinned: Sequence[str]) -> tuple[Step, ...]:
     """The steps that answer a wish: those of the service, what is wished for, and what people in charge want."""
     steps = list(own)
-    for weight, step in ((wish.diversity, Mmr), (wish.novelty, Novelty)):
-        if weight:
-            steps = [one for one in steps if one.name != step.name] + [step(weight=weight)]
+    if wish.diversity:
+        steps = [one for one in steps if not isinstance(one, DIVERSE)] + [Mmr(weight=wish.diversity)]
+    if wish.novelty:
+        steps = [one for one in steps if not isinstance(one, Novelty)] + [Novelty(weight=wish.novelty)]
     if blocked:
         steps.append(Block(items=tuple(blocked)))
-    if pinned:
+    if pinned:  # no lots are drawn for their places, nor for those that `keep` kept, which come behind them
+        steps = [replace(one, keep=one.keep + len(pinned)) if isinstance(one, LOTS) else one for one in steps]
         steps.append(Pin(places=dict(enumerate(pinned, start=1))))
     return tuple(steps)
+
+
+def never_shown(own: Sequence[Step], blocked: Sequence[str]) -> Wishes:
+    """What nobody is shown, not only in recommendations: by the steps of the service and the block list.
+
+    Args:
+        own: steps of the service.
+        blocked: ids of the block list.
+
+    Returns:
+        All ids, as text, and what must hold of whatever is shown.
+    """
+    wishes = [one.wishes() for one in own]
+    conditions = [Filter.read(one.where).condition for one in wishes if one.where is not None]
+    without = (*blocked, *(str(item) for one in wishes for item in one.without))
+    return Wishes(without=without, where={"and": conditions} if conditions else None)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from indexing.build import attributes_of, readable
+import numpy as np
+
+from indexing.build import attributes_of
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
 from serving.retriever import Retriever
 from serving.store.store import Store
 from serving.web.changes import Changes, with_rows, without
+from serving.web.logs import log
 from serving.web.offer import Offer
 from towers.catalog import Catalog
 from towers.embed import NoCache
-from towers.errors import InputError
+from towers.errors import InputError, TwoTowerError
 from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
@@ -54,7 +58,9 @@ class Source:
         """
         model = TwoTower.load(self.model)
         log = self.log(model) if self.log is not None else None
-        return self._offer(model, self.changes.applied(self.catalog()), log)
+        catalog = self.changes.applied(self.catalog())
+        self._catch_up(model, catalog)
+        return self._offer(model, catalog, log)
 
     def put(self, offer: Offer, rows: Sequence[dict[str, Any]]) -> Offer:
         """Add items, or change them: in the journal, in the index, and in the offer that is returned.
@@ -65,11 +71,11 @@ class Source:
         """
         catalog = with_rows(offer.catalog, rows)
         new = catalog.select(catalog.rows([row["item_id"] for row in rows]))
-        ids, vectors = readable(new, offer.model.embed_items(new, cache=NoCache()))  # a service may have no home
-        if len(ids) < len(new):
-            raise InputError(f"of {len(new) - len(ids)} of {len(new)} items nothing can be read: give them a text")
+        vectors = offer.model.embed_items(new, cache=NoCache())  # a service may have no home
+        if unread := int((~vectors.any(axis=1)).sum()):
+            raise InputError(f"of {unread} of {len(new)} items nothing can be read: give them a text")
         with self._writer() as writer:
-            writer.upsert(ids.array, vectors, attributes_of(new, ids), space=offer.model.space)
+            writer.upsert(new.ids.array, vectors, attributes_of(new, new.ids), space=offer.model.space)
             self.changes.put(rows)
             writer.publish()
         return self._offer(offer.model, catalog, offer.log)
@@ -86,6 +92,25 @@ class Source:
             self.changes.remove(items)
             writer.publish()
         return self._offer(offer.model, without(offer.catalog, items), offer.log)
+
+    def _catch_up(self, model: TwoTower, catalog: Catalog) -> None:
+        """Have an index find what came over HTTP while it was built elsewhere, such as by a refresh."""
+        if not (came := self.changes.came()):
+            return
+        index = ItemIndex.load(self.index)
+        lacks = (index.ids.rows(came) < 0) & (index.removed.ids.rows(came) < 0)
+        if index.space != model.space or not lacks.any():
+            return
+        new = catalog.select(catalog.rows(came)[lacks])
+        vectors = model.embed_items(new, cache=NoCache())
+        read = np.flatnonzero(vectors.any(axis=1))
+        new, vectors = new.select(read), vectors[read]
+        try:
+            with self._writer() as writer:
+                writer.upsert(new.ids.array, vectors, attributes_of(new, new.ids), space=model.space)
+                writer.publish()
+        except TwoTowerError as error:  # such as while somebody else writes: the next swap tries again
+            log("items not caught up", level=logging.WARNING, error=error, items=len(new))
 
     @contextmanager
     def _writer(self) -> Iterator[IndexWriter]:

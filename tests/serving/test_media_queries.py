@@ -218,3 +218,57 @@ def test_from_a_terminal(shop: Shop) -> None:
         done = CliRunner().invoke(app, [*command, *common])
         assert done.exit_code == 0, done.output
         assert {int(one["item"][1:]) % 2 for one in json.loads(done.stdout)["items"][:6]} == {1}
+
+
+def test_a_picture_is_chosen_and_dropped_on_the_page(shop: Shop, tmp_path: Path) -> None:
+    """A real browser; of sounds this model has vectors alone, so the page asks for none."""
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    pytest.importorskip("playwright", reason="needs Playwright")
+    from playwright.sync_api import sync_playwright
+
+    from serving.store.store import Store
+    from serving.web.app import create_app
+    from serving.web.changes import Changes
+    from serving.web.limits import Limits
+    from serving.web.offer import Offer, Shelf
+    from serving.web.source import Source
+    from tests.serving.web.conftest import served
+    from tests.serving.web.test_page import CHROMIUM, changed, titles
+
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    disc, stripes = picture(0, 6000), picture(1, 6001)
+    expected = [[one.title for one in shop.retriever.recommend(image=one, k=12)] for one in (disc, stripes)]
+    store, run = Store.open(tmp_path / "shop.db"), (shop.catalog, shop.log)
+    offer = Offer(shop.retriever, shop.model, *run, "first")
+    source = Source(
+        shop.folder / "model", shop.folder / "index", lambda: run[0], lambda _: run[1], store, Changes(tmp_path)
+    )
+    app = create_app(Shelf(offer), source, store, limits=Limits(seconds=60))
+    with served(app) as address, sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(address)
+        page.locator("#drop").wait_for()
+        assert page.locator("#file").get_attribute("accept") == "image/*"
+        page.locator("#file").set_input_files({"name": "disc.png", "mimeType": "image/png", "buffer": disc})
+        assert changed(page, []) == expected[0]
+        assert page.locator("#status").inner_text().startswith("12 items for someone with no history, a picture")
+        page.evaluate(
+            """bytes => {
+                const dataTransfer = new DataTransfer(), type = "image/png";
+                dataTransfer.items.add(new File([new Uint8Array(bytes)], "stripes.png", { type }));
+                document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer }));
+            }""",
+            list(stripes),
+        )
+        assert changed(page, expected[0]) == expected[1]
+        assert page.locator("#dropped span").inner_text() == "stripes.png"
+        page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"})
+        page.get_by_text("a.txt is neither a picture nor a sound").wait_for()
+        assert titles(page) == expected[1]
+        page.get_by_role("button", name="Take it away").press("Enter")
+        assert not page.locator("#dropped").is_visible()
+        assert page.evaluate("document.activeElement.id") == "file"
+        browser.close()

@@ -178,7 +178,7 @@ def test_with_a_half_life_old_interests_fade(tiny_run: Any, store: Store) -> Non
     store.record([event(n, f"m{2 * n:02}", person="s") for n in range(6)])
     store.record([event(30 * 86_400, "m01", person=person) for person in ("s", "only the newest")])
     run = tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log
-    shops = {days: Retriever(*run, store=store, half_life=days) for days in (None, 1000, 1)}
+    shops = {days: Retriever(*run, store=store, half_life=days) for days in (None, 1000, 1, 1e-60, 1e305)}
 
     def reading(days: float | None, person: str) -> np.ndarray:
         past, memory = shops[days].people.person(person).history, shops[days]._memory
@@ -189,6 +189,8 @@ def test_with_a_half_life_old_interests_fade(tiny_run: Any, store: Store) -> Non
     np.testing.assert_allclose(reading(1, "s"), newest, atol=1e-5)  # 30 half-lives: a billionth is left
     assert np.abs(whole - newest).max() > 0.01
     np.testing.assert_allclose(reading(1000, "s"), whole, atol=1e-2)
+    np.testing.assert_allclose(reading(1e-60, "s"), newest, atol=1e-5)
+    np.testing.assert_allclose(reading(1e305, "s"), whole, atol=1e-5)
     assert listed(shops[1], user="s") != listed(shops[None], user="s")
     with pytest.raises(InputError, match="half_life must be a number of days above 0, got 0"):
         Retriever(*run, half_life=0)

@@ -78,6 +78,14 @@ def test_mean_inverse_is_the_mean_over_the_binomial() -> None:
     assert mean_inverse(2, 1, 0.3) == pytest.approx(0.7 / 2 + 0.3 / 3)
     expected = sum(comb(6, n) * 0.3**n * 0.7 ** (6 - n) / (4 + n) for n in range(7))
     assert mean_inverse(4, 6, 0.3) == pytest.approx(expected)
+    assert mean_inverse(4, 6, 1.0) == 1 / 10
+
+
+def test_mean_inverse_of_thousands() -> None:
+    """For base 1 there is a closed form."""
+    for tries, chance in ((1_100, 0.3), (9_999, 0.9), (9_999, 1e-4)):
+        expected = (1 - (1 - chance) ** (tries + 1)) / (chance * (tries + 1))
+        assert mean_inverse(1, tries, chance) == pytest.approx(expected, rel=1e-8)
 
 
 def test_the_better_of_two_normal_draws() -> None:

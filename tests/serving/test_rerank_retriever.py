@@ -130,6 +130,27 @@ def test_groups(tiny_run: Any, shop: Retriever) -> None:
     assert topics(tiny_run, found).count(rare) == 0
 
 
+def test_groups_are_filled_from_beyond_the_candidates(tiny_run: Any) -> None:
+    """Four are candidates, of both kinds; of the one that is wanted the best are found, under the same filters."""
+    shallow = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, tiny_run.log, depth=1)
+    asked: dict[str, Any] = {"history": ["m01", "m03", "m05"], "k": 4}
+    every = shallow.recommend(**asked | {"k": 40}, steps=[])
+    motors, music = ([one for one in every if int(one.item[1:]) % 2 == odd] for odd in (1, 0))
+    assert len(set(topics(tiny_run, every)[:4])) == 2
+    floor, quota = Floor({"topic": "music"}, 1.0), Quota({"topic": "motors"}, 1)
+    fewer = [one for one in every if one not in motors[1:]]
+    for steps, where, expected in (
+        ([floor], None, music[:4]),
+        ([quota], None, fewer[:4]),
+        ([quota, Block(items=(music[1].item,))], None, [one for one in fewer if one != music[1]][:4]),
+        ([quota], {"topic": "motors"}, motors[:1]),
+        ([floor, Block(where={"topic": "music"})], None, motors[:4]),
+    ):
+        found = shallow.recommend(**asked, where=where, steps=steps)
+        assert ids(found) == [one.item for one in expected]
+        assert [one.retrieval for one in found] == pytest.approx([one.retrieval for one in expected], abs=1e-6)
+
+
 def test_a_list_that_was_drawn_says_how_probable_it_was(shop: Retriever) -> None:
     usual, clicks, logged, target = ids(shop.recommend(user=USER, k=1))[0], [], [], []
     for seed in range(60):

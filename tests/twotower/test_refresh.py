@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ def shop(tiny_run: Any, tmp_path: Path) -> Path:
     return tmp_path / "shop"
 
 
-def gathered(store: Store, people: int = 20) -> None:
+def gathered(store: Store, people: int = 20, at: float = LATER) -> None:
     """Everybody clicks on four further items of their own kind, one after the other."""
     for hour in range(4):
         store.record(
             [
-                Event(f"e{hour}", person, f"m{(person % 2 + 2 * (7 * hour + person)) % 40:02}", "click", LATER + hour)
+                Event(f"e{hour}", person, f"m{(person % 2 + 2 * (7 * hour + person)) % 40:02}", "click", at + hour)
                 for person in range(1, people + 1)
             ]
         )
@@ -75,6 +76,17 @@ def test_what_came_since_is_learned_from_and_one_link_changes_over(tiny_run: Any
     assert releases.rollback(shop, "000002") == "000002"
     with pytest.raises(InputError, match="no release '000009' to go back to; it has 000001, 000002"):
         releases.rollback(shop, "000009")
+
+
+def test_a_time_to_come_in_the_log_does_not_end_learning(tiny_run: Any, tmp_path: Path) -> None:
+    wrong = pl.read_csv(tiny_run.events).tail(1).with_columns(timestamp=pl.lit(4e9))  # in the year 2096
+    events = pl.concat([pl.read_csv(tiny_run.events), wrong], how="vertical_relaxed")
+    log = Interactions.read(events, rating_range=(1, 5))
+    begin(tmp_path / "shop", tiny_run.model_folder, tiny_run.catalog, log)
+    with Store.open(tmp_path / "shop.db") as store:
+        gathered(store, at=time.time() + 60)
+        would = refresh(tmp_path / "shop", tiny_run.catalog, log, store=store, dry_run=True)
+    assert would.said.startswith("81 events came since release 000001; the newest are asked of 16 people")
 
 
 def test_a_model_that_is_worse_is_refused(
@@ -139,8 +151,10 @@ def test_old_releases_go_but_never_the_one_to_go_back_to(tiny_run: Any, tmp_path
     for _ in range(4):
         releases.release(tmp_path, model, index, {"until": 0.0, "model": {}})
     releases.rollback(tmp_path, "000002")
+    (tmp_path / "releases" / ".000005.0a1b2c3d.part" / "model").mkdir(parents=True)  # of a refresh that was killed
     assert releases.prune(tmp_path, keep=1) == ["000003"]
     assert releases.names(tmp_path) == ["000001", "000002", "000004"]
+    assert {path.name for path in (tmp_path / "releases").iterdir()} == {"000001", "000002", "000004"}
     assert ItemIndex.load(tmp_path / "current" / "index").space == model.space
     shutil.rmtree(tmp_path / "releases" / "000002")
     with pytest.raises(ArtefactError, match="is not there: point it at a release"):

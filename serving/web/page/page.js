@@ -364,12 +364,13 @@ function answers(one) {
   const button = (kind, text, label) =>
     element("button", { type: "button", class: kind === "click" ? "like" : "", "aria-label": `${label}: ${one.title}`, onclick: (event) => react(event, one, kind) }, text);
   const range = state.about.rating_range;
-  const stars = range && range[1] - range[0] <= 9 && range[1] > 1 ? Array.from({ length: range[1] - range[0] + 1 }, (_, n) => range[0] + n) : [];
+  const [first, last] = range ? [Math.ceil(range[0]), Math.floor(range[1])] : [0, 0]; // whole stars, also of a scale from 0.5 to 5
+  const stars = last > 1 && last - first <= 9 ? Array.from({ length: last - first + 1 }, (_, n) => first + n) : [];
   return element(
     "div",
     { class: "feedback", role: "group", "aria-label": `Your answer to ${one.title}` },
     stars.length
-      ? element("div", { class: "stars" }, ...stars.map((value) => element("button", { type: "button", "aria-label": `${value} of ${range[1]} stars: ${one.title}`, onclick: (event) => react(event, one, "rating", value) }, "★")))
+      ? element("div", { class: "stars" }, ...stars.map((value) => element("button", { type: "button", "aria-label": `${value} of ${last} stars: ${one.title}`, onclick: (event) => react(event, one, "rating", value) }, "★")))
       : button("click", "I like it", "I like it"),
     button("not-this", "Not this", "Not this"),
     button("less-like-this", "Less like this", "Less like this"),
@@ -492,12 +493,11 @@ async function begin() {
     return complain(error);
   }
   by("alert").hidden = true;
-  const { items: all, people, reads } = state.about;
+  const { items: all, people, reads, files } = state.about;
   by("about").textContent = `${all.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
   by("text-part").hidden = !reads.includes("sentence");
-  const media = ["image", "audio"].filter((kind) => reads.includes(kind));
-  by("drop").hidden = !media.length;
-  by("file").accept = media.map((kind) => `${kind}/*`).join(",");
+  by("drop").hidden = !files.length;
+  by("file").accept = files.map((kind) => `${kind}/*`).join(",");
   const user = new URLSearchParams(location.hash.slice(1)).get("user");
   if (user) await choose(user).catch(complain);
 }

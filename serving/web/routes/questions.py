@@ -17,7 +17,7 @@ from serving.web.keys import Role
 from serving.web.limits import refuse_long
 from serving.web.newcomers import newcomer
 from serving.web.offer import Offer
-from serving.web.recommending import Recommending, Wish
+from serving.web.recommending import Recommending, Wish, never_shown
 from serving.web.schemas.newcomers import Said
 from serving.web.schemas.questions import About, Alike, Answer, Otherwise, Part, PastPart, Question, Reason, Why
 from serving.web.state import Service, State
@@ -36,6 +36,7 @@ async def about(service: Service) -> About:
         items=len(offer.catalog),
         people=0 if offer.log is None else len(offer.retriever.people.ids),
         reads=reads,
+        files=list(offer.model.media),
         rating_range=offer.retriever.rating_range if offer.model.rating.fitted else None,
     )
 
@@ -107,12 +108,13 @@ async def explain(question: Why, service: Service) -> Reason:
 
 
 def _similar(question: Alike, offer: Offer, service: State) -> Recommendations:
-    """What is like an item, but for what is blocked."""
-    blocked, k = set(service.store.lists.blocked()), question.k
-    more = k + len(blocked)
-    found = offer.retriever.similar(question.item, by=question.by, where=question.where, k=more)
-    shown = tuple(one for one in found.items if one.item not in blocked and str(one.item) not in blocked)
-    return replace(found, items=shown[:k])
+    """What is like an item, but for what nobody is shown."""
+    never = never_shown(service.steps, service.store.lists.blocked())
+    both, barred = [one for one in (question.where, never.where) if one is not None], set(never.without)
+    where, more = {"and": both} if both else None, question.k + len(barred)
+    found = offer.retriever.similar(question.item, by=question.by, where=where, k=more)
+    shown = tuple(one for one in found.items if str(one.item) not in barred)
+    return replace(found, items=shown[: question.k])
 
 
 async def _recommend(question: Question, media: dict[str, bytes], service: State) -> Answer:

@@ -21,7 +21,9 @@ class Told(Body):
     time: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None, description="Seconds since 1970; default: now."
     )
-    value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(None, description="The rating.")
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="The rating; of a view the rank at which the item was shown."
+    )
     probability: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="With which the item was shown, where that was left to chance."
     )

@@ -129,6 +129,7 @@ class About(BaseModel):
             "items": 5000,
             "people": 1200,
             "reads": ["text", "image", "sentence"],
+            "files": ["image"],
             "rating_range": [1, 5],
         }
     )
@@ -137,6 +138,7 @@ class About(BaseModel):
     items: int
     people: int = Field(description="In the log.")
     reads: list[str] = Field(description='Of items: text, image, audio; "sentence" where people may use words.')
+    files: list[str] = Field(description="What /v1/recommend/media takes: image, audio.")
     rating_range: tuple[float, float] | None = Field(description="Least and highest rating, where there are any.")
 
 

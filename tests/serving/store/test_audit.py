@@ -76,6 +76,9 @@ EDITS: dict[str, tuple[Any, int]] = {
     "other details": (update(audit).where(audit.c.number == 1).values(said='["", {"model": "m3"}]'), 1),
     "another person": (update(audit).where(audit.c.number == 2).values(person="eve"), 2),
     "emptied in silence": (update(audit).where(audit.c.number == 1).values(said=None), 1),
+    "no JSON": (update(audit).where(audit.c.number == 1).values(said="model"), 1),
+    "an erasure without JSON": (update(audit).where(audit.c.number == 5).values(said='["", 7]'), 5),
+    "no time": (update(audit).where(audit.c.number == 3).values(time=float("inf")), 3),
     "an erasure emptied": (update(audit).where(audit.c.number == 5).values(said=None, person=None), 4),
     "another seal": (update(audit).where(audit.c.number == 4).values(seal="0" * 64), 4),
     "removed": (delete(audit).where(audit.c.number == 2), 2),
@@ -90,6 +93,15 @@ def test_an_edit_does_not_go_unnoticed(written: Store, edit: str) -> None:
         connection.execute(statement)
     with pytest.raises(StoreError, match=f"entry {entry} does not fit"):
         written.audit.verify()
+
+
+@pytest.mark.parametrize("said", ["model", "7", "[]", '["", 7]'])
+def test_an_entry_that_cannot_be_read_says_so(written: Store, said: str) -> None:
+    with written._database.writing() as connection:
+        connection.execute(update(audit).where(audit.c.number == 2).values(said=said))
+    with pytest.raises(StoreError, match="entry 2 does not fit"):
+        written.audit.entries()
+    assert [entry.number for entry in written.audit.entries(since=2)] == [3, 4, 5]
 
 
 def test_a_chain_that_is_shortened_or_written_anew_lacks_the_known_head(written: Store) -> None:

@@ -18,8 +18,8 @@ def test_a_view_is_rewarded_by_what_comes_of_it(store: Store) -> None:
     store.record(
         [
             event(1, "a", "click", 5),  # before it was shown
-            event(2, "a", "view", 10, probability=0.5),
-            event(3, "a", "view", 20, probability=0.25),
+            event(2, "a", "view", 10, probability=0.5, value=3),
+            event(3, "a", "view", 20, probability=0.25, value=1),
             event(4, "a", "click", 21),  # comes of the second view
             event(5, "b", "view", 10, probability=0.8),
             event(6, "b", "rating", 10 + 2 * DAY, value=5),  # too late
@@ -35,6 +35,7 @@ def test_a_view_is_rewarded_by_what_comes_of_it(store: Store) -> None:
     assert found.items == ["a", "a", "b", "d", "e"]
     assert found.rewards.tolist() == [0, 1, 0, 1, 0]
     assert found.logged.tolist() == [0.5, 0.25, 0.8, 1, 1]
+    np.testing.assert_array_equal(found.places, [3, 1, np.nan, np.nan, np.nan])
     estimate = ips(found.rewards, found.logged, np.array([0.5, 0.5, 0.8, 0, 1]))
     assert estimate.value == pytest.approx(2 / 5)
     assert explored(store, within=3 * DAY).rewards.tolist() == [0, 1, 1, 1, 0]

@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
-from serving.store import schema
+from serving.store import database, schema
 from serving.store.event import Event
 from serving.store.store import Store
 from towers.errors import InputError, StoreError
@@ -92,6 +94,27 @@ def test_writers_side_by_side_keep_each_event_once_and_a_reader_misses_none(uri:
         assert errors == []
         assert len(seen) == 100 == reader.count()
         assert len({(one.person, one.id) for one in seen}) == 100
+
+
+def test_readers_go_on_while_more_writers_wait_than_there_are_connections(uri: str) -> None:
+    with Store.open(uri) as store, Store.open(uri) as other, ThreadPoolExecutor(20) as threads:
+        with other._database.writing():
+            writes = [threads.submit(store.record, [click(n)]) for n in range(20)]
+            time.sleep(0.3)
+            began = time.monotonic()
+            assert [store.history("ann") for _ in range(10)] == [[]] * 10
+            assert time.monotonic() - began < 1
+        assert [one.result() for one in writes] == [1] * 20
+        assert store.count() == 20
+
+
+def test_a_writer_that_does_not_end_is_not_waited_for_without_end(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "WAIT", 0.3)
+    with Store.open(uri) as store, Store.open(uri) as other:
+        for holder in (other, store):
+            with holder._database.writing(), pytest.raises(StoreError, match="cannot be written now: "):
+                store.record([click(1)])
+        assert store.record([click(1)]) == 1
 
 
 def test_everything_a_person_gave_is_exported_and_erased(store: Store) -> None:

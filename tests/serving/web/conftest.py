@@ -8,7 +8,7 @@ import threading
 import time
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +88,24 @@ def client(offer: Offer, source: Source, store: Store) -> Iterator[Callable[...,
 @pytest.fixture
 def address(offer: Any, source: Any, store: Any) -> Iterator[str]:
     """A service at a port of its own."""
+    with served(create_app(Shelf(offer), source, store, limits=Limits(seconds=60))) as at:
+        yield at
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """Where an application answers meanwhile."""
     listening = listen("127.0.0.1", 0)
-    app = create_app(Shelf(offer), source, store, limits=Limits(seconds=60))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def picture() -> bytes:

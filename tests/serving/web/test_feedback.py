@@ -159,6 +159,29 @@ def test_lists_hold_for_everybody_from_the_next_question_on(client: Any, store: 
     assert "entry 3 is missing or another one" in other.json()["error"]
 
 
+def test_what_was_pinned_behind_something_blocked_or_gone_comes_first(client: Any, store: Any) -> None:
+    service = client()
+    blocked, gone, next_one, last = items(service, user=7, k=20)[-4:]
+    for item in (blocked, gone, next_one, last):
+        store.lists.pin(item, by="kim")
+    assert items(service, user=7)[:4] == [blocked, gone, next_one, last]
+    store.lists.block(blocked, by="kim")
+    service.post("/v1/items/remove", json={"items": [gone]})
+    assert items(service, user=7)[:2] == [next_one, last]
+
+
+def test_no_lots_are_drawn_for_what_is_pinned(client: Any, source: Any, store: Any) -> None:
+    source.settings["steps"] = [{"name": "epsilon-greedy", "epsilon": 1.0}, {"name": "thompson", "noise": 9.0}]
+    service = client()
+    pinned = items(service, user=7)[:2]
+    for item in pinned:
+        store.lists.pin(item, by="kim")
+    lists = [service.post("/v1/recommend", json={"user": 7, "k": 6}).json()["items"] for _ in range(8)]
+    assert all([one["item"] for one in shown[:2]] == pinned for shown in lists)
+    assert all(one["probability"] == 1 for shown in lists for one in shown[:2])
+    assert len({one["item"] for shown in lists for one in shown[2:]}) > 4
+
+
 def test_an_item_is_reviewed(client: Any) -> None:
     service = client()
     number = service.post("/v1/reviews", json={"item": "m03", "reason": "the wrong cover"}).json()["number"]
@@ -175,6 +198,14 @@ def test_sliders_change_the_list_and_say_so(client: Any) -> None:
     assert plain["steps"] == ["rating"]
     assert set(varied["steps"]) == {"rating", "mmr", "novelty"}
     assert [one["item"] for one in plain["items"]] != [one["item"] for one in varied["items"]]
+
+
+def test_the_slider_takes_the_place_of_whatever_the_service_does_for_diversity(client: Any, source: Any) -> None:
+    source.settings["steps"] = [{"name": name, "weight": 0.4} for name in ("max-sum", "dpp", "mmr", "calibration")]
+    service = client()
+    assert service.post("/v1/recommend", json={"user": 7}).json()["steps"] == ["max-sum", "dpp", "mmr", "calibration"]
+    told = service.post("/v1/recommend", json={"user": 7, "diversity": 0.7}).json()
+    assert told["steps"] == ["calibration", "mmr"]
 
 
 def test_a_reason_adds_up(client: Any) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from anyio.to_thread import current_default_thread_limiter
 
 from serving.web.batching import Desk
 from serving.web.limits import Buckets, Limits
@@ -190,3 +195,38 @@ def test_a_busy_desk_refuses_questions_before_they_are_read(client: Any, monkeyp
     assert asking.get("/v1/about").status_code == 200
     assert asking.get("/readyz").status_code == 503
     assert 'twotower_refused_total{reason="queue"} 5.0' in asking.get("/metrics").text
+
+
+def test_what_waits_for_a_slow_store_does_not_pile_up(client: Any, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write holds a thread, and of those that wait for one there are no more than may be."""
+    service, go, record = client(limits=Limits(queue=3)), threading.Event(), type(store).record
+
+    def slowly(*given: Any) -> int:
+        assert go.wait(60)
+        return record(*given)
+
+    monkeypatch.setattr(type(store), "record", slowly)
+
+    def send(n: int) -> Any:
+        event = {"id": f"e{n}", "user": 7, "item": "m03", "kind": "view"}
+        return service.post("/v1/feedback", json={"events": [event]})
+
+    def waiting() -> int:
+        return service.portal.call(lambda: current_default_thread_limiter().statistics().tasks_waiting)
+
+    most = int(service.portal.call(lambda: current_default_thread_limiter().total_tokens)) + 3
+    with ThreadPoolExecutor(most) as threads:
+        sent = [threads.submit(send, n) for n in range(most)]
+        try:
+            while waiting() < 3:
+                time.sleep(0.01)
+            refused = send(most)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+            assert refused.json()["error"] == "too busy: 3 requests wait for a thread already"
+            assert service.post("/v1/recommend", json={"user": 7}).status_code == 200
+            assert service.get("/healthz").status_code == 200
+        finally:
+            go.set()
+        assert {one.result().json()["new"] for one in sent} == {1}
+    assert send(most).json() == {"kept": 1, "new": 1}
+    assert store.count() == most + 1

@@ -13,6 +13,7 @@ import soundfile
 from fastapi import HTTPException
 
 from indexing.index import ItemIndex
+from indexing.writer import IndexWriter
 from serving.web.limits import refuse_long
 from serving.web.routes.items import _own
 from tests.serving.web.conftest import picture, sound
@@ -125,6 +126,40 @@ def test_what_is_no_item_changes_nothing(client: Any, source: Any, rows: Any, sa
     assert said in answer.json()["error"]
     assert ItemIndex.load(source.index).version == version
     assert len(source.load().catalog) == 40
+
+
+def test_one_item_of_which_nothing_can_be_read_keeps_the_others_away_too(client: Any, source: Any) -> None:
+    """And is not named on standard error, where the service's log goes: warnings are errors here."""
+    rows = [{"item_id": "x", "title": "quiet rain"}, {"item_id": "y", "title": None}]
+    answer = client().put("/v1/items", json={"items": rows})
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        "of 1 of 2 items nothing can be read: give them a text",
+    )
+    assert len(ItemIndex.load(source.index)) == len(source.load().catalog) == 40
+
+
+def test_what_came_while_an_index_was_built_elsewhere_is_found_after_the_swap(
+    client: Any, source: Any, tiny_run: Any, tmp_path: Path
+) -> None:
+    """As by a refresh that began before it came."""
+    service = client()
+    rows = [{"item_id": item, "title": "quiet piano", "topic": "music"} for item in ("new", "brief")]
+    service.put("/v1/items", json={"items": rows})
+    service.post("/v1/items/remove", json={"items": ["brief", "m05"]})
+    tiny_run.index.save(tmp_path / "release")
+    source.index = tmp_path / "release"
+    assert service.post("/v1/admin/swap").status_code == 200
+    assert "new" in near(service, "m02")
+    assert not {"brief", "m05"} & set(near(service, "m02"))
+    found = ItemIndex.load(source.index).get("new")
+    assert found is not None
+    assert found.attributes["topic"] == "music"
+    with IndexWriter(source.index) as writer:  # whoever takes it out of the index means it
+        writer.remove(["new"])
+        writer.publish()
+    assert service.post("/v1/admin/swap").status_code == 200
+    assert "new" not in near(service, "m02")
 
 
 def test_a_picture_and_a_sound_are_had_by_the_items_id(client: Any) -> None:

@@ -207,6 +207,15 @@ def test_what_is_gone_or_blocked_is_not_asked_about(client: Any, source: Any, st
     assert ask(service, "recommend", answers=said({second: True})).status_code == 200
 
 
+def test_what_the_services_steps_never_show_is_not_asked_about(client: Any, source: Any, asks: Questionnaire) -> None:
+    first = asks.next()
+    source.settings["steps"] = [{"name": "only", "where": {"topic": "music"}}, {"name": "block", "items": [first]}]
+    service, answers = client(), {}
+    while (about := ask(service, "questionnaire", answers=said(answers)).json()["about"]) is not None:
+        answers[about["item"]] = None
+    assert set(answers) == {item for item in asks.askable if int(item[1:]) % 2 == 0} - {first}
+
+
 def test_without_a_log_or_anybody_in_it_that_is_said(client: Any, tiny_run: Any, store: Any) -> None:
     nobody = Retriever(tiny_run.model, tiny_run.index, tiny_run.catalog, store=store)
     service = client(Shelf(Offer(nobody, tiny_run.model, tiny_run.catalog, None, "no log")))

@@ -117,6 +117,7 @@ def test_somebody_is_chosen_and_answers_with_the_keyboard(page: Any, address: st
 def test_somebody_new_begins_with_an_item(page: Any, store: Any) -> None:
     page.get_by_role("button", name="I am somebody new").click()
     page.locator("#title").fill("piano")
+    assert page.locator("#titles").get_attribute("aria-live") == "polite"
     page.locator("#titles button").first.click()
     assert len(changed(page, [])) == 12
     assert page.locator("#history li").count() == 1
@@ -124,6 +125,24 @@ def test_somebody_new_begins_with_an_item(page: Any, store: Any) -> None:
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="light")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+
+
+def test_a_scale_of_half_stars_is_answered_in_whole_ones_up_to_the_last(page: Any) -> None:
+    def half(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"rating_range": [0.5, 5]})
+
+    page.route("**/v1/about", half)
+    page.reload()
+    page.locator("#person").fill("7")
+    page.locator("#person").press("Enter")
+    (title, *_) = changed(page, [])
+    labels = (
+        page.locator("#found > li")
+        .first.locator(".stars button")
+        .evaluate_all("buttons => buttons.map(button => button.getAttribute('aria-label'))")
+    )
+    assert labels == [f"{value} of 5 stars: {title}" for value in range(1, 6)]
 
 
 def test_what_a_title_says_is_never_run(page: Any, address: str) -> None:

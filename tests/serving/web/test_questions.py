@@ -73,3 +73,15 @@ def test_what_is_blocked_is_not_like_anything(client: Any, store: Any) -> None:
     after = [one["item"] for one in service.post("/v1/similar", json={"item": "m01", "k": 5}).json()["items"]]
     assert after[:4] == before[1:]
     assert len(after) == 5
+
+
+def test_what_the_services_steps_never_show_is_not_like_anything_either(client: Any, source: Any, offer: Any) -> None:
+    unsuitable = {"topic": "motors"}
+    source.settings["steps"] = [{"name": "block", "where": unsuitable, "items": ["m02"]}, {"name": "rating"}]
+    service, music = client(), {f"m{n:02}" for n in range(0, 40, 2)}
+    for where in (None, {"title": {"<": "r"}}):
+        told = service.post("/v1/similar", json={"item": "m01", "k": 30, "where": where}).json()["items"]
+        titles = dict(zip(offer.catalog.ids.to_list(), offer.catalog.titles, strict=True))
+        wanted = {item for item in music - {"m02"} if where is None or titles[item] < "r"}
+        assert {one["item"] for one in told} == wanted
+    assert service.post("/v1/similar", json={"item": "m01", "where": unsuitable}).json()["items"] == []
