@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from indexing.approximate import automatic_kind
 from indexing.build import build_index
+from indexing.index import ItemIndex
 from indexing.lock import Lock
 from towers.artefact import read_manifest
 from towers.catalog import ITEM_ID, Catalog
@@ -153,7 +155,7 @@ def refresh(
         here = folder / releases.RELEASES / plan.current / "model"
         old, trained = TwoTower.load(here), _facts(here)
         new = go_on(old, catalog, plan.past, Recipe.read(trained["recipe"]), epochs=epochs, rated=plan.rated)
-        index = build_index(new, catalog, progress=False)
+        index = _index_like(folder / releases.RELEASES / plan.current / "index", new, catalog)
         differences, reached = _compare(old, new, catalog, plan)
         worse = {n: d for n, d in differences.items() if d.high < 0 or d.value < -MOST_LOST * reached[n]}
         if worse:
@@ -246,6 +248,16 @@ def _compare(
         found.append(evaluate(ranker, plan.questions, counts=counts, ks=(20,), depth=20).per_person)
     differences = {name: paired_difference(found[0][name], found[1][name]) for name in METRICS}
     return differences, {name: float(found[1][name].mean()) for name in METRICS}
+
+
+def _index_like(current: Path, model: TwoTower, catalog: Catalog) -> ItemIndex:
+    """An index of the kind, and with the search parameters, that somebody chose for the current one, as by tuning."""
+    before = ItemIndex.load(current, mmap=True)
+    chosen = before.kind != automatic_kind(*before.vectors.shape)
+    index = build_index(model, catalog, kind=before.kind if chosen else "auto", progress=False)
+    if index.kind == before.kind:
+        index.set_parameters(before.parameters)
+    return index
 
 
 def _facts(model: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from towers.artefact import atomic_file
+from towers.artefact import atomic_file, fsync
 from towers.catalog import ITEM_ID, MEDIA, Catalog
 from towers.errors import ArtefactError, InputError
 from towers.ids import Id
@@ -113,6 +113,9 @@ class Changes:
             if os.write(handle, text) != len(text):
                 raise OSError(28, "no space left on the disk")
             os.fsync(handle)
+            if not end:  # the journal may be new, and the folder's list of names not on the disk yet
+                fsync(self._path.parent)
+                fsync(self._base)
         except OSError as error:
             os.ftruncate(handle, end)
             raise ArtefactError(f"cannot write {self._path}: {error.strerror}") from error

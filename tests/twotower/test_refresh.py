@@ -78,6 +78,20 @@ def test_what_came_since_is_learned_from_and_one_link_changes_over(tiny_run: Any
         releases.rollback(shop, "000009")
 
 
+def test_the_kind_and_parameters_that_somebody_chose_stay(tiny_run: Any, shop: Path, tmp_path: Path) -> None:
+    before = ItemIndex.load(shop / "current" / "index")
+    kept = before.ids, before.vectors.copy(), before.attributes
+    chosen = ItemIndex.from_arrays(*kept, kind="HNSW16", space=before.space, search="efSearch=77")
+    chosen.save(shop / "current" / "index")
+    with Store.open(tmp_path / "shop.db") as store:
+        gathered(store)
+        assert refresh(shop, tiny_run.catalog, tiny_run.log, store=store, epochs=1).promoted
+    index = ItemIndex.load(shop / "current" / "index")
+    assert (index.kind, index.parameters) == ("HNSW16", chosen.parameters)
+    assert "efSearch=77" in index.parameters
+    assert index.space != before.space
+
+
 def test_a_time_to_come_in_the_log_does_not_end_learning(tiny_run: Any, tmp_path: Path) -> None:
     wrong = pl.read_csv(tiny_run.events).tail(1).with_columns(timestamp=pl.lit(4e9))  # in the year 2096
     events = pl.concat([pl.read_csv(tiny_run.events), wrong], how="vertical_relaxed")
