@@ -21,6 +21,7 @@ from towers.precision import at_least_single
 
 HALF_HOUR, DAY = 1800.0, 86_400.0
 GAP_FEATURES = 4
+SIZES = 32  # of groups of histories in training: oneDNN makes a kernel for each shape of a product and keeps a thousand
 
 
 class SequenceConfig(BaseModel):
@@ -89,6 +90,10 @@ class SequenceBatch:
     def take(self, rows: slice) -> SequenceBatch:
         """Some of the histories, as wide as before."""
         return self.each(lambda part: part[rows])
+
+    def filled(self, multiple: int) -> SequenceBatch:
+        """The same histories and, behind them, empty ones, so that their number is a multiple."""
+        return self.each(lambda part: torch.cat([part, part.new_zeros(-len(part) % multiple, *part.shape[1:])]))
 
     def sorted(self) -> SequenceBatch:
         """Each history in the order of its catalog rows, so that equal sets are equal."""
@@ -172,8 +177,10 @@ class SequenceReader(nn.Module):
         if not self.config.ordered and not self.training:
             batch = batch.sorted()
         queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, *self.shape)
+        multiple = max(1, len(batch.items) // SIZES) if self.training else 1
         for rows, part in batch.by_width():
-            queries[rows, -part.items.shape[1] :] = self.read(vectors, part, half_life)
+            read = self.read(vectors, part.filled(multiple), half_life)
+            queries[rows, -part.items.shape[1] :] = read[: len(rows)]
         return queries
 
     def read(

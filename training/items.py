@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from towers.contents import Contents
 
+MULTIPLE = 64  # of rows that are read: oneDNN makes a kernel for each shape of a product, and keeps a thousand
+
 
 @dataclass(frozen=True)
 class Items:
@@ -50,7 +52,8 @@ class ItemVectors:
         if wanted is None:
             self.rows, contents, id_rows = None, items.contents, items.id_rows
         else:
-            self.rows = torch.cat([part.flatten() for part in wanted]).unique()
+            rows = torch.cat([part.flatten() for part in wanted]).unique()
+            self.rows = torch.cat([rows, rows[-1:].expand(-len(rows) % MULTIPLE)])
             contents, id_rows = items.contents.take(self.rows), items.id_rows[self.rows]
         self.values: Float[Tensor, "n d"] = tower(contents, id_rows)
 

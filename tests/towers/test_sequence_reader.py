@@ -26,7 +26,7 @@ HISTORIES = Histories.of(
 VECTORS = unit(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
 
 
-def reader(length: int = 6, **off: bool) -> SequenceReader:
+def reader(length: int = 6, **off: Any) -> SequenceReader:
     torch.manual_seed(1)
     made = SequenceReader(config=SequenceConfig(length=length, **off), dimension=8).eval()
     with torch.no_grad():  # as after training: nothing is zero or tiny
@@ -72,6 +72,30 @@ def test_by_width_holds_every_past_once_with_less_than_half_of_it_padding() -> N
     for rows, part in parts.items():
         for row, items, mask in zip(rows, part.items, part.mask, strict=True):
             assert items[mask].tolist() == HISTORIES.items[HISTORIES.offsets[row] : HISTORIES.offsets[row + 1]].tolist()
+
+
+def test_in_training_groups_are_filled_up_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 7, 100)
+    pasts = Histories.of([rng.integers(0, 5, size).tolist() for size in lengths])
+    batch, ours, vectors = SequenceBatch.of(pasts, 6), reader(dropout=0, input_dropout=0), VECTORS.clone()
+    weights = [*ours.parameters(), vectors.requires_grad_()]
+
+    def asked(training: bool) -> tuple[list[int], Tensor, tuple[Tensor | None, ...]]:
+        read, sizes = SequenceReader.read, []
+        with monkeypatch.context() as patch:
+            patch.setattr(SequenceReader, "read", lambda *args: sizes.append(len(args[2].items)) or read(*args))
+            outputs = ours.train(training)(vectors, batch)[batch.mask]
+        return sizes, outputs, torch.autograd.grad((outputs * outputs.detach().cos()).sum(), weights, allow_unused=True)
+
+    sizes, outputs, gradients = asked(training=True)
+    real, expected, wanted = asked(training=False)
+    assert sum(real) == 100
+    assert [size % 3 for size in real] != [0] * len(real)
+    assert sizes == [size + -size % 3 for size in real]
+    torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-6)
+    for gradient, one in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(gradient, one, rtol=1e-4, atol=1e-5)
 
 
 def test_of_a_short_half_life_only_the_newest_is_left_of_a_long_one_all() -> None:
