@@ -155,12 +155,12 @@ def refresh(
         here = folder / releases.RELEASES / plan.current / "model"
         old, trained = TwoTower.load(here), _facts(here)
         new = go_on(old, catalog, plan.past, Recipe.read(trained["recipe"]), epochs=epochs, rated=plan.rated)
-        index = _index_like(folder / releases.RELEASES / plan.current / "index", new, catalog)
         differences, reached = _compare(old, new, catalog, plan)
         worse = {n: d for n, d in differences.items() if d.high < 0 or d.value < -MOST_LOST * reached[n]}
         if worse:
             said = "; ".join(f"{name} {_signed(found)}" for name, found in worse.items())
             return Outcome(False, f"refused, as the new model is worse: {said}", plan.current, differences)
+        index = _index_like(folder / releases.RELEASES / plan.current / "index", new, catalog)
         facts = {"until": plan.cut, "model": trained, "differences": {n: list(d) for n, d in differences.items()}}
         name = releases.release(folder, new, index, facts)
         releases.prune(folder, keep)

@@ -14,7 +14,7 @@ from typing import Any
 from serving.web.limits import BusyError, Limits
 from serving.web.metrics import Metrics
 
-ENOUGH = 0.85  # of the longest time to an answer may pass until a question has its own, as far as can be told
+WAIT = 0.45  # of the longest time may pass before a question's turn; its batch, of those who wait, takes no longer
 NEWEST = 0.2  # of what is held to be the time a question takes is what the last ones took
 
 Many = Callable[[Sequence[Any]], Sequence[Any]]
@@ -106,11 +106,9 @@ class Desk:
         """Why another question is refused; empty where it is not."""
         if self.waiting >= self._limits.queue:
             return f"{self._limits.queue} questions wait already"
-        before = self.waiting + self._computing
-        batches = 1 + self.waiting // self._limits.batch  # until its own, which others may fill up
-        until = self._computing + batches * self._limits.batch
-        if before and until * self._pace > ENOUGH * self._limits.seconds:
-            return f"those that wait already take {before * self._pace:.1f} seconds"
+        before = (self.waiting + self._computing) * self._pace
+        if before > WAIT * self._limits.seconds:
+            return f"those that wait already take {before:.1f} seconds"
         return ""
 
     async def _work(self) -> None:
