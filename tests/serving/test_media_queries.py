@@ -233,7 +233,7 @@ def test_a_picture_is_chosen_and_dropped_on_the_page(shop: Shop, tmp_path: Path)
     from serving.web.offer import Offer, Shelf
     from serving.web.source import Source
     from tests.serving.web.conftest import served
-    from tests.serving.web.test_page import CHROMIUM, changed, titles
+    from tests.serving.web.test_page import CHROMIUM, began, changed, titles
 
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
@@ -250,7 +250,8 @@ def test_a_picture_is_chosen_and_dropped_on_the_page(shop: Shop, tmp_path: Path)
         page = browser.new_page()
         page.set_default_timeout(20_000)
         page.goto(address)
-        page.locator("#drop").wait_for()
+        began(page)
+        assert page.locator("#drop").is_visible()
         assert page.locator("#file").get_attribute("accept") == "image/*"
         page.locator("#file").set_input_files({"name": "disc.png", "mimeType": "image/png", "buffer": disc})
         assert changed(page, []) == expected[0]

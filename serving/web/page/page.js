@@ -496,8 +496,8 @@ async function begin() {
   const { items: all, people, reads, files } = state.about;
   by("about").textContent = `${all.toLocaleString("en")} items` + (people ? `, ${people.toLocaleString("en")} people in the log` : "");
   by("text-part").hidden = !reads.includes("sentence");
-  by("drop").hidden = !files.length;
   by("file").accept = files.map((kind) => `${kind}/*`).join(",");
+  by("drop").hidden = !files.length;
   const user = new URLSearchParams(location.hash.slice(1)).get("user");
   if (user) await choose(user).catch(complain);
 }

@@ -34,8 +34,14 @@ def page(address: str) -> Iterator[Any]:
         opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
         opened.on("request", lambda request: opened.asked.append(request.url))
         opened.goto(address)
+        began(opened)
         yield opened
         browser.close()
+
+
+def began(page: Any) -> None:
+    """Waits until the page has heard what the service offers."""
+    page.locator("#about:not(:empty)").wait_for()
 
 
 def titles(page: Any) -> list[str]:
