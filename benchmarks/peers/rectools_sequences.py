@@ -23,8 +23,9 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 from rectools.models.nn.transformers.ligr import LiGRLayers
+from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 
-K, PATIENCE = 100, 10
+K, PATIENCE = 100, 5
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def _options() -> argparse.Namespace:
 
 def _model(options: argparse.Namespace, kept: Path) -> SASRecModel:
     def trainer() -> Trainer:
-        stop = EarlyStopping(monitor=SASRecModel.val_loss_name, patience=PATIENCE)
+        stop = EarlyStopping(monitor=SASRecModel.val_loss_name, patience=PATIENCE, verbose=True)
         best = ModelCheckpoint(kept, monitor=SASRecModel.val_loss_name, save_top_k=1)
         return Trainer(
             max_epochs=options.epochs, callbacks=[stop, best], accelerator="cpu", logger=False, deterministic=True,
@@ -80,8 +81,20 @@ def _model(options: argparse.Namespace, kept: Path) -> SASRecModel:
     return SASRecModel(
         n_blocks=2, n_heads=4, n_factors=options.factors, session_max_len=options.length, dropout_rate=0.2,
         loss="sampled_softmax", n_negatives=256, lr=1e-3, batch_size=128, get_trainer_func=trainer,
-        get_val_mask_func=last_events, **more,
+        get_val_mask_func=last_events, similarity_module_type=OfRealPositions, **more,
     )  # fmt: skip
+
+
+class OfRealPositions(DistanceSimilarityModule):
+    """The logits of positions that hold an event: most do not, and the loss leaves those out that do not."""
+
+    def _get_pos_neg_logits(
+        self, session_embs: torch.Tensor, item_embs: torch.Tensor, candidate_item_ids: torch.Tensor
+    ) -> torch.Tensor:
+        real = candidate_item_ids[..., 0] != 0  # the target comes first
+        logits = session_embs.new_zeros(candidate_item_ids.shape)
+        logits[real] = super()._get_pos_neg_logits(session_embs[real], item_embs, candidate_item_ids[real])
+        return logits
 
 
 def last_events(interactions: pd.DataFrame) -> pd.Series:

@@ -139,12 +139,12 @@ def test_any_rate_and_two_channels(encoder: Clap, model: ClapModel, rate: int) -
     assert_same(vectors(encoder, wav(both, rate)), vectors(encoder, wav(both.mean(axis=1), rate)))
 
 
-@pytest.mark.parametrize(("seconds", "starts"), [(13.0, (0, 3)), (20.0, (0, 10)), (25.0, (0, 10, 15))])
+@pytest.mark.parametrize(("seconds", "starts"), [(13.0, (0, 3)), (17.5, (0, 7.5)), (25.0, (0, 7.5, 15))])
 def test_a_longer_sound_is_the_mean_of_its_windows(
-    encoder: Clap, model: ClapModel, seconds: float, starts: tuple[int, ...]
+    encoder: Clap, model: ClapModel, seconds: float, starts: tuple[float, ...]
 ) -> None:
     samples = noise(seconds)
-    parts = [own(model, encoder.extractor, samples[start * RATE :][: 10 * RATE]) for start in starts]
+    parts = [own(model, encoder.extractor, samples[int(start * RATE) :][: 10 * RATE]) for start in starts]
     assert_same(vectors(encoder, wav(samples)), torch.cat(parts).mean(0, keepdim=True))
     assert_same(vectors(encoder, wav(samples)), vectors(encoder, wav(samples)))  # nothing is drawn at random
 
@@ -199,9 +199,9 @@ def test_bad_sounds_are_refused(encoder: Clap, tmp_path: Path) -> None:
 
 
 def test_a_silent_window_gives_a_vector(encoder: Clap) -> None:
-    samples = np.concatenate([np.zeros(10 * RATE, np.float32), noise(10.0)])
+    samples = np.concatenate([np.zeros(10 * RATE, np.float32), noise(7.5)])
     silence = own(ClapModel.from_pretrained(encoder.config.source[5:]).eval(), encoder.extractor, samples[: 10 * RATE])
-    both = vectors(encoder, wav(samples), wav(noise(10.0)))
+    both = vectors(encoder, wav(samples), wav(samples[-10 * RATE :]))
     assert bool(both.isfinite().all())
     assert_same(both[0], (silence[0] + both[1]) / 2)
 

@@ -14,10 +14,13 @@ def stream(count: int, *sizes: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("sizes", [(), (1, 1, 5), (9,), (4, 4)])
-def test_the_last_window_ends_with_the_stream(sizes: tuple[int, ...]) -> None:
+def test_windows_share_a_quarter_and_the_last_ends_with_the_stream(sizes: tuple[int, ...]) -> None:
+    cut = [window.tolist() for window in windows(stream(11, *sizes), 4)]
+    assert cut == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9], [7, 8, 9, 10]]
     cut = [window.tolist() for window in windows(stream(10, *sizes), 4)]
-    assert cut == [[0, 1, 2, 3], [4, 5, 6, 7], [6, 7, 8, 9]]
-    assert [window.tolist() for window in windows(stream(10, *sizes), 5)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert cut == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    starts = [window[0].item() for window in windows(stream(30, *sizes), 9)]
+    assert starts == [0, 7, 14, 21]
     assert [window.tolist() for window in windows(stream(10, *sizes), 11)] == [list(range(10))]
 
 

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from towers.encoders.contract import Encoder, Modality
-from towers.encoders.windows import joined, mean_over_windows, windows
+from towers.encoders.windows import OVERLAP, joined, mean_over_windows, windows
 from towers.errors import WeightsError
 from towers.sounds import sound_blocks
 from towers.weights import resolve
@@ -138,7 +138,7 @@ class Clap(Encoder):
         """Feature extractor and architecture as JSON."""
         both = [self.extractor.to_dict(), self.tower.config.to_dict()]
         facts = [{name: value for name, value in one.items() if name not in NO_FACTS} for one in both]
-        return f"clap 1: {json.dumps(facts, sort_keys=True)}; mean over windows, the last moved back"
+        return f"clap 2: {json.dumps(facts, sort_keys=True)}; mean over windows, {OVERLAP}"
 
 
 def _read_model(source: str) -> ClapModel:

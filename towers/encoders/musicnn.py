@@ -17,7 +17,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from towers.encoders.contract import Encoder, Modality
 from towers.encoders.tensor_bundle import read_checkpoint
-from towers.encoders.windows import frames, joined, mean_over_windows, windows
+from towers.encoders.windows import OVERLAP, frames, joined, mean_over_windows, windows
 from towers.precision import at_least_single
 from towers.sounds import sound_blocks
 from towers.weights import fetch
@@ -110,7 +110,7 @@ class MusicNN(Encoder):
     def reading(self) -> str:
         """All beside the weights that fixes a vector."""
         mel = f"{RATE} Hz, mono; power of {FFT}/{HOP}, {BANDS} Slaney mel bands; log10(10000 x + 1)"
-        return f"musicnn 1: {mel}; mean over windows of {PATCH} frames, the last moved back, a short one repeated"
+        return f"musicnn 2: {mel}; mean over windows of {PATCH} frames, {OVERLAP}, a short one repeated"
 
 
 class Affine(nn.Module):

@@ -19,7 +19,7 @@ from torchaudio.models import wav2vec2_model, wavlm_model
 from torchaudio.pipelines import Wav2Vec2Bundle
 
 from towers.encoders.contract import Encoder, Modality
-from towers.encoders.windows import mean_over_windows, windows
+from towers.encoders.windows import OVERLAP, mean_over_windows, windows
 from towers.errors import InputError, WeightsError
 from towers.sounds import sound_blocks
 
@@ -33,8 +33,8 @@ FORMS = "pipelines:NAME with the name of a speech model, such as WAV2VEC2_BASE, 
 class SpeechModel(Encoder):
     """Sounds to vectors: the mean over time of the last layer's output, by windows of 10 s.
 
-    What `prepare` gives is the windows ``(windows, samples)`` of a sound. The last is moved back to end with the
-    sound; a shorter sound is one window as it is, for these models read padding. Of a sound of more than `MOST`
+    What `prepare` gives is the windows ``(windows, samples)`` of a sound, each with the last quarter of the one before;
+    a shorter sound is one window as it is, for these models read padding. Of a sound of more than `MOST`
     windows every second, fourth, … is read, so that all of its length counts while time and memory are bounded.
 
     Args:
@@ -105,8 +105,8 @@ class SpeechModel(Encoder):
         """All beside the weights that fixes a vector."""
         bundle = self.bundle
         facts = [bundle._model_type, _shape_of(bundle), int(bundle.sample_rate), bundle._normalize_waveform]
-        windows = f"mean over windows of {SECONDS} s, the last moved back, {MOST} at most"
-        return f"torchaudio 1: {json.dumps(facts, sort_keys=True)}; {windows}"
+        windows = f"mean over windows of {SECONDS} s, {OVERLAP}, {MOST} at most"
+        return f"torchaudio 2: {json.dumps(facts, sort_keys=True)}; {windows}"
 
 
 def spread(parts: Iterable[Tensor], most: int) -> list[Tensor]:

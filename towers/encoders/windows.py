@@ -9,21 +9,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SHARED = 4  # a window has the last quarter of the one before, so that what is short is whole in one of them
+OVERLAP = f"1/{SHARED} of each shared, the last moved back"  # for fingerprints
 BUSY = 16  # times as many windows at once on an accelerator as on the CPU
 
 
 def windows(blocks: Iterable[Float[Tensor, "time ..."]], length: int) -> Iterator[Float[Tensor, "length ..."]]:
-    """Consecutive windows of `length` over the first axis of a stream of blocks.
+    """Windows of `length` over the first axis of a stream of blocks, each with the last quarter of the one before.
 
     The last one is moved back to end with the stream, so that all of it is read and no window is padded; a stream
     shorter than `length` is one window as it is.
     """
-    held, given = None, 0  # of `held`, the first `given` were in the window before
+    held, start, given = None, 0, 0  # where the next window begins in `held`, and how much of it was in one already
     for block in blocks:
         held = block if held is None else torch.cat([held, block])
-        while len(held) - given >= length:
-            yield held[given : given + length].clone()  # a view would keep the whole block
-            held, given = held[given:], length
+        while len(held) - start >= length:
+            yield held[start : start + length].clone()  # a view would keep the whole block
+            held, start, given = held[start:], length - length // SHARED, length
     if held is not None and len(held) > given:
         yield held[-length:].clone()
 
