@@ -39,8 +39,8 @@ TASK = Task(
         f"{OURS}-content": {**BASE, "item": {"template": "{title}", "ids": False, "dimension": DIMENSION}},
     },
     peers={
-        "esasrec": {"model": "esasrec", "factors": 256, "length": 50, "epochs": 100},
-        "sasrec": {"model": "sasrec", "factors": 256, "length": 50, "epochs": 100},
+        "esasrec": {"model": "esasrec", "factors": DIMENSION, "length": 50, "epochs": 100},
+        "sasrec": {"model": "sasrec", "factors": DIMENSION, "length": 50, "epochs": 100},
     },
     published={
         "eSASRec (RecSys 2025)": (0.0928, 0.0523),
