@@ -23,15 +23,15 @@ from towers.encoders.windows import OVERLAP, mean_over_windows, windows
 from towers.errors import InputError, WeightsError
 from towers.sounds import sound_blocks
 
-SECONDS = 10  # of a window
-MOST = 90  # windows of a sound, 58 MB
-CHUNK = 1  # windows at once on a CPU: the first convolution of a base model alone takes 130 MB
+SECONDS = 5  # of a window
+MOST = 180  # windows of a sound, 58 MB
+CHUNK = 1  # windows at once on a CPU: the first convolution of a base model alone takes 65 MB
 FACTORIES = {"Wav2Vec2": wav2vec2_model, "WavLM": wavlm_model}
 FORMS = "pipelines:NAME with the name of a speech model, such as WAV2VEC2_BASE, HUBERT_BASE or WAVLM_BASE"
 
 
 class SpeechModel(Encoder):
-    """Sounds to vectors: the mean over time of the last layer's output, by windows of 10 s.
+    """Sounds to vectors: the mean over time of the last layer's output, by windows of 5 s.
 
     What `prepare` gives is the windows ``(windows, samples)`` of a sound, each with the last quarter of the one before;
     a shorter sound is one window as it is, for these models read padding. Of a sound of more than `MOST`
