@@ -91,8 +91,7 @@ class OfRealPositions(DistanceSimilarityModule):
     def _get_pos_neg_logits(
         self, session_embs: torch.Tensor, item_embs: torch.Tensor, candidate_item_ids: torch.Tensor
     ) -> torch.Tensor:
-        if candidate_item_ids.shape[1] != session_embs.shape[1]:  # validation asks for the last position alone
-            return super()._get_pos_neg_logits(session_embs, item_embs, candidate_item_ids)
+        session_embs = session_embs[:, -candidate_item_ids.shape[1] :]  # validation asks for the last position alone
         real = candidate_item_ids[..., 0] != 0  # the target comes first
         logits = session_embs.new_zeros(candidate_item_ids.shape)
         logits[real] = super()._get_pos_neg_logits(session_embs[real], item_embs, candidate_item_ids[real])
