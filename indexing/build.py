@@ -288,11 +288,25 @@ def _tell(unread: Rejected, catalog: Catalog, index: ItemIndex, out: Path | None
     """Warn of pictures, sounds and vectors that cannot be used; write down beside the index all that is set aside."""
     if unread.count:
         warnings.warn(told_of(unread), UserWarning, stacklevel=3)
-    if out is None:
-        return
-    empty = catalog.select(np.flatnonzero(index.ids.rows(catalog.ids.array) < 0))
-    rows, ids = empty.loaded.rows, empty.table[ITEM_ID]
-    nothing = Rejected.of(file=empty.loaded.file, rows=rows, reason="item of which nothing can be read", values=ids)
+    if out is not None:
+        write_rejected(catalog, unread, index.ids, out)
+
+
+def write_rejected(catalog: Catalog, unread: Rejected, ids: IdList, out: Path) -> None:
+    """Write all that an index has not of a catalog to ``OUT.rejected.jsonl``, which is gone if there is nothing.
+
+    Args:
+        catalog: items, and the rows of their file that were set aside.
+        unread: their pictures, sounds and vectors that cannot be used.
+        ids: items that the index was given; of the others nothing can be read.
+        out: folder of the index.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
+    empty = catalog.select(np.flatnonzero(ids.rows(catalog.ids.array) < 0))
+    rows, values = empty.loaded.rows, empty.table[ITEM_ID]
+    nothing = Rejected.of(file=empty.loaded.file, rows=rows, reason="item of which nothing can be read", values=values)
     every, path = catalog.rejected + unread + nothing, out.with_name(f"{out.name}.rejected.jsonl")
     if every.count:
         every.write(path)

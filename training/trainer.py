@@ -23,6 +23,7 @@ from towers.ids import IdList
 from towers.interactions import Interactions
 from towers.media import told_of, vectors_of
 from towers.model import KIND, TwoTower
+from towers.rejected import Rejected
 from towers.template import columns_of
 from towers.text import TextEncoder
 from training.alignment import align, is_tuned
@@ -67,8 +68,9 @@ def train(
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
         protocol: one of `training.measuring.leaks.PROTOCOLS`: choose on its validation questions, then train anew on
             all that it gives the model to be reported. Default: train on everything but each person's last event.
-        out: folder to save the model in; curves for TensorBoard go into a folder beside it, and until the training is
-            done checkpoints into another, ``OUT.checkpoint``.
+        out: folder to save the model in; curves for TensorBoard go into a folder beside it, until the training is done
+            checkpoints into another, ``OUT.checkpoint``, and what cannot be used, rows, pictures, sounds and vectors,
+            into ``OUT.rejected.jsonl``.
         weights: folder with pretrained weights, looked in before anything is downloaded.
         progress: show a bar on standard error.
 
@@ -83,12 +85,38 @@ def train(
             an older one is used, or none can be written.
     """
     out, weights = _path(out), _path(weights)
-    if log is None:
-        if protocol is not None:
-            raise InputError(f"the protocol {protocol!r} needs a log")
-        return fit_catalog(catalog, Recipe.read(recipe), out=out, weights=weights, progress=progress)
-    recipe = with_range(Recipe.read(recipe), log.rating_range)
-    known = log.known(catalog)
+    settings = Recipe.read(recipe)
+    if log is None and protocol is not None:
+        raise InputError(f"the protocol {protocol!r} needs a log")
+    known = None if log is None else log.known(catalog)
+    rejected = catalog.rejected if known is None else catalog.rejected + known.rejected
+    _write_down(rejected, out)
+    if known is None:
+        model = fit_catalog(catalog, settings, out=out, weights=weights, progress=progress)
+    else:
+        settings = with_range(settings, known.rating_range)
+        model = _fit_log(catalog, known, settings, protocol, out=out, weights=weights, progress=progress)
+    if out is not None:
+        _write_down(rejected + model.contents(catalog, VectorCache())[1], out)
+    return model
+
+
+def _write_down(rejected: Rejected, out: Path | None) -> None:
+    if out is not None and Ranks.current().leads:
+        rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
+
+
+def _fit_log(
+    catalog: Catalog,
+    known: Interactions,
+    recipe: Recipe,
+    protocol: str | None,
+    *,
+    out: Path | None,
+    weights: Path | None,
+    progress: bool,
+) -> TwoTower:
+    """Train on a log of the catalog's items; see `train`."""
     if protocol is not None:
         _, split = split_log(protocol, known, catalog, recipe.data)
         model, _ = fit_split(catalog, split, recipe, out=out, weights=weights, progress=progress)

@@ -116,6 +116,8 @@ def test_what_cannot_be_read_is_told_and_its_item_keeps_the_rest(shop: Shop) -> 
     assert found[OUTSIDE + 1] == ("image lies outside the catalog's folder", "../secret.png")
     assert any("these items keep what else they have" in line for line in shop.told)
     assert any(f"are set aside: 't{EMPTY}'" in line for line in shop.told)
+    lines = [json.loads(line) for line in (shop.folder / "model.rejected.jsonl").read_text("utf-8").splitlines()]
+    assert {line["row"]: (line["reason"], line["value"]) for line in lines} == found
     lines = [json.loads(line) for line in (shop.folder / "index.rejected.jsonl").read_text("utf-8").splitlines()]
     assert {(line["row"], line["reason"], line["value"]) for line in lines} == {
         (BROKEN + 1, "image is cut off", f"covers/{BROKEN}.png"),

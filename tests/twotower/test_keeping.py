@@ -108,6 +108,26 @@ def test_a_model_adds_items_to_its_index_and_removed_ones_stay_in_histories(
     assert [one.item for one in again.recommend(history=["m02", "m04", "m06"], k=5)] == expected
 
 
+@pytest.mark.filterwarnings("default:1 of 2 items have neither:UserWarning")
+def test_what_cannot_be_added_is_written_down_beside_the_index(run: Any, tmp_path: Path, tiny_run: Any) -> None:
+    folder = tmp_path / "index"
+    tiny_run.index.save(folder)
+    items = tmp_path / "new.csv"
+    items.write_text("item_id,title,topic\nn1,a quiet piano,music\nn2,,\n,a race,motors\n", "utf-8")
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)
+    assert code == 0, err
+    assert "1 items added, 0 replaced" in err
+    written = tmp_path / "index.rejected.jsonl"
+    lines = [json.loads(line) for line in written.read_text("utf-8").splitlines()]
+    assert [(line["row"], line["reason"], line.get("value")) for line in lines] == [
+        (3, "missing item_id", None),
+        (2, "item of which nothing can be read", "n2"),
+    ]
+    items.write_text("item_id,title,topic\nn1,a quiet violin,music\n", "utf-8")
+    assert run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)[0] == 0
+    assert not written.exists()
+
+
 def test_questions_of_any_length_tune(run: Any, tmp_path: Path) -> None:
     folder, first = tmp_path / "index", write(tmp_path, "1.parquet", ["a", "b", "c"], [0, 1, 2])
     assert run("index", "build", "--vectors", first, "--out", folder)[0] == 0

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from indexing.reading import Vectors
     from indexing.store import Writer
     from towers.ids import IdList
-    from towers.rejected import Rejected
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index, have items come and go in it, look at it.")
@@ -113,12 +112,17 @@ def add(
     ids: Ids = None,
     keep: Keep = 3,
 ) -> None:
-    """Add items to an index, or replace them, and publish the next version."""
+    """Add items to an index, or replace them, and publish the next version.
+
+    Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl.
+    """
+    from indexing.address import Address
     from indexing.store import open_writer
 
     with open_writer(folder) as writer:
         before = len(writer)
-        named, found, attributes, space = _items(model, catalog, vectors, ids)
+        beside = folder if Address.read(folder) is None else None
+        named, found, attributes, space = _items(model, catalog, vectors, ids, beside)
         writer.upsert(named.array, found, attributes, space=space)
         new = len(writer) - before
         tell(f"{new:,} items added, {len(named) - new:,} replaced; {_published(writer, keep)}")
@@ -258,14 +262,15 @@ def _readable(value: Any) -> str:
 
 
 def _items(
-    model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None
+    model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None, beside: Path | None = None
 ) -> tuple[IdList, np.ndarray, pa.Table | None, str]:
-    """Ids, vectors, attributes and space of what is to be put."""
+    """Ids, vectors, attributes and space of what is to be put; what cannot be is written down beside a folder."""
     if not _has_model(model, catalog, vectors, ids):
         return *_own(vectors, ids), ""
-    from indexing.build import attributes_of, readable
+    from indexing.build import attributes_of, readable, write_rejected
     from towers.media import told_of
     from towers.model import TwoTower
+    from towers.rejected import Rejected
 
     towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
     unread: list[Rejected] = []
@@ -274,6 +279,8 @@ def _items(
         if faults.count:
             tell(f"{catalog}: {told_of(faults)}")
     named, found = readable(items, vectors_found)
+    if beside is not None:
+        write_rejected(items, sum(unread, Rejected()), named, beside)
     return named, found, attributes_of(items, named), towers.space
 
 

@@ -12,7 +12,6 @@ from twotower.commands.reading import (
     CatalogFile,
     ModelFolder,
     Weights,
-    leads,
     tell,
     tell_rejected,
 )
@@ -56,7 +55,6 @@ def train(
     On several GPUs or CPUs: torchrun --nproc-per-node 2 -m twotower train ...
     """
     from towers.catalog import Catalog
-    from towers.embed import VectorCache
     from towers.interactions import Interactions
     from training.checkpoint import checkpoint_folder
     from training.config import Recipe
@@ -65,23 +63,17 @@ def train(
     settings = Recipe.read(recipe)
     items = Catalog.read(catalog)
     tell_rejected(catalog, items.rejected)
-    log, rejected = None, items.rejected
+    log = None
     if interactions is not None:
         log = Interactions.read(interactions, people=people, rating_range=rating_range or settings.rating.range)
         log = log.known(items)
         tell_rejected(interactions, log.rejected)
-        rejected += log.rejected
-    if leads():
-        rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
     try:
-        trained = train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
+        train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
         if checkpoint_folder(out).exists():
             tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
         raise
-    if leads():
-        unread = trained.contents(items, VectorCache())[1]  # which training has told of
-        (rejected + unread).write(out.with_name(f"{out.name}.rejected.jsonl"))
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 
