@@ -71,6 +71,10 @@ class Explainer:
         self._item_parts: Recent[dict[str, Tensor]] = Recent(ITEMS)
         self._left_out: Recent[LeftOut] = Recent(PEOPLE)
 
+    def forget(self) -> None:
+        """Drop what is kept of people."""
+        self._left_out.clear()
+
     def explain(self, item: Explained, question: Question, *, words: bool, counterfactuals: int) -> Explanation:
         """The reason for one item.
 

@@ -113,7 +113,8 @@ class Retriever:
         self._steps = read_steps(steps)
         self._finder = Finder(index, catalog)
         self._store, self._half_life = store, half_life
-        self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=Recent(READ))
+        self._read: Recent[Any] = Recent(READ)
+        self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=self._read)
         self._asker = Asker(model, catalog, self._finder.has_vector, self._memory, log, store)
         self._rating_range = rating_range(model, log)
         self._lister = Lister(model, catalog, self._finder, self._rating_range)
@@ -129,6 +130,11 @@ class Retriever:
             return self
         more: dict[str, Any] = {"store": self._store, "half_life": self._half_life, "steps": self._steps}
         return Retriever(self._model, index, self._given, self._log, depth=self._depth, **more)
+
+    def forget(self) -> None:
+        """Drop what was read of people lately; it is read again when it is asked for. For when somebody is erased."""
+        self._read.clear()
+        self._explainer.forget()
 
     @property
     def people(self) -> People:

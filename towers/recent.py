@@ -24,6 +24,11 @@ class Recent(Generic[Value]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def clear(self) -> None:
+        """Keep none of them."""
+        with self._lock:
+            self._values.clear()
+
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of `key`; what `make` gives where it is not kept. Two threads may both make it."""
         found = self.find(key)

@@ -108,6 +108,10 @@ def export(asked: Somebody, service: Service, who: Who) -> Given:
 
 @router.post("/people/erase")
 def erase(asked: Somebody, service: Service, who: Who) -> Erasure:
-    """Erase everything that somebody gave to this service. What the log's file has of them is not touched."""
+    """Erase everything that somebody gave to this service. What the log's file has of them is not touched.
+
+    What was read of people and kept in memory goes, too, of all of them.
+    """
     gone = service.store.erase(asked.user, by=who.id)
+    service.shelf.offer.retriever.forget()
     return Erasure(events=gone.events, reviews=gone.reviews, entry=gone.entry)

@@ -123,12 +123,17 @@ def test_without_its_store_it_is_not_ready(client: Any, store: Any, monkeypatch:
     assert service.get("/readyz").status_code == 200
 
 
-def test_everything_of_a_person_is_exported_and_erased(client: Any, store: Any) -> None:
+def test_everything_of_a_person_is_exported_and_erased(client: Any, store: Any, offer: Any) -> None:
     service = client()
     before = items(service, user=7)
     service.post("/v1/feedback", json={"events": [event(1, before[0]), event(2, "m03", user="other")]})
     assert [one["item"] for one in service.post("/v1/people/export", json={"user": 7}).json()["events"]] == [before[0]]
+    assert items(service, user=7) != before
+    assert service.post("/v1/explain", json={"user": 7, "item": items(service, user=7)[0]}).status_code == 200
+    kept = offer.retriever._read, offer.retriever._explainer._left_out
+    assert all(map(len, kept))
     assert service.post("/v1/people/erase", json={"user": 7}).json()["events"] == 1
+    assert not any(map(len, kept))
     assert items(service, user=7) == before
     assert store.count() == 1
     store.audit.verify()
