@@ -30,7 +30,7 @@ from training.measuring.comparison import DEPTH, OURS, split_log
 from training.measuring.evaluate import Result, evaluate, score
 from training.measuring.foreign import read_lists
 from training.measuring.metrics import paired_difference
-from training.measuring.splits import Split
+from training.measuring.splits import Questions, Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
 from training.trainer import fit_split
@@ -198,7 +198,7 @@ def ask_peer(job: Job, catalog: Catalog, users: IdList, split: Split, counts: np
     if not lists.exists():
         with tempfile.TemporaryDirectory() as folder:
             events = Path(folder) / "events.csv"
-            _write_events(events, catalog, users, split)
+            _write_events(events, catalog, users, split.test)
             settings = [f"--{name}={value}" for name, value in job.task.peers[job.method].items()]
             lists.parent.mkdir(parents=True, exist_ok=True)
             command = [str(job.python), str(PEER), str(events), str(lists), f"--seed={job.seed}", *settings]
@@ -209,22 +209,15 @@ def ask_peer(job: Job, catalog: Catalog, users: IdList, split: Split, counts: np
     return Outcome({job.method: result}, {"settings": dict(job.task.peers[job.method])})
 
 
-def _write_events(path: Path, catalog: Catalog, users: IdList, split: Split) -> None:
-    """The events that training sees, and those that are in the histories of the test beside them."""
-    test = split.test.histories
-    people = {"train": split.train.people, "asked": split.test.people[test.people]}
-    parts = [
-        pl.DataFrame(
-            {
-                "user_id": users.take(people[name]),
-                "item_id": catalog.ids.take(part.items),
-                "position": np.arange(len(part.items)) - part.offsets[part.people],
-                "part": [name] * len(part.items),
-            }
-        )
-        for name, part in {"train": split.train, "asked": test}.items()
-    ]
-    pl.concat(parts).write_csv(path)
+def _write_events(path: Path, catalog: Catalog, users: IdList, test: Questions) -> None:
+    """The histories of the test, each of which ends with the event that validates."""
+    past = test.histories
+    table = {
+        "user_id": users.take(test.people[past.people]),
+        "item_id": catalog.ids.take(past.items),
+        "position": np.arange(len(past.items)) - past.offsets[past.people],
+    }
+    pl.DataFrame(table).write_csv(path)
 
 
 def ask_baselines(catalog: Catalog, split: Split, counts: np.ndarray) -> Outcome:

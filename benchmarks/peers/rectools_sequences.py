@@ -1,10 +1,11 @@
 """PYTHON benchmarks/peers/rectools_sequences.py EVENTS OUT --model esasrec|sasrec --factors N --length N --epochs N
 
 RecTools' SASRec or eSASRec (RecSys 2025: LiGR layers, sampled softmax) on the events of another benchmark, in an
-environment that has rectools[torch] and nothing of this project. The last training event of each person is its
-validation; the epoch with the least validation loss is kept.
+environment that has rectools[torch] and nothing of this project. The last event of each person validates and is not
+trained on; the epoch with the best NDCG@10 there, over the whole catalog, is kept: by the validation loss, RecTools'
+usual way, a much earlier one would be.
 
-EVENTS: CSV with user_id, item_id, position, part (``train``: to learn from; ``asked``: the histories to answer).
+EVENTS: CSV with user_id, item_id, position: the histories to answer.
 OUT: CSV with user_id, item_id, rank.
 """
 
@@ -14,11 +15,12 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
@@ -26,6 +28,7 @@ from rectools.models.nn.transformers.ligr import LiGRLayers
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 
 K, PATIENCE = 100, 5
+METRIC = "ndcg@10"
 
 
 def main() -> None:
@@ -39,15 +42,14 @@ def main() -> None:
     # RecTools orders by time; a position serves as days.
     events[Columns.Datetime] = pd.Timestamp("2000-01-01") + pd.to_timedelta(events["position"], unit="D")
     events[Columns.Weight] = 1.0
-    columns = [Columns.User, Columns.Item, Columns.Weight, Columns.Datetime]
-    train, asked = (events.loc[events["part"] == part, columns] for part in ("train", "asked"))
+    dataset = Dataset.construct(events[[Columns.User, Columns.Item, Columns.Weight, Columns.Datetime]])
     kept = Path(tempfile.mkdtemp())
     model = _model(options, kept)
-    model.fit(Dataset.construct(train))
+    model.fit(dataset)
     if best := next(iter(kept.glob("*.ckpt")), None):
         model.load_weights_from_checkpoint(best)
-    people = asked[Columns.User].unique()
-    found = model.recommend(people, Dataset.construct(asked), k=K, filter_viewed=True, on_unsupported_targets="ignore")
+    people = events[Columns.User].unique()
+    found = model.recommend(people, dataset, k=K, filter_viewed=True, on_unsupported_targets="ignore")
     table = found.rename(columns={Columns.User: "user_id", Columns.Item: "item_id", Columns.Rank: "rank"})
     half = options.out.with_suffix(".part")
     table[["user_id", "item_id", "rank"]].to_csv(half, index=False)
@@ -70,11 +72,11 @@ def _options() -> argparse.Namespace:
 
 def _model(options: argparse.Namespace, kept: Path) -> SASRecModel:
     def trainer() -> Trainer:
-        stop = EarlyStopping(monitor=SASRecModel.val_loss_name, patience=PATIENCE, verbose=True)
-        best = ModelCheckpoint(kept, monitor=SASRecModel.val_loss_name, save_top_k=1)
+        stop = EarlyStopping(monitor=METRIC, mode="max", patience=PATIENCE, verbose=True)
+        best = ModelCheckpoint(kept, monitor=METRIC, mode="max", save_top_k=1)
         return Trainer(
-            max_epochs=options.epochs, callbacks=[stop, best], accelerator="cpu", logger=False, deterministic=True,
-            enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=options.epochs, callbacks=[Ndcg(), stop, best], accelerator="cpu", logger=False,
+            deterministic=True, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         )  # fmt: skip
 
     more = {"transformer_layers_type": LiGRLayers} if options.model == "esasrec" else {}
@@ -96,6 +98,29 @@ class OfRealPositions(DistanceSimilarityModule):
         logits = session_embs.new_zeros(candidate_item_ids.shape)
         logits[real] = super()._get_pos_neg_logits(session_embs[real], item_embs, candidate_item_ids[real])
         return logits
+
+
+class Ndcg(Callback):
+    """NDCG@10 of the events that validate, each person's past left out of the ranking."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin anew."""
+        self._gains: list[torch.Tensor] = []
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict[str, torch.Tensor], *_: Any
+    ) -> None:
+        """Rank the catalog for the people of a batch."""
+        queries = pl_module.torch_model.encode_sessions(batch, pl_module.item_embs)[:, -1]
+        scores = queries @ pl_module.item_embs.T
+        target = scores.gather(1, batch["y"])
+        scores.scatter_(1, batch["x"], -torch.inf)  # what fills short pasts up is an item, too, and goes with them
+        places = (scores > target).sum(1) + 1
+        self._gains.append(torch.where(places <= 10, 1 / torch.log2(places + 1.0), 0.0))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the mean."""
+        pl_module.log(METRIC, torch.cat(self._gains).mean())
 
 
 def last_events(interactions: pd.DataFrame) -> pd.Series:
