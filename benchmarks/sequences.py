@@ -181,7 +181,7 @@ def ask_ours(job: Job, catalog: Catalog, split: Split, counts: np.ndarray) -> Ou
     if not (job.folder / "manifest.json").exists():
         fit_split(catalog, split, recipe, out=job.folder, progress=False)
     manifest = read_manifest(job.folder, KIND)
-    if manifest["recipe"] != recipe.model_dump(mode="json"):
+    if Recipe.read(manifest["recipe"]) != recipe:
         raise InputError(f"{job.folder} was trained by another recipe: remove it, or give another --out")
     model = TwoTower.load(job.folder)
     index = build_index(model, catalog, progress=False)

@@ -34,6 +34,9 @@ class ItemConfig(BaseModel):
     """Whether items have a vector of their own beside their content."""
     id_min_events: int = Field(default=3, ge=1)
     """Training events an item needs to get a vector of its own."""
+    id_speed: float = Field(default=1.0, ge=1)
+    """How many times faster an item's own vector turns than the optimizer moves a weight. A network moves what it makes
+    by all of its weights together, such a vector only by its own; with many items of few events it comes too late."""
     id_dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of items whose own vector is dropped in a training step (DropoutNet, NeurIPS 2017), so that
     content alone gives a usable vector for new items."""
@@ -85,7 +88,7 @@ class ItemTower(nn.Module):
         self.register_buffer("new_weights", torch.ones(len(contents)))
         self.id = nn.Embedding(ids, config.dimension) if ids else None
         if self.id is not None:
-            nn.init.normal_(self.id.weight, std=0.1)
+            nn.init.normal_(self.id.weight, std=0.1 / config.id_speed)
         self.fusion = _fusion(config, [*contents, "id"])
 
     @property
@@ -128,7 +131,7 @@ class ItemTower(nn.Module):
             for name, mask in present.items()
         }
         if self.id is not None:
-            parts["id"] = (self.id(id_rows.clamp(min=0)), has_id)
+            parts["id"] = (self.id(id_rows.clamp(min=0)) * self.config.id_speed, has_id)
         return parts
 
     def alone(self, name: str, vectors: Float[Tensor, "n c"]) -> Float[Tensor, "n d"]:
