@@ -56,6 +56,7 @@ SPACE: Space = {
     "item.dimension": [32, 64, 128],
     "item.dropout": Range(low=0.0, high=0.5),
     "item.id_dropout": Range(low=0.0, high=0.5),
+    "item.id_speed": Range(low=1.0, high=40.0, log=True),
     "user.sequence.dropout": Range(low=0.0, high=0.5),
 }
 """What is searched by default."""

@@ -42,6 +42,21 @@ def test_each_mix_of_parts(fusion: str) -> None:
     torch.testing.assert_close(tower(only, torch.tensor([-1] * 4))[1], vectors[1])
 
 
+@pytest.mark.parametrize("speed", [1.0, 20.0])
+def test_own_vectors_turn_as_fast_as_they_are_told(speed: float) -> None:
+    """They begin alike; a step of Adam moves each number by the rate, and what an item says by as many times that."""
+    tower = make(id_speed=speed)
+    nothing = contents({"text": [False] * 3})
+    begin = tower.weighted(nothing, torch.arange(3))["id"].detach()
+    torch.testing.assert_close(begin, make().weighted(nothing, torch.arange(3))["id"].detach())
+    optimizer = torch.optim.Adam(tower.parameters(), lr=1e-3)
+    tower.weighted(nothing, torch.arange(3))["id"].sum().backward()
+    optimizer.step()
+    tower.fusion.set_gate("id", 1.0)
+    moved = begin - tower.weighted(nothing, torch.arange(3))["id"].detach()
+    torch.testing.assert_close(moved, torch.full((3, 6), speed * 1e-3))
+
+
 def test_attention_is_a_softmax_over_what_is_there() -> None:
     tower = make(fusion="attention")
     with torch.no_grad():
