@@ -19,8 +19,8 @@ TRAIN = {
 }  # fmt: skip
 BASE = {"user": {"text": False, "sequence": {"length": 50}}, "train": {**TRAIN, "epochs": 30}}
 # Ids alone need vectors that turn faster, and more dropout, as they are then soon known by heart: 0.0766 NDCG@20 in
-# validation after 12 epochs, where without either they had 0.0673 after 30. Beside titles both ways have 0.0805, and the
-# slower one the better Recall@20 (0.1558 and 0.1541).
+# validation after 12 epochs, where without either they had 0.0673 after 30. Beside titles both ways have 0.0805, the
+# slower one with the better Recall@20 (0.1558 and 0.1541).
 IDS = {
     "user": {"text": False, "sequence": {"length": 50, "dropout": 0.5, "input_dropout": 0.4}},
     "train": {**TRAIN, "epochs": 18},
