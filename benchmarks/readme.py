@@ -58,7 +58,7 @@ HEADLINES = (
         "Amazon Beauty, next purchase", "amazon-beauty", "given", "recall@10", "twotower", "eSASRec (RecSys 2025)"
     ),
     Headline("Amazon Beauty, order counted", "amazon-beauty", "given", "ndcg@10", "twotower", "eSASRec (RecSys 2025)"),
-    Headline("Amazon Beauty, in the same run", "amazon-beauty", "given", "recall@10", "twotower", "ease"),
+    Headline("Amazon Beauty, in the same run", "amazon-beauty", "given", "recall@10", "twotower", "sasrec"),
     Headline(
         "MovieLens-1M, next film; ours reads content, too", "ml-1m", "given", "recall@10", "twotower",
         "SASRec, best of 108 settings on validation data (time-to-split)",
