@@ -23,7 +23,6 @@ from towers.ids import IdList
 from towers.interactions import Interactions
 from towers.media import told_of, vectors_of
 from towers.model import KIND, TwoTower
-from towers.rejected import Rejected
 from towers.template import columns_of
 from towers.text import TextEncoder
 from training.alignment import align, is_tuned
@@ -90,20 +89,17 @@ def train(
         raise InputError(f"the protocol {protocol!r} needs a log")
     known = None if log is None else log.known(catalog)
     rejected = catalog.rejected if known is None else catalog.rejected + known.rejected
-    _write_down(rejected, out)
+    aside = out.with_name(f"{out.name}.rejected.jsonl") if out is not None and Ranks.current().leads else None
+    if aside is not None:
+        rejected.write(aside)
     if known is None:
         model = fit_catalog(catalog, settings, out=out, weights=weights, progress=progress)
     else:
         settings = with_range(settings, known.rating_range)
         model = _fit_log(catalog, known, settings, protocol, out=out, weights=weights, progress=progress)
-    if out is not None:
-        _write_down(rejected + model.contents(catalog, VectorCache())[1], out)
+    if aside is not None:
+        (rejected + model.contents(catalog, VectorCache())[1]).write(aside)
     return model
-
-
-def _write_down(rejected: Rejected, out: Path | None) -> None:
-    if out is not None and Ranks.current().leads:
-        rejected.write(out.with_name(f"{out.name}.rejected.jsonl"))
 
 
 def _fit_log(
