@@ -332,15 +332,15 @@ class TwoTower(nn.Module):
     @property
     def space(self) -> str:
         """Fingerprint of all that fixes an item's vector; binds an index to this model."""
-        facts = [self.encoder.fingerprint, self.ids.fingerprint, self.template, self.config.item.model_dump_json()]
-        facts += [f"{name} {config.model_dump_json()}" for name, config in self.config.media.items()]
+        facts = [self.encoder.fingerprint, self.ids.fingerprint, self.template, _settings(self.config.item)]
+        facts += [f"{name} {_settings(config)}" for name, config in self.config.media.items()]
         facts += [f"{name} {self.encoder_of(name).fingerprint}" for name in self.config.media if name in self.media]
         return _fingerprint(facts, self.item.state_dict())
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the whole model."""
-        return _fingerprint([self.space, self.config.model_dump_json()], self.state_dict())
+        return _fingerprint([self.space, _settings(self.config)], self.state_dict())
 
     def save(self, path: str | Path, *, about: dict[str, Any] | None = None) -> None:
         """Write the model as an artefact folder, whole or not at all.
@@ -407,6 +407,11 @@ class TwoTower(nn.Module):
     def _own_state(self) -> dict[str, Tensor]:
         shared = self._shared_names()
         return {name: value.contiguous() for name, value in self.state_dict().items() if name not in shared}
+
+
+def _settings(config: BaseModel) -> str:
+    """Settings as a fingerprint counts them: one that a later version adds changes nothing where it is not used."""
+    return config.model_dump_json(exclude_defaults=True)
 
 
 def _fingerprint(facts: list[str], state: dict[str, Tensor]) -> str:

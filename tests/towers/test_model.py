@@ -20,6 +20,7 @@ from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.ids import IdList
+from towers.item import ItemConfig
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from towers.user import Memory
@@ -267,6 +268,19 @@ def test_the_space_is_the_item_side_alone(tiny_bert: Path) -> None:
     assert make(tiny_bert, ids=(11, 13)).space != make(tiny_bert).space
     assert make(tiny_bert, template="a {title}").space != make(tiny_bert).space
     assert make(tiny_bert).space == make(tiny_bert).space
+
+
+def test_a_setting_that_a_later_version_adds_leaves_the_space_alone(tiny_bert: Path) -> None:
+    class Later(ItemConfig):
+        invented: int = 3
+
+    model = make(tiny_bert)
+    before = model.space, model.fingerprint
+    for invented, same in ((3, True), (4, False)):
+        item = Later(**model.config.item.model_dump(exclude={"invented"}), invented=invented)
+        model.config = model.config.model_copy(update={"item": item})
+        assert (model.space == before[0]) == same
+        assert (model.fingerprint == before[1]) == same
 
 
 def test_shared_layers_are_stored_once(tiny_bert: Path, tmp_path: Path) -> None:
