@@ -306,7 +306,7 @@ def main() -> None:
         made = kept or debian(options.lists, options.work / "cache", options.sentences, QUERIES)
         run(made, options, record, screen)
     record.notes |= {
-        "measured": "one thread by processor time of the process, two by the clock; medians of rounds in which each is "
+        "protocol": "one thread by processor time of the process, two by the clock; medians of rounds in which each is "
         "asked in turn; build_s is processor time in one thread, bytes_per_item those of the files, vectors included",
         "grid": "HNSW16 and 32; IVF of about √N and 2√N lists, flat and, with RFlat, with 4-bit codes for each or each "
         "two dimensions; efConstruction 40, other graphs 100",

@@ -1,4 +1,4 @@
-"""python -m benchmarks.ann_overhead [--items 100000] [--dimension 128] [--save]
+"""python -m benchmarks.ann_overhead [--items 30000 100000] [--dimension 128] [--save]
 
 What `ItemIndex.search` takes beyond the bare FAISS call on the same index, for what it gives beyond: checked queries,
 exact scores, equals in order, never too few. Both are called in turn, in one thread, with the processor time of that
@@ -76,7 +76,7 @@ def _spent(search: Search, queries: np.ndarray) -> float:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--items", type=int, nargs="+", default=[30_000, 100_000])
     parser.add_argument("--dimension", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--repeat", type=int, default=1_000)
@@ -84,18 +84,20 @@ def main() -> None:
     options = parser.parse_args()
     library().omp_set_num_threads(1)
     record = Record("ann-overhead")
-    vectors, queries = clouds(options.items, options.dimension, 1), clouds(BATCH, options.dimension, 2)
-    table = Table("kind", "batch of 1,000", "bare µs", "beyond bare, one query", "bare µs")
-    for kind in grid(options.items, options.dimension):
-        index = ItemIndex.from_arrays(range(len(vectors)), vectors, kind=kind)
-        metrics = overhead(index, queries, options.rounds, options.repeat)
-        record.rows.append({"method": kind, "split": f"clouds-{options.items}", "seed": 0, "metrics": metrics})
-        ratio, bare, alone, extra = metrics.values()
-        table.add_row(kind, f"× {ratio:.3f}", f"{bare:.1f}", f"{extra:+.1f} µs", f"{alone:.1f}")
+    queries = clouds(BATCH, options.dimension, 2)
+    table = Table("items", "kind", "batch of 1,000", "bare µs", "beyond bare, one query", "bare µs")
+    for count in options.items:
+        vectors = clouds(count, options.dimension, 1)
+        for kind in grid(count, options.dimension):
+            index = ItemIndex.from_arrays(range(count), vectors, kind=kind)
+            metrics = overhead(index, queries, options.rounds, options.repeat)
+            record.rows.append({"method": kind, "split": f"clouds-{count}", "seed": 0, "metrics": metrics})
+            ratio, bare, alone, extra = metrics.values()
+            table.add_row(f"{count:,}", kind, f"× {ratio:.3f}", f"{bare:.1f}", f"{extra:+.1f} µs", f"{alone:.1f}")
     Console(stderr=True).print(table)
     record.notes = {
         "may take": {"overhead": RATIO, "overhead µs alone": MICROSECONDS},
-        "measured": "processor time of the one thread that searches, medians of pairs",
+        "protocol": "vectors in clouds, k 10; processor time of the one thread that searches, medians of pairs in turn",
         "dimension": options.dimension,
     }
     record.finish(save=options.save)

@@ -67,6 +67,14 @@ PARTS = {
         "An index as it grows, and one built under a limit of a quarter of its vectors",
         ("build_s", "qps@.95", "bytes_per_item", "recall@10", "limit_bytes", "vectors_bytes", "in_memory_failed"),
     ),
+    "ann": (
+        "Approximate search beside other libraries: queries a second at a recall@10",
+        ("qps@.90", "qps@.95", "qps@.99", "qps@.95/two-threads", "qps@.95/alone", "build_s", "bytes_per_item"),
+    ),
+    "ann-overhead": (
+        "What a search takes beyond the bare FAISS call: times as much in a batch of 1,000, microseconds alone",
+        ("overhead", "bare µs a query", "overhead µs alone", "bare µs alone"),
+    ),
     "readers": (
         "Eight processes search an index, alone and while all of it is replaced and published again and again",
         ("searches", "errors", "mixed", "versions", "p50_ms", "p99_ms", "p99_ratio"),

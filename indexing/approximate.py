@@ -80,12 +80,14 @@ def default_parameters(index: Any) -> str:
     - IVF: an eighth of the lists, at least 8. FAISS looks into one list, and misses each neighbour that
       lies just across a border: often more than half of them.
     - HNSW: 128 candidates, where FAISS keeps 16.
-    - RFlat: eight times k candidates are scored again, where FAISS re-orders k and so can mend no miss.
+    - RFlat: 32 times k candidates are scored again, where FAISS re-orders k and so can mend no miss. Among a million
+      items with codes of 4 bits a dimension, eight times k hold no more than .966 of the best ten however many lists
+      are looked into, 32 times k .998.
     """
     parameters = []
     for layer in layers(index):
         if hasattr(layer, "k_factor"):
-            parameters.append("k_factor_rf=8")
+            parameters.append("k_factor_rf=32")
         if hasattr(layer, "nprobe"):
             parameters.append(f"nprobe={min(layer.nlist, max(8, layer.nlist // 8))}")
         if hasattr(layer, "hnsw"):
@@ -101,7 +103,7 @@ def ladder(index: Any) -> list[str]:
         names |= {name for name in ("k_factor", "nprobe", "hnsw") if hasattr(layer, name)}
         lists = max(lists, getattr(layer, "nlist", 0))
     steps = [
-        *([[f"k_factor_rf={factor}" for factor in (2, 4, 8, 16)]] if "k_factor" in names else []),
+        *([[f"k_factor_rf={factor}" for factor in _doubling(2, 64)]] if "k_factor" in names else []),
         *([[f"nprobe={number}" for number in _doubling(1, lists)]] if "nprobe" in names else []),
         *([[f"efSearch={number}" for number in _doubling(16, 512)]] if "hnsw" in names else []),
     ]

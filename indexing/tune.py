@@ -123,9 +123,9 @@ def tune(
         other = _of_kind(index, kind)
         seconds = time.perf_counter() - started
         built[kind] = other
+        size = approximate.size(other.faiss) / len(other)
         for parameters in approximate.ladder(other.faiss):
             other.set_parameters(parameters)
-            size = approximate.size(other.faiss) / len(other)
             settings.append(people.mark(other, size, seconds))
             on_items.append(items.mark(other, size, seconds))
     within = [

@@ -160,7 +160,7 @@ class Scann(Contender):
     """ScaNN: tree, anisotropic hashing, reordering; rows to reorder, leaves to search."""
 
     def settings(self) -> list[list[Any]]:
-        return [[rows] for rows in (20, 40, 80, 160, 320)]
+        return [[rows] for rows in (20, 40, 80, 160, 320, 640)]
 
     def build(self, vectors: np.ndarray) -> None:
         from scann import scann_ops_pybind
@@ -289,7 +289,7 @@ class Faiss(Contender):
         return names
 
     def settings(self) -> list[list[Any]]:
-        return [[rows] for rows in (2, 4, 8, 16)] if "k_factor_rf" in self.names() else [[]]
+        return [[rows] for rows in (2, 4, 8, 16, 32, 64)] if "k_factor_rf" in self.names() else [[]]
 
     def most(self) -> int:
         self.largest = 1_000 if "efSearch" in self.names() else self.largest

@@ -264,7 +264,7 @@ def test_vectors_cannot_be_changed_through_the_index():
         ("IVF16,Flat", "nprobe=8"),
         ("IVF4,Flat", "nprobe=4"),
         ("IVF128,Flat", "nprobe=16"),
-        ("IVF16,PQ8x4fs,RFlat", "k_factor_rf=8,nprobe=8"),
+        ("IVF16,PQ8x4fs,RFlat", "k_factor_rf=32,nprobe=8"),
         ("PCA16,IVF16,Flat", "nprobe=8"),
         ("SQ8", ""),
     ],
@@ -298,7 +298,7 @@ def test_a_refused_parameter_does_not_stay_behind_another_that_was_set():
     for parameters in ("k_factor_rf=0", "k_factor_rf=nan", "k_factor_rf"):
         with pytest.raises(InputError, match="FAISS refuses the search parameters 'k_factor_rf"):
             index.set_parameters(parameters)
-    assert index.parameters == "k_factor_rf=8,nprobe=16"
+    assert index.parameters == "k_factor_rf=32,nprobe=16"
     assert index.recall(QUERIES, 10) == recall
 
 

@@ -142,12 +142,12 @@ def test_a_kind_that_faiss_cannot_copy_is_built_anew(tmp_path):
 def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF8,PQ4x4,RFlat")
     index.set_parameters("nprobe=8")
-    assert index.parameters == "k_factor_rf=8,nprobe=8"
+    assert index.parameters == "k_factor_rf=32,nprobe=8"
     index.save(tmp_path)
     with IndexWriter(tmp_path) as writer:
         writer.compact()
         assert writer.index.parameters == index.parameters
-        assert writer.index.faiss.k_factor == index.faiss.k_factor == 8
+        assert writer.index.faiss.k_factor == index.faiss.k_factor == 32
         assert writer.index.recall(VECTORS[:50], 10) >= index.recall(VECTORS[:50], 10) - 0.005
 
 
