@@ -10,6 +10,7 @@ from indexing.vectors import Rows, check_vectors, similarity, similarity_found
 from towers.errors import InputError
 
 SCORES_AT_ONCE = 2**24
+MOST_K = 2**24  # 200 MB for each query
 
 
 def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int, *, exclude: Exclude = None) -> Hits:
@@ -37,11 +38,13 @@ def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int, *, exclude: E
 
 
 def check_k(k: int) -> int:
-    """`k` as Python's integer, which FAISS wants; refused where it is none, or below 1."""
+    """`k` as Python's integer, which FAISS wants; refused where it is none, below 1, or beyond all memory."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
         raise InputError(f"k must be a whole number, got {k!r}")
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
+    if k > MOST_K:
+        raise InputError(f"k must be at most {MOST_K:,}, got {k}: an answer has room for k items, found or not")
     return int(k)
 
 

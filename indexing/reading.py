@@ -83,7 +83,7 @@ def _is_other_list(kind: pa.DataType) -> bool:
 
 def _load(path: Path) -> np.ndarray:
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as a numpy array: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiuU":

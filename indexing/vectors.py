@@ -13,6 +13,7 @@ UNIT_TOLERANCE = 1e-3
 _NEAREST, _FARTHEST = (1 - UNIT_TOLERANCE) ** 2, (1 + UNIT_TOLERANCE) ** 2
 _FLOAT32 = np.dtype(np.float32)
 PAIRS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 2**14  # vectors
 FOUND_AT_ONCE = 2**17  # numbers: half a megabyte, which stays in a core's cache between being copied and multiplied
 
 
@@ -33,13 +34,20 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     Raises:
         InputError: not ``(N, D)``, or a row that has no direction: all zeros, or not finite.
     """
-    wide = np.asarray(vectors, np.float64)
-    if wide.ndim != 2:
-        raise InputError(f"vectors must be (N, D), got the shape {wide.shape}")
-    _refuse(~np.isfinite(wide).all(axis=1), "have values that are not finite")
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)
-    _refuse(norms[:, 0] == 0, "are all zeros and have no direction")
-    return np.ascontiguousarray(wide / norms, np.float32)
+    rows = np.asarray(vectors)
+    if rows.ndim != 2:
+        raise InputError(f"vectors must be (N, D), got the shape {rows.shape}")
+    scaled, norms, finite = np.empty(rows.shape, np.float32), np.empty(len(rows)), np.empty(len(rows), bool)
+    for start in range(0, len(rows), ROWS_AT_ONCE):  # in float64, of which all of a file would not fit beside it
+        block = slice(start, start + ROWS_AT_ONCE)
+        wide = rows[block].astype(np.float64)
+        finite[block] = np.isfinite(wide).all(axis=1)
+        norms[block] = np.linalg.norm(wide, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # refused below
+            scaled[block] = wide / norms[block, None]
+    _refuse(~finite, "have values that are not finite")
+    _refuse(norms == 0, "are all zeros and have no direction")
+    return scaled
 
 
 def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarray:

@@ -188,6 +188,7 @@ def test_get_iterate_and_contains(index: Index) -> None:
         (lambda index: index.search(2 * QUERIES, K), "20 of 20 vectors are not of length one"),
         (lambda index: index.search(QUERIES.astype(np.float64), K), "must be a float32 array, got float64"),
         (lambda index: index.search(QUERIES, 0), "k must be at least 1, got 0"),
+        (lambda index: index.search(QUERIES, 10**12), "k must be at most 16,777,216, got 1000000000000"),
         (lambda index: index.search(QUERIES, K, exclude=[[1]]), "one list of rows for each of 20 queries, got 1"),
         (lambda index: index.search(QUERIES[:1], K, exclude=[[COUNT]]), "rows 300 to 300, the index has 300"),
         (lambda index: index.search(QUERIES, K, where={"gender": "x"}), "did you mean 'genre'"),
