@@ -39,7 +39,7 @@ STEP = 1.1  # between two values of the last search parameter
 AT_ONE, AT_TWO, ONE_BY_ONE = "", "/two-threads", "/alone"
 WAYS = {AT_ONE: (1, False), AT_TWO: (2, False), ONE_BY_ONE: (1, True)}  # threads, and whether one query at a time
 CLOCKS = {AT_ONE: "processor", AT_TWO: "wall", ONE_BY_ONE: "processor"}
-PEERS = ("hnswlib", "usearch", "voyager", "scann", "svs LVQ4x8", "autofaiss")
+PEERS = ("hnswlib", "usearch", "voyager", "scann", "svs", "svs LVQ4x8", "autofaiss")  # LVQ on Intel alone
 OURS = "twotower"
 
 
