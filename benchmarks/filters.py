@@ -87,7 +87,7 @@ def main() -> None:
     record, screen = Record("filters"), Console(stderr=True, width=120)
     data = mixture(options.items, options.dimension, QUERIES)
     lists = square_root(options.items)
-    kinds = ["Flat", "HNSW32", f"IVF{lists},Flat", f"IVF{2 * lists},PQ{options.dimension}x4fs,RFlat"]
+    kinds = ["Flat", "HNSW32", f"IVF{lists},Flat", f"IVF{2 * lists},PQ{options.dimension}x4fsr,RFlat"]
     table = Table("kind", "passing", "share", "scan µs", "search µs", "search/scan", "recall@10")
     switch = {}
     for kind in kinds:

@@ -23,6 +23,7 @@ from towers.errors import ArtefactError, InputError
 # Numbers, items times dimensions, up to which every vector is compared: a query alone then takes about a millisecond of
 # one thread (1.0 ms for 50,000 × 64, 0.4 ms for 20,000 × 64), and nothing is missed.
 SCANNED = 2**22
+CODED_ALONE = 128  # dimensions up to which each has a code: beyond, reading the codes takes longer than they spare
 
 
 def build(kind: str, vectors: np.ndarray) -> Any:
@@ -58,15 +59,18 @@ def empty(kind: str, dimension: int) -> Any:
 def automatic_kind(count: int, dimension: int) -> str:
     """The kind that "auto" is for so many vectors: exact where that is quick, beyond it the fastest that was measured.
 
-    That is inverted lists of codes with 4 bits a dimension, which FAISS compares 32 at a time, and exact scores for the
-    best. On 200,000 texts of 384 dimensions (`benchmarks/results/ann.json`), one thread, it answers 7,700, 4,700 and
-    1,400 queries a second in a batch at recalls of .90, .95, .99, HNSW32 4,100, 2,000 and 190 after building for five
-    times as long; one query after another 2,700, 1,400 and 400 against 3,200, 1,600 and 180. `indexing.tune.tune`
-    measures on one's own vectors and questions.
+    That is inverted lists of codes with 4 bits for each dimension, or for each two of many, of what a vector is beyond
+    the middle of its list, which FAISS compares 32 at a time, and exact scores for the best. `benchmarks.ann` holds it
+    beside others; `indexing.tune.tune` measures on one's own vectors and questions.
     """
     if count * dimension <= SCANNED:
         return "Flat"
-    return f"IVF{2 * square_root(count)},PQ{dimension}x4fs,RFlat"
+    return f"IVF{2 * square_root(count)},{codes(dimension)},RFlat"
+
+
+def codes(dimension: int) -> str:
+    """The codes of "auto" for vectors of so many dimensions: twice as fine where there are few."""
+    return f"PQ{dimension if dimension <= CODED_ALONE or dimension % 2 else dimension // 2}x4fsr"
 
 
 def square_root(count: int) -> int:
@@ -80,14 +84,12 @@ def default_parameters(index: Any) -> str:
     - IVF: an eighth of the lists, at least 8. FAISS looks into one list, and misses each neighbour that
       lies just across a border: often more than half of them.
     - HNSW: 128 candidates, where FAISS keeps 16.
-    - RFlat: 32 times k candidates are scored again, where FAISS re-orders k and so can mend no miss. Among a million
-      items with codes of 4 bits a dimension, eight times k hold no more than .966 of the best ten however many lists
-      are looked into, 32 times k .998.
+    - RFlat: 16 times k candidates are scored again, where FAISS re-orders k and so can mend no miss.
     """
     parameters = []
     for layer in layers(index):
         if hasattr(layer, "k_factor"):
-            parameters.append("k_factor_rf=32")
+            parameters.append("k_factor_rf=16")
         if hasattr(layer, "nprobe"):
             parameters.append(f"nprobe={min(layer.nlist, max(8, layer.nlist // 8))}")
         if hasattr(layer, "hnsw"):

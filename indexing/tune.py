@@ -160,8 +160,8 @@ def grid(count: int, dimension: int) -> list[str]:
     kinds = [FLAT]
     if count >= 1_000:
         lists = approximate.square_root(count)
-        halves = dimension // 2 if dimension % 2 == 0 else dimension
-        kinds += ["HNSW32", f"IVF{lists},Flat", f"IVF{lists},PQ{halves}x4fs,RFlat"]
+        finenesses = [dimension // 2, dimension] if dimension % 2 == 0 else [dimension]
+        kinds += ["HNSW32", f"IVF{lists},Flat", *(f"IVF{lists},PQ{codes}x4fsr,RFlat" for codes in finenesses)]
         kinds += [kind for kind in [approximate.automatic_kind(count, dimension)] if kind != FLAT]
     return kinds
 

@@ -123,7 +123,7 @@ KINDS = {  # recall of the ten nearest that a filtered search must reach
     "Flat": 1.0,
     "HNSW32": 0.97,
     "IVF16,Flat": 0.95,
-    "IVF16,PQ8x4fs,RFlat": 0.9,
+    "IVF16,PQ8x4fsr,RFlat": 0.9,
     "IVF16,PQ16x4fsr": 0.35,
     "PQ16x4fs,RFlat": 0.9,
     "HNSW16_SQ8,RFlat": 0.9,

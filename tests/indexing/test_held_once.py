@@ -13,7 +13,7 @@ from indexing.index import ItemIndex
 from indexing.vectors import unit
 from indexing.writer import IndexWriter
 
-WHOLE = ["Flat", "HNSW8", "IVF4,PQ4x4fs,RFlat", "PCA8,IVF4,Flat,RFlat"]
+WHOLE = ["Flat", "HNSW8", "IVF4,PQ4x4fsr,RFlat", "PCA8,IVF4,Flat,RFlat"]
 CODES = ["IVF4,Flat", "SQ8", "PCA8,HNSW8", "IVF4,PQ4"]
 
 

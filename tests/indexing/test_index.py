@@ -16,7 +16,7 @@ RECALL = {  # kind: recall@10 that it must reach on this data
     "Flat": 1.0,
     "HNSW32": 0.98,
     "IVF16,Flat": 0.98,
-    "IVF16,PQ8x4fs,RFlat": 0.95,
+    "IVF16,PQ8x4fsr,RFlat": 0.95,
     "IVF16,PQ16x4fsr": 0.35,
     "SQ8": 0.93,
     "PCA16,Flat": 0.35,
@@ -205,11 +205,11 @@ def test_auto_scans_small_catalogs_and_codes_larger_ones(monkeypatch):
     assert small(kind="auto").kind == "Flat"
     assert (approximate.automatic_kind(65_536, 64), approximate.automatic_kind(65_537, 64)) == (
         "Flat",
-        "IVF512,PQ64x4fs,RFlat",
+        "IVF512,PQ64x4fsr,RFlat",
     )
     monkeypatch.setattr(approximate, "SCANNED", 399)
     index = small(kind="auto")
-    assert index.kind == "IVF8,PQ20x4fs,RFlat"
+    assert index.kind == "IVF8,PQ20x4fsr,RFlat"
     np.testing.assert_array_equal(index.search(index.vectors, 1).rows[:, 0], range(20))
 
 
@@ -264,7 +264,7 @@ def test_vectors_cannot_be_changed_through_the_index():
         ("IVF16,Flat", "nprobe=8"),
         ("IVF4,Flat", "nprobe=4"),
         ("IVF128,Flat", "nprobe=16"),
-        ("IVF16,PQ8x4fs,RFlat", "k_factor_rf=32,nprobe=8"),
+        ("IVF16,PQ8x4fs,RFlat", "k_factor_rf=16,nprobe=8"),
         ("PCA16,IVF16,Flat", "nprobe=8"),
         ("SQ8", ""),
     ],
@@ -298,7 +298,7 @@ def test_a_refused_parameter_does_not_stay_behind_another_that_was_set():
     for parameters in ("k_factor_rf=0", "k_factor_rf=nan", "k_factor_rf"):
         with pytest.raises(InputError, match="FAISS refuses the search parameters 'k_factor_rf"):
             index.set_parameters(parameters)
-    assert index.parameters == "k_factor_rf=32,nprobe=16"
+    assert index.parameters == "k_factor_rf=16,nprobe=16"
     assert index.recall(QUERIES, 10) == recall
 
 
