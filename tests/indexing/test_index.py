@@ -8,6 +8,7 @@ import pytest
 from indexing import approximate, nearest
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
+from indexing.library import library
 from indexing.vectors import unit
 from towers.errors import InputError, MissingExtraError
 
@@ -30,7 +31,7 @@ def clustered(count, seed):
     return unit(centres[generator.integers(60, size=count)] + 0.5 * generator.normal(size=(count, DIMENSION)))
 
 
-VECTORS, QUERIES = clustered(COUNT, 1), clustered(50, 2)
+VECTORS, QUERIES = clustered(COUNT, 1), clustered(100, 2)  # so many that FAISS multiplies matrices
 TRUE = QUERIES.astype(float) @ VECTORS.T.astype(float)
 
 
@@ -70,16 +71,27 @@ def test_scores_equal_those_of_exact_search_bit_for_bit(index):
 
 def test_a_batch_equals_single_queries(index):
     exclude = [np.arange(5 * query) for query in range(len(QUERIES))]
-    batch = index.search(QUERIES, 10, exclude=exclude)
-    for query in range(len(QUERIES)):
-        single = index.search(QUERIES[query : query + 1], 10, exclude=exclude[query : query + 1])
-        np.testing.assert_array_equal(single.rows[0], batch.rows[query])
-        np.testing.assert_array_equal(single.scores[0], batch.scores[query])
+    for barred in (exclude, [[]] * len(QUERIES)):
+        batch = index.search(QUERIES, 10, exclude=barred)
+        for query in range(len(QUERIES)):
+            single = index.search(QUERIES[query : query + 1], 10, exclude=barred[query : query + 1])
+            np.testing.assert_array_equal(single.rows[0], batch.rows[query])
+            np.testing.assert_array_equal(single.scores[0], batch.scores[query])
+
+
+def test_faiss_multiplies_matrices_for_batches_unless_told_otherwise():
+    faiss = library()
+    assert faiss.cvar.distance_compute_blas_threshold == 2_048
+    try:
+        faiss.cvar.distance_compute_blas_threshold = 5
+        assert library().cvar.distance_compute_blas_threshold == 5
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = 2_048
 
 
 def test_exclusion_never_costs_a_place_however_few_are_left(index):
     generator = np.random.default_rng(3)
-    left = [1, 2, 9, 10, 11, 100, 1000, 1500, 1900, 1990] * 5
+    left = [1, 2, 9, 10, 11, 100, 1000, 1500, 1900, 1990] * 10
     allowed = [generator.permutation(COUNT)[:count] for count in left]
     exclude = [np.setdiff1d(np.arange(COUNT), rows) for rows in allowed]
     hits = index.search(QUERIES, 10, exclude=exclude)
