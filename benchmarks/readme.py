@@ -127,6 +127,18 @@ TRIALS = (
 )  # fmt: skip
 
 
+SEARCHED = {
+    "mixture-1000000": "a million generated vectors",
+    "debian-200000": "200,000 sentences",
+}
+"""Splits of the record of approximate search, in words."""
+RECALLS = (".90", ".95", ".99")
+GRID = "the best FAISS index of a grid, called bare"
+SEARCHES_TITLE = """Approximate search: queries a second of one thread, a thousand in a batch, at a recall@10 of .90,
+.95 and .99, each with the least work that reaches it; two threads, one query alone, memory and build times are in
+docs/measured.md:"""
+
+
 def main() -> None:
     """Replace what stands between the README's markers, and the document."""
     README.write_text(with_table(README.read_text("utf-8")), "utf-8")
@@ -135,7 +147,9 @@ def main() -> None:
 
 def with_table(text: str) -> str:
     """The README with its tables made anew."""
-    section = f"<!-- measured -->\n{headlines()}\n\nDone to it on purpose:\n\n{trials()}\n<!-- /measured -->"
+    parts = [headlines(), "Done to it on purpose:", trials(), SEARCHES_TITLE, searches()]
+    section = "\n\n".join(parts)
+    section = f"<!-- measured -->\n{section}\n<!-- /measured -->"
     return re.sub(r"<!-- measured -->.*?<!-- /measured -->", lambda _: section, text, flags=re.DOTALL)
 
 
@@ -160,6 +174,25 @@ def trials() -> str:
             found = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in sums.items())
             lines.append(line([one.done, found, f"{one.record}, {record['commit']}"]))
     return "\n".join(lines)
+
+
+def searches() -> str:
+    """Queries a second of ours, of the FAISS index that is best at each recall, and of other libraries."""
+    record = read_record(RESULTS / "ann.json")
+    groups: dict[str, list[str]] = {}
+    for method in dict.fromkeys(row["method"] for row in record["rows"]):
+        groups.setdefault(GRID if method.startswith("faiss ") else f"`{method}`", []).append(method)
+    head = ["", *(f"{name}, {recall}" for name in SEARCHED.values() for recall in RECALLS)]
+    lines = [line(head), line(["---"] * len(head))]
+    for name, methods in groups.items():
+        lines.append(line([name, *(_fastest(record, methods, split, at) for split in SEARCHED for at in RECALLS)]))
+    return "\n".join([*lines, "", f"Record: ann, {record['commit']}."])
+
+
+def _fastest(record: dict[str, Any], methods: list[str], split: str, recall: str) -> str:
+    rows = [row["metrics"] for row in record["rows"] if row["split"] == split and row["method"] in methods]
+    reached = [row[f"qps@{recall}"] for row in rows if f"qps@{recall}" in row]
+    return f"{max(reached):,.0f}" if reached else "–"
 
 
 def _cells(one: Headline, record: dict[str, Any]) -> list[str]:

@@ -10,7 +10,18 @@ import pytest
 
 from benchmarks import readme
 from benchmarks.measured import further, measured, page
-from benchmarks.readme import HEADLINES, MEASURED, README, TRIALS, Headline, Trial, headlines, trials, with_table
+from benchmarks.readme import (
+    HEADLINES,
+    MEASURED,
+    README,
+    TRIALS,
+    Headline,
+    Trial,
+    headlines,
+    searches,
+    trials,
+    with_table,
+)
 
 FACTS = {"command": "python -m x", "machine": "2 cores", "seconds": 120.0, "commit": "abc", "date": "2026-01-02"}
 
@@ -67,6 +78,24 @@ def test_a_trial_is_summed_over_the_rows_that_count(kept: Any, monkeypatch: pyte
     kept("one", [counted, counted, {**counted, "split": "wear", "metrics": {"kills": 7}}])
     monkeypatch.setattr(readme, "TRIALS", (Trial("killed", "one", ("kills", "wrong_answers"), ("generated",)),))
     assert trials().splitlines()[2:] == ["| killed | 2,000 kills, 0 wrong answers | one, abc |"]
+
+
+def test_searches_hold_the_best_of_the_grid_at_each_recall(kept: Any) -> None:
+    def row(method: str, split: str, **metrics: float) -> dict[str, Any]:
+        named = {f"qps@.{recall[1:]}": value for recall, value in metrics.items()}
+        return {"method": method, "split": split, "seed": 0, "metrics": named}
+
+    one, two = readme.SEARCHED
+    rows = [row("twotower", one, r90=1500.0, r95=900.4), row("twotower", two, r99=7.0)]
+    rows += [row("faiss HNSW16", one, r90=100.0, r95=50.0), row("faiss IVF8,Flat", one, r90=90.0, r95=60.0)]
+    kept("ann", [*rows, row("peer", two, r99=3.0)])
+    assert searches().splitlines()[2:] == [
+        "| `twotower` | 1,500 | 900 | – | – | – | 7 |",
+        "| the best FAISS index of a grid, called bare | 100 | 60 | – | – | – | – |",
+        "| `peer` | – | – | – | – | – | 3 |",
+        "",
+        "Record: ann, abc.",
+    ]
 
 
 def test_a_table_holds_values_and_intervals() -> None:
