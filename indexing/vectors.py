@@ -72,7 +72,7 @@ def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarr
     # Neither is so with a NaN. One vector alone goes the short way: a single query notices each step.
     if len(vectors) == 1 and _NEAREST <= np.dot(one := vectors[0], one) <= _FARTHEST:
         return vectors
-    squares = np.einsum("nd,nd->n", vectors, vectors)
+    squares = np.vecdot(vectors, vectors)
     if len(vectors) and squares.min() >= _NEAREST and squares.max() <= _FARTHEST:
         return vectors
     _refuse(~np.isfinite(vectors).all(axis=1), "have values that are not finite")
@@ -151,7 +151,7 @@ def similarity_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray
         scores = _found_scores(queries, vectors, found)
     else:
         scores = np.empty(found.shape, np.float32)
-        for start in range(0, len(found), size):
+        for start in reversed(range(0, len(found), size)):  # what FAISS read last is still near the processor
             part = slice(start, start + size)
             scores[part] = _found_scores(queries[part], vectors, found[part])
     if least(found) < 0:
