@@ -72,7 +72,8 @@ def check_vectors(vectors: np.ndarray, dimension: int | None = None) -> np.ndarr
     # Neither is so with a NaN. One vector alone goes the short way: a single query notices each step.
     if len(vectors) == 1 and _NEAREST <= np.dot(one := vectors[0], one) <= _FARTHEST:
         return vectors
-    squares = np.vecdot(vectors, vectors)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        squares = np.vecdot(vectors, vectors)
     if len(vectors) and squares.min() >= _NEAREST and squares.max() <= _FARTHEST:
         return vectors
     _refuse(~np.isfinite(vectors).all(axis=1), "have values that are not finite")
