@@ -240,8 +240,9 @@ def _paired(pair: tuple[Result | None, Result | None], names: dict[str, Any]) ->
     assert np.array_equal(ours.people, theirs.people)
     for metric in COMPARED:
         if metric in ours.per_person and metric in theirs.per_person:
-            difference = paired_difference(ours.per_person[metric], theirs.per_person[metric])
-            yield {"metric": metric, **names, "difference": plain(difference)}
+            values = ours.per_person[metric], theirs.per_person[metric]
+            if not np.isnan(np.add(*values)).all():  # nobody has a cold target where no item is cold
+                yield {"metric": metric, **names, "difference": plain(paired_difference(*values))}
 
 
 def _show(record: Record) -> None:

@@ -175,7 +175,7 @@ def small_world() -> tuple[Catalog, Interactions]:
 
 def test_who_is_compared_with_whom() -> None:
     def result(values: list[float]) -> Result:
-        found = {"recall@20": np.array(values), "recall@10": np.zeros(2)}
+        found = {"recall@20": np.array(values), "recall@10": np.zeros(2), "recall@20/cold": np.full(2, np.nan)}
         return Result({"recall@20": Interval(0, 0, 0)}, np.arange(2), found, 0, 0.0)
 
     found = {
