@@ -410,7 +410,10 @@ class TwoTower(nn.Module):
 
 
 def _settings(config: BaseModel) -> str:
-    """Settings as a fingerprint counts them: one that a later version adds changes nothing where it is not used."""
+    """Settings as a fingerprint counts them: one that a later version adds changes nothing where it is not used.
+
+    A default that changes would change the fingerprints of models that have the old one: it needs a new format.
+    """
     return config.model_dump_json(exclude_defaults=True)
 
 
