@@ -1,9 +1,9 @@
-"""python -m benchmarks.movies --data-dir DIR [--protocol NAME] [--seeds N] [--only METHOD ...] [--save]
+"""python -m benchmarks.movies --data-dir DIR [--protocol NAME] [--seeds N] [--only METHOD ...] [--out DIR] [--save]
 
 What descriptions, posters and the sound of trailers add to ids and titles, on MovieLens people and real films:
 MovieLens-100K by one of three protocols, or MovieLens-1M in time order, leave-one-out, as its file is split (given).
 The reader of history text is off in all rows, so that a grid of trainings is affordable. Jobs run side by side, one
-core each; a protocol takes about an hour on two, the million two. Its record is movies-PROTOCOL.json.
+core each; a protocol takes about an hour on two. Its record is movies-PROTOCOL.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.console import Console
 
 from benchmarks.among import cold_and_warm
 from benchmarks.contents import contents_of
+from benchmarks.kept import trained
 from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.movies_data import movies_1m, movies_100k
 from benchmarks.pool import side_by_side
@@ -36,7 +37,6 @@ from training.measuring.metrics import Interval, bootstrap, paired_difference
 from training.measuring.splits import Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.trainer import fit_split
 
 TEXT, ALL, BASELINES = "ids+text", "all", "baselines"
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "recall@20/warm")
@@ -87,11 +87,17 @@ class Job:
     method: str
     seed: int
     data_dir: Path
+    out: Path
 
     @property
     def name(self) -> str:
         """For people."""
         return f"{self.protocol}, {self.method}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its model is kept."""
+        return self.out / f"{self.protocol}-{self.method}-{self.seed}"
 
 
 class Outcome(NamedTuple):
@@ -134,6 +140,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=METHODS, default="cold-items", help="given: MovieLens-1M in time order")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--only", nargs="*", choices=METHODS["cold-items"], help="methods to run")
+    parser.add_argument("--out", type=Path, default=Path("runs/movies"), help="where models are kept")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     return parser.parse_args()
 
@@ -143,7 +150,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     for method in METHODS[options.protocol]:
         if options.only is None or method in options.only:
             for seed in range(1 if method == BASELINES else options.seeds):
-                yield Job(options.protocol, method, seed, options.data_dir)
+                yield Job(options.protocol, method, seed, options.data_dir, options.out.resolve())
 
 
 def _embed(jobs: list[Job]) -> None:
@@ -159,7 +166,7 @@ def run_job(job: Job) -> Outcome:
     catalog, split = read_split(job.protocol, job.data_dir)
     if job.method == BASELINES:
         return ask_baselines(catalog, split, job.protocol)
-    return ask_model(catalog, split, job.protocol, job.method, recipe_of(job.method, job.protocol, job.seed))
+    return ask_model(catalog, split, job, recipe_of(job.method, job.protocol, job.seed))
 
 
 def read_split(protocol: str, data_dir: Path) -> tuple[Catalog, Split]:
@@ -183,19 +190,19 @@ def recipe_of(method: str, protocol: str = "leave-one-out", seed: int = 0) -> Re
     )
 
 
-def ask_model(catalog: Catalog, split: Split, protocol: str, method: str, recipe: Recipe) -> Outcome:
-    """Train, and ask the test questions; where items are cold, also among few."""
-    model, report = fit_split(catalog, split, recipe, progress=False)
+def ask_model(catalog: Catalog, split: Split, job: Job, recipe: Recipe) -> Outcome:
+    """Train, or take what was trained, and ask the test questions; where items are cold, also among few."""
+    model, report = trained(job.folder, catalog, split, recipe)
     index = build_index(model, catalog, progress=False)
     ranker = IndexRanker(model, index, catalog, log=split.refit)
-    results = {(method, protocol): evaluate(ranker, split.test, counts=_counts(split, catalog), depth=DEPTH)}
+    results = {(job.method, job.protocol): evaluate(ranker, split.test, counts=_counts(split, catalog), depth=DEPTH)}
     if split.cold is not None:
-        among = f"{protocol}-among-{split.cold.sum()}"
-        results[method, among] = _as_result(cold_and_warm(model, catalog, split, split.cold), split)
-    chosen = {name: getattr(report, name) for name in ("best_epochs", "trend", "new_weights", "level", "epochs")}
+        among = f"{job.protocol}-among-{split.cold.sum()}"
+        results[job.method, among] = _as_result(cold_and_warm(model, catalog, split, split.cold), split)
+    chosen = {name: report[name] for name in ("best_epochs", "trend", "new_weights", "level", "epochs")}
     assert isinstance(model.item.fusion, MaskedFusion)
     gates = {name: round(model.item.fusion.gate(name).item(), 4) for name in model.item.fusion.gates}
-    notes = {**chosen, "gates": gates, "seconds": round(report.seconds, 1), "recipe": recipe.model_dump(mode="json")}
+    notes = {**chosen, "gates": gates, "seconds": round(report["seconds"], 1), "recipe": recipe.model_dump(mode="json")}
     return Outcome(results, notes)
 
 

@@ -15,15 +15,13 @@ import polars as pl
 import torch
 from rich.console import Console
 
+from benchmarks.kept import trained
 from benchmarks.pool import side_by_side
 from benchmarks.record import ROOT, Record, plain
 from indexing.build import build_index
-from towers.artefact import read_manifest
 from towers.catalog import Catalog
-from towers.errors import InputError
 from towers.ids import IdList
 from towers.interactions import Interactions, Positive
-from towers.model import KIND, TwoTower
 from training.config import Recipe
 from training.measuring.baselines import baseline_grids, tune
 from training.measuring.comparison import DEPTH, OURS, split_log
@@ -33,7 +31,6 @@ from training.measuring.metrics import paired_difference
 from training.measuring.splits import Questions, Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.trainer import fit_split
 
 GIVEN = "given"
 BASELINES = ("most-popular", "item-knn", "ease")
@@ -178,18 +175,12 @@ def ask_ours(job: Job, catalog: Catalog, split: Split, counts: np.ndarray) -> Ou
     """Train, or go on, or take what was trained, and ask."""
     recipe = Recipe.read(job.task.recipes[job.method])
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": job.seed})})
-    if not (job.folder / "manifest.json").exists():
-        fit_split(catalog, split, recipe, out=job.folder, progress=False)
-    manifest = read_manifest(job.folder, KIND)
-    if Recipe.read(manifest["recipe"]) != recipe:
-        raise InputError(f"{job.folder} was trained by another recipe: remove it, or give another --out")
-    model = TwoTower.load(job.folder)
+    model, report = trained(job.folder, catalog, split, recipe)
     index = build_index(model, catalog, progress=False)
     ranker = IndexRanker(model, index, catalog, log=split.refit, together=True)
     result = evaluate(ranker, split.test, counts=counts, depth=DEPTH)
-    report = manifest["training"]
     notes = {name: report[name] for name in ("best_epochs", "fusion", "trend", "level", "epochs", "seconds")}
-    return Outcome({job.method: result}, {**notes, "recipe": manifest["recipe"]})
+    return Outcome({job.method: result}, {**notes, "recipe": recipe.model_dump(mode="json")})
 
 
 def ask_peer(job: Job, catalog: Catalog, users: IdList, split: Split, counts: np.ndarray) -> Outcome:

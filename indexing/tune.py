@@ -6,9 +6,9 @@ people. What that would have cost is measured, too.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -119,9 +119,9 @@ def tune(
     people, items = _Exam.of(index, queries, k, groups), _Exam.of(index, index.vectors[asked], k, None)
     settings, on_items, built = [], [], {}
     for kind in dict.fromkeys(grid(len(index), index.dimension) if kinds is None else kinds):
-        started = time.perf_counter()
+        started = perf_counter()
         other = _of_kind(index, kind)
-        seconds = time.perf_counter() - started
+        seconds = perf_counter() - started
         built[kind] = other
         size = approximate.size(other.faiss) / len(other)
         for parameters in approximate.ladder(other.faiss):
@@ -186,9 +186,9 @@ class _Exam:
         """What an index is worth, as it is set now."""
         times = []
         for _ in range(ROUNDS):
-            started = time.perf_counter()
+            started = perf_counter()
             hits = index.search(self.queries, self.truth.k)
-            times.append(time.perf_counter() - started)
+            times.append(perf_counter() - started)
         found = np.stack([np.isin(true, mine) for true, mine in zip(self.truth.rows, hits.rows, strict=True)])
         # An equal of the k-th is as good as the k-th.
         found |= self.truth.scores <= hits.scores[:, -1:]

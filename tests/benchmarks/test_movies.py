@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.among import recall_among
-from benchmarks.movies import ALL, GIVEN, TEXT, _differences, ask_model, read_split, recipe_of
+from benchmarks.movies import ALL, GIVEN, TEXT, Job, _differences, ask_model, read_split, recipe_of
 from benchmarks.movies_data import CONTENT, joined, movies_1m, movies_100k
 from towers.catalog import Catalog
 from towers.history import Histories
@@ -138,7 +138,9 @@ def test_all_methods_are_asked_about_the_same_people(
     among = f"cold-items-among-{split.cold.sum()}"
     found = {}
     for method in ("ids", TEXT, "ids+text+trailer", "trailer"):
-        results, notes = ask_model(catalog, split, "cold-items", method, tiny(method, tiny_bert))
+        results, notes = ask_model(
+            catalog, split, Job("cold-items", method, 0, tmp_path, tmp_path / "out"), tiny(method, tiny_bert)
+        )
         assert set(notes["gates"]) == {"text", "id"} | ({"audio"} if "trailer" in method else set())
         found |= {(where, name, 0): result for (name, where), result in results.items()}
     for (where, _, _), result in found.items():
