@@ -166,7 +166,7 @@ def measure_index(kind: str, data: Data, *, on_card: bool) -> dict[str, float]:
     finder = card.Finder(index)
 
     def search() -> np.ndarray:
-        return finder.search(data.queries, K) if on_card else index.search(data.queries, K)[1]
+        return finder.search(data.queries, K)[0] if on_card else index.search(data.queries, K)[1]
 
     found = search()
     if on_card and finder.place.startswith("the CPU"):

@@ -25,6 +25,11 @@ SCRATCH = 2**28
 FLAT = ("IndexFlat", "IndexFlatIP")
 LISTS = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 TRANSFORMED = ("IndexPreTransform",)
+# What has, on the CPU, the very scores of `indexing.vectors.similarity`; others add up four vectors at a time, or by
+# matrices, or score codes.
+EXACT = ("IndexRefineFlat", "IndexIVFFlat")
+
+Found = tuple[np.ndarray, np.ndarray | None]
 
 
 def present() -> bool:
@@ -97,6 +102,7 @@ class Finder:
 
     def __init__(self, index: Any) -> None:
         self._index, self._lists = index, _lists(index)
+        self._exact = _is_one_of(library().downcast_index(index), EXACT)
         self._obstacle = _obstacle(index)
         self._copy: Any = None
         self._turn = threading.Lock()
@@ -106,8 +112,13 @@ class Finder:
         """Where it searches, in words."""
         return f"the CPU ({self._obstacle})" if self._obstacle else "the card, where a search is large"
 
-    def search(self, queries: np.ndarray, depth: int) -> np.ndarray:
-        """int64 ``(B, depth)`` rows near float32 ``(B, D)`` `queries`; -1 where FAISS found fewer."""
+    def search(self, queries: np.ndarray, depth: int) -> Found:
+        """What is near float32 ``(B, D)`` `queries`.
+
+        Returns:
+            int64 ``(B, depth)`` rows, -1 where FAISS found fewer, and float32 ``(B, depth)`` exact scores of those that
+            it found, where it has them.
+        """
         if not self._obstacle and self._suits(len(queries), depth):
             with self._turn:
                 if not self._obstacle:  # which the thread before may have met
@@ -124,17 +135,18 @@ class Finder:
             share = looked_into / self._lists.nlist
         return max(depth, looked_into) <= MOST and _worth(count, round(share * self._index.ntotal), self._index.d)
 
-    def _here(self, queries: np.ndarray, depth: int) -> np.ndarray:
-        return self._index.search(queries, depth)[1]
+    def _here(self, queries: np.ndarray, depth: int) -> Found:
+        scores, rows = self._index.search(queries, depth)
+        return rows, scores if self._exact else None
 
-    def _there(self, queries: np.ndarray, depth: int) -> np.ndarray:
+    def _there(self, queries: np.ndarray, depth: int) -> Found:
         try:
             if self._copy is None:
                 self._copy = _copy(self._index)
             if self._lists is not None:
                 *_, innermost = layers(self._copy)
                 innermost.nprobe = self._lists.nprobe
-            return self._copy.search(queries, depth)[1]
+            return self._copy.search(queries, depth)[1], None
         except RuntimeError as error:
             self._copy, self._obstacle = None, _failure(error)
             raise

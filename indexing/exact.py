@@ -6,7 +6,7 @@ import numpy as np
 
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
-from indexing.vectors import Rows, check_vectors, similarity, similarity_found
+from indexing.vectors import Rows, check_vectors, least, similarity, similarity_found
 from towers.errors import InputError
 
 SCORES_AT_ONCE = 2**24
@@ -85,18 +85,24 @@ def best_pairs(batch: int, k: int, query: np.ndarray, row: np.ndarray, score: np
     return Hits(rows, scores)
 
 
-def rank_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rank_found(
+    queries: np.ndarray, vectors: np.ndarray, found: np.ndarray, scores: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows found for each query in the order of their exact inner products; equal scores go to the lower row.
 
     Args:
         queries: float32 ``(B, D)``.
         vectors: float32 ``(N, D)``.
         found: int64 ``(B, K)``, no row twice for a query; -1 is no row.
+        scores: float32 ``(B, K)``, the exact inner products, where they are known; changed.
 
     Returns:
         The rows, with each -1 at the end, and their scores, float32 ``(B, K)``.
     """
-    scores = similarity_found(queries, vectors, found)
+    if scores is None:
+        scores = similarity_found(queries, vectors, found)
+    elif least(found) < 0:
+        scores[found < 0] = -np.inf
     # A ufunc's own reduction takes fewer steps than `all`, which a single query notices.
     if found.shape[1] < 2 or np.logical_and.reduce(scores[:, :-1] > scores[:, 1:], axis=None):
         return found, scores

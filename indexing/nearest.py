@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from indexing.card import Finder
+from indexing.card import Finder, Found
 from indexing.exact import exact_search, rank_found, scan_rows
 from indexing.excluded import Excluded
 from indexing.hits import Hits
@@ -60,7 +60,7 @@ class Nearest:
         """The k best of all."""
         if k > SCAN_BEYOND * len(self) or not len(queries):
             return exact_search(queries, self.vectors, k)
-        hits = self._ranked(queries, k, self._found(queries, k))
+        hits = self._ranked(queries, k, *self._found(queries, k))
         # FAISS may find too few: the lists it looked into, or the part of the graph it reached, held no more.
         if least(hits.rows[:, -1]) < 0:
             short = np.flatnonzero(hits.rows[:, -1] < 0)
@@ -104,23 +104,24 @@ class Nearest:
         self, queries: np.ndarray, k: int, depth: int, excluded: Excluded, passing: np.ndarray | None
     ) -> Hits:
         """The k best allowed rows among the `depth` that FAISS finds."""
-        found = self._found(queries, depth)
+        found, scores = self._found(queries, depth)
         barred = excluded.holds(np.repeat(np.arange(len(queries)), found.shape[1]), found.ravel(), len(self))
         barred = barred.reshape(found.shape)
         if passing is not None:
             barred |= ~passing[found]
-        return self._ranked(queries, k, np.where(barred, -1, found), excluded, passing)
+        return self._ranked(queries, k, np.where(barred, -1, found), scores, excluded, passing)
 
     def _ranked(
         self,
         queries: np.ndarray,
         k: int,
         found: np.ndarray,
+        scores: np.ndarray | None,
         excluded: Excluded | None = None,
         passing: np.ndarray | None = None,
     ) -> Hits:
         """The k best of the rows found; for Flat, where the cut falls among equals, a scan decides by the lower row."""
-        rows, scores = rank_found(queries, self.vectors, found)
+        rows, scores = rank_found(queries, self.vectors, found, scores)
         if rows.shape[1] == k:
             return Hits.sure(rows, scores)
         if rows.shape[1] < k:
@@ -146,12 +147,13 @@ class Nearest:
         assert barred is not None
         return _replaced(hits, close, scan_rows(queries[close], self.vectors, k, np.flatnonzero(passing), barred))
 
-    def _found(self, queries: np.ndarray, depth: int) -> np.ndarray:
-        """Rows that FAISS finds, twice as many where there are tombstones, whose places are then -1."""
+    def _found(self, queries: np.ndarray, depth: int) -> Found:
+        """Rows that FAISS finds, twice as many where there are tombstones (-1 then); exact scores if it has them."""
         depth = min(depth + FLAT_MARGIN, len(self)) if self.kind == FLAT else min(depth, len(self))
-        if self.places is None:
-            return self.finder.search(queries, depth)
-        return self._row_at[self.finder.search(queries, min(2 * depth, self.faiss.ntotal))]
+        if self.places is not None:
+            depth = min(2 * depth, self.faiss.ntotal)
+        found, scores = self.finder.search(queries, depth)
+        return found if self.places is None else self._row_at[found], scores
 
 
 def _replaced(hits: Hits, queries: np.ndarray, others: Hits) -> Hits:

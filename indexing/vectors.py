@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from indexing.library import library
 from towers.errors import InputError
 
 UNIT_TOLERANCE = 1e-3
@@ -14,7 +15,6 @@ _NEAREST, _FARTHEST = (1 - UNIT_TOLERANCE) ** 2, (1 + UNIT_TOLERANCE) ** 2
 _FLOAT32 = np.dtype(np.float32)
 PAIRS_AT_ONCE = 16_384
 ROWS_AT_ONCE = 2**14  # vectors
-FOUND_AT_ONCE = 2**17  # numbers: half a megabyte, which stays in a core's cache between being copied and multiplied
 
 
 class Rows(Protocol):
@@ -124,18 +124,31 @@ def _digest(row: np.ndarray) -> int:
 def similarity(queries: np.ndarray, vectors: Rows, query: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Inner products of pairs, float32 ``(P,)``: ``queries[query[p]] · vectors[row[p]]``.
 
-    Each pair is summed on its own, so that its score does not depend on what else is asked at the same
-    time; a matrix product rounds differently for a batch than for a single query.
+    FAISS sums each pair on its own, so that its score depends neither on what else is asked at the same time, as in a
+    matrix product, nor on who sums: an index that ends in ``,RFlat`` finds the same bits.
 
     Args:
         queries: float32 ``(B, D)``.
         vectors: float32 ``(N, D)``.
         query, row: int64 ``(P,)``.
+
+    Raises:
+        InputError: a row of N or beyond.
     """
-    scores = np.empty(len(row), np.float32)
-    for start in range(0, len(row), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        scores[part] = np.vecdot(queries[query[part]], vectors[row[part]])
+    if isinstance(vectors, np.ndarray):
+        return _similarity(queries, vectors, query, row)
+    parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(row), PAIRS_AT_ONCE)]
+    fetched = (_similarity(queries, vectors[row[part]], query[part], np.arange(len(row[part]))) for part in parts)
+    return np.concatenate([np.empty(0, np.float32), *fetched])
+
+
+def _similarity(queries: np.ndarray, vectors: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    _refuse_beyond(row, vectors)
+    faiss, scores = library(), np.empty(len(row), np.float32)
+    # FAISS is given addresses, so nothing may be strided.
+    arrays = [np.ascontiguousarray(array) for array in (queries, query, vectors, row)]
+    pointers = [faiss.swig_ptr(array) for array in (*arrays, scores)]
+    faiss.pairwise_indexed_inner_product(queries.shape[1], len(row), *pointers)
     return scores
 
 
@@ -146,23 +159,21 @@ def similarity_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray
         queries: float32 ``(B, D)``.
         vectors: float32 ``(N, D)``.
         found: int64 ``(B, K)`` rows, or -1.
+
+    Raises:
+        InputError: a row of N or beyond.
     """
-    size = max(1, FOUND_AT_ONCE // max(1, found.shape[1] * vectors.shape[1]))
-    if len(found) <= size:
-        scores = _found_scores(queries, vectors, found)
-    else:
-        scores = np.empty(found.shape, np.float32)
-        for start in reversed(range(0, len(found), size)):  # what FAISS read last is still near the processor
-            part = slice(start, start + size)
-            scores[part] = _found_scores(queries[part], vectors, found[part])
-    if least(found) < 0:
-        scores[found < 0] = -np.inf
+    _refuse_beyond(found, vectors)
+    faiss, scores = library(), np.empty(found.shape, np.float32)
+    pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, found)]
+    faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *found.shape)
     return scores
 
 
-def _found_scores(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray) -> np.ndarray:
-    # Clipping is for -1; without a mode, numpy would look at each row first.
-    return np.vecdot(queries[:, None], vectors.take(found, axis=0, mode="clip"))
+def _refuse_beyond(rows: np.ndarray, vectors: np.ndarray) -> None:
+    """FAISS reads whatever lies there."""
+    if np.maximum.reduce(rows, axis=None, initial=-1) >= len(vectors):
+        raise InputError(f"there is no row {rows.max()} among {len(vectors)} vectors")
 
 
 def least(rows: np.ndarray) -> int:

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
-from indexing.vectors import unit
+from indexing.vectors import similarity, unit
 from indexing.writer import IndexWriter
 
 POOL = [f"i{n}" for n in range(40)]
@@ -83,9 +83,8 @@ class Life(RuleBasedStateMachine):
         assert ((hits.rows >= 0).sum(axis=1) == min(k, len(self.now))).all()
         for query in range(3):
             found = hits.rows[query][hits.rows[query] >= 0]
-            np.testing.assert_array_equal(
-                np.vecdot(queries[query], index.vectors[found]), hits.scores[query][: len(found)]
-            )
+            scores = similarity(queries, index.vectors, np.full(len(found), query), found)
+            np.testing.assert_array_equal(scores, hits.scores[query][: len(found)])
         if index.kind == "Flat":
             np.testing.assert_array_equal(hits.rows, exact.rows)
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from indexing.vectors import check_items, check_vectors, similarity, unit
+from indexing import approximate
+from indexing.vectors import check_items, check_vectors, similarity, similarity_found, unit
 from towers.errors import InputError
 
 
@@ -89,3 +90,38 @@ def test_similarity_of_pairs_beyond_one_chunk():
     found = similarity(queries, vectors, query, row)
     np.testing.assert_allclose(found, expected, atol=5e-7)
     assert (similarity(queries, vectors, query[-1:], row[-1:]) == found[-1:]).all()
+
+
+@pytest.mark.parametrize("kind", ["IVF4,Flat", "IVF4,PQ1x4fsr,RFlat"])
+@pytest.mark.parametrize("dimension", [2, 3, 16, 31, 64, 100, 384])
+def test_similarity_has_the_bits_of_kinds_that_compare_vector_by_vector(kind, dimension):
+    """On which `indexing.card.Finder` relies: it takes their scores as they are."""
+    generator = np.random.default_rng(dimension)
+    queries, vectors = unit(generator.normal(size=(50, dimension))), unit(generator.normal(size=(900, dimension)))
+    scores, rows = approximate.build(kind, vectors).search(queries, 20)
+    scores[rows < 0] = -np.inf  # a list may hold fewer
+    assert (rows >= 0).mean() > 0.8
+    found = similarity_found(queries, vectors, rows)
+    np.testing.assert_array_equal(found, scores)
+    each = similarity(queries, vectors, np.repeat(np.arange(50), 20), rows.ravel())
+    np.testing.assert_array_equal(found.ravel(), each)
+    expected = np.where(rows < 0, -np.inf, np.vecdot(queries[:, None], vectors[rows]))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_similarity_of_strided_and_read_only_arrays():
+    generator = np.random.default_rng(0)
+    vectors = unit(generator.normal(size=(20, 8)))
+    query, row = np.arange(10), np.arange(10)[::-1]
+    expected = np.vecdot(vectors[query], vectors[row])
+    vectors.flags.writeable = False
+    np.testing.assert_allclose(similarity(vectors, vectors, query, row), expected, atol=1e-6)
+    np.testing.assert_allclose(similarity(vectors, np.asfortranarray(vectors), query, row), expected, atol=1e-6)
+    assert similarity_found(vectors[:1], vectors, np.array([[0, -1]])).tolist() == [[pytest.approx(1), -np.inf]]
+
+
+def test_a_row_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="there is no row 4 among 4 vectors"):
+        similarity(eye(4), eye(4), np.zeros(2, int), np.array([3, 4]))
+    with pytest.raises(InputError, match=r"there is no row 1000000000000 among 4 vectors"):
+        similarity_found(eye(4)[:1], eye(4), np.array([[0, 10**12]]))
