@@ -26,6 +26,7 @@ class Histories:
         ratings: float32 ``(N,)`` in [0, 1], NaN where there is none.
         texts: what the person wrote at each event, Arrow strings ``(N,)`` with nulls, or None.
         about: one sentence about each person (attributes in words), Arrow strings ``(U,)``, or None.
+        weights: float32 ``(N,)``, at least 0, how much each event counts in training; None: all alike.
 
     Raises:
         InputError: lengths that do not fit together, values out of range, or events out of time order.
@@ -37,6 +38,7 @@ class Histories:
     ratings: np.ndarray = field(default=None)  # type: ignore[arg-type]
     texts: pa.Array | None = None
     about: pa.Array | None = None
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "offsets", np.asarray(self.offsets, np.int64))
@@ -49,7 +51,9 @@ class Histories:
         whole = len(self.offsets) > 0 and self.offsets[0] == 0 and self.offsets[-1] == count
         if not whole or (np.diff(self.offsets) < 0).any():
             raise InputError(f"offsets must rise from 0 to {count}, got {self.offsets[:3]} … {self.offsets[-1:]}")
-        for name in ("times", "ratings", "texts"):
+        if self.weights is not None:
+            object.__setattr__(self, "weights", np.asarray(self.weights, np.float32))
+        for name in ("times", "ratings", "texts", "weights"):
             column = getattr(self, name)
             if column is not None and len(column) != count:
                 raise InputError(f"{name} has {len(column)} values for {count} events")
@@ -59,6 +63,8 @@ class Histories:
             raise InputError(f"about has {len(self.about)} sentences for {len(self)} people")
         if ((ratings < 0) | (ratings > 1)).any():
             raise InputError("a rating lies outside [0, 1]; map it there first")
+        if self.weights is not None and not (np.isfinite(self.weights) & (self.weights >= 0)).all():
+            raise InputError("a weight is negative or not finite; leave such an event out")
         if self.times is not None and not np.isfinite(self.times).all():
             raise InputError("a time is not finite; leave such an event out")
         if self.times is not None and (np.diff(self.times) < 0)[self._inside()].any():
@@ -89,7 +95,7 @@ class Histories:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of who met what when; ratings and texts do not matter."""
+        """SHA-256 of who met what when; ratings, texts and weights do not matter."""
         digest = hashlib.sha256()
         for column in (self.offsets, self.items, self.times):
             digest.update(b"none" if column is None else column.tobytes())
@@ -198,4 +204,5 @@ class Histories:
             self.ratings[index],
             None if self.texts is None else self.texts.take(pa.array(index)),
             None if self.about is None else self.about.take(pa.array(people)),
+            None if self.weights is None else self.weights[index],
         )

@@ -74,7 +74,7 @@ class Interactions:
             position: whole number; orders the events of a person, after timestamp if both are there.
             rating: a number on any scale; may be missing in some rows.
             event: what happened, such as ``purchase``.
-            weight: 0 or more; 1 where it is missing.
+            weight: 0 or more, how much the event counts in training; 1 where it is missing.
             text: what the person wrote.
             split: part of the data, such as ``test``.
 
@@ -170,6 +170,7 @@ class Interactions:
             self._numbers("rating")[order] if self._has("rating") else np.full(len(order), NO_RATING),
             self.table["text"].combine_chunks().take(pa.array(order)) if self._has("text") else None,
             self._about(users),
+            self._numbers("weight")[order] if self._has("weight") else None,
         )
 
     def _has(self, name: str) -> bool:

@@ -26,6 +26,7 @@ class Asked:
         targets: ``(P,)`` the item that each query should find.
         people: int64 ``(B,)`` rows of the training histories.
         owner: ``(P,)`` whose query it is, as a row of `people`.
+        weights: ``(P,)`` how much each counts.
         sample: what stands for the catalog among the negatives; None: all of it.
         own: which of the P queries this process has; others have the others.
     """
@@ -33,8 +34,13 @@ class Asked:
     targets: Int[Tensor, " p"]
     people: np.ndarray
     owner: Int[Tensor, " p"]
+    weights: Float[Tensor, " p"]
     sample: Candidates | None
     own: slice
+
+    def weighed(self, losses: Float[Tensor, " own"]) -> Float[Tensor, " own"]:
+        """This process's losses, each as much as it counts."""
+        return losses * self.weights[self.own].to(losses)
 
 
 class Contrast:
@@ -56,7 +62,7 @@ class Contrast:
     def __call__(
         self, queries: Float[Tensor, "own ..."], vectors: ItemVectors, asked: Asked, scale: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
-        """The mean loss of P queries, as far as this process has them; see `Ranks.mean`.
+        """The mean loss of P queries, as much as each counts, as far as this process has them; see `Ranks.mean`.
 
         Args:
             queries: unit vectors of its own, ``(own, D)``, or ``(own, K, D)`` for K interests.
@@ -95,7 +101,7 @@ class Contrast:
 
         size = self._config.part * -(-len(asked.targets) // len(asked.people))  # rows of as many people as a part has
         rows = torch.arange(len(asked.targets), device=device)[asked.own]
-        return self._ranks.mean(in_parts(losses, queries, rows, size=size), len(asked.targets))
+        return self._ranks.mean(asked.weighed(in_parts(losses, queries, rows, size=size)), len(asked.targets))
 
     def _corrections(self, sample: Candidates | None, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
         """What is added to the logits of negatives and of positives."""

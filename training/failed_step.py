@@ -51,7 +51,7 @@ def _keep(path: Path, step: int, windows: Windows, past: Histories, ids: IdList)
     """Words that say where it is."""
     pasts = [ids.take(past.take([person]).items) for person in windows.people]
     read = {name: part for name, part in vars(windows.inputs).items() if part is not None}
-    tensors = {**read, "targets": windows.targets, "target_ratings": windows.ratings}
+    tensors = {**read, "targets": windows.targets, "target_ratings": windows.ratings, "target_weights": windows.weights}
     try:
         with atomic_file(path.with_suffix(".json")) as temporary:
             write_json(temporary, {"step": step, "rows of people": windows.people.tolist(), "their items": pasts})

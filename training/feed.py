@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class Feed:
         progress: show a bar on standard error while those sentences are embedded.
 
     Raises:
-        InputError: nobody has two events.
+        InputError: nobody has two events, or no event counts.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Feed:
         self.people = np.flatnonzero(past.lengths >= 2)
         if not len(self.people):
             raise InputError("training needs people with at least 2 events before the validation event, none has them")
-        self._encoder, self._past, self._rng, self._config = model.encoder, past, rng, recipe.train
+        self._encoder, self._past, self._rng, self._config = model.encoder, _one_on_average(past), rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
@@ -131,6 +131,16 @@ class Feed:
             return None
         ids, mask = self._encoder.pad(self._encoder.tokenize([text for _, text in pairs]))
         return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
+
+
+def _one_on_average(past: Histories) -> Histories:
+    """Weights that change which events are learned from, and not how fast: the mean of all is 1."""
+    if past.weights is None:
+        return past
+    mean = past.weights.mean(dtype=np.float64)
+    if mean == 0:
+        raise InputError("no training event has a weight above 0, so there is nothing to learn from")
+    return replace(past, weights=past.weights / mean)
 
 
 def _anchors(model: TwoTower, catalog: Catalog, past: Histories, recipe: Recipe, rng: np.random.Generator) -> Anchors:

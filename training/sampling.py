@@ -23,6 +23,7 @@ class Windows:
         inputs: events but the last, left-padded ``(B, T)``.
         targets: int64 ``(B, T)`` the next item after each event.
         ratings: float32 ``(B, T)`` what those were rated, in [0, 1], NaN where there is no rating.
+        weights: float32 ``(B, T)`` how much those count, 1 unless the log says otherwise.
         events: int64 ``(B, T)`` position of each input event in the flat arrays of the histories.
     """
 
@@ -30,11 +31,12 @@ class Windows:
     inputs: SequenceBatch
     targets: Int[Tensor, "b t"]
     ratings: Float[Tensor, "b t"]
+    weights: Float[Tensor, "b t"]
     events: Int[Tensor, "b t"]
 
     def to(self, device: torch.device) -> Windows:
         """The same windows on another device."""
-        rest = (tensor.to(device) for tensor in (self.targets, self.ratings, self.events))
+        rest = (tensor.to(device) for tensor in (self.targets, self.ratings, self.weights, self.events))
         return Windows(self.people, self.inputs.to(device), *rest)
 
 
@@ -56,7 +58,10 @@ def windows(histories: Histories, people: np.ndarray, length: int, rng: np.rando
     events = torch.where(inputs.mask, events, 0)
     targets = torch.where(inputs.mask, torch.from_numpy(histories.items)[events + 1], 0)
     ratings = torch.where(inputs.mask, torch.from_numpy(histories.ratings)[events + 1], torch.nan)
-    return Windows(people, inputs, targets, ratings, events)
+    weights = torch.ones_like(ratings)
+    if histories.weights is not None:
+        weights = torch.where(inputs.mask, torch.from_numpy(histories.weights)[events + 1], 0.0)
+    return Windows(people, inputs, targets, ratings, weights, events)
 
 
 def set_windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:
@@ -67,7 +72,8 @@ def set_windows(histories: Histories, people: np.ndarray, length: int, rng: np.r
     """
     past = histories.take(people)
     order = np.lexsort((rng.random(len(past.items)), past.people))
-    shuffled = Histories(past.offsets, past.items[order], ratings=past.ratings[order])
+    weights = None if past.weights is None else past.weights[order]
+    shuffled = Histories(past.offsets, past.items[order], ratings=past.ratings[order], weights=weights)
     return replace(windows(shuffled, np.arange(len(people)), length, rng), people=people)
 
 

@@ -172,12 +172,14 @@ class Step:
         targets = self.windows.targets[mask]
         ends = mask.sum(1).cumsum(0).tolist()
         own = slice(*(ends[row - 1] if row else 0 for row in (self.own.start, self.own.stop)))
-        return Asked(targets, self.windows.people, owner, self._draw(self._ground.negatives, targets), own)
+        sample = self._draw(self._ground.negatives, targets)
+        return Asked(targets, self.windows.people, owner, self.windows.weights[mask], sample, own)
 
     def _ask_anchors(self, anchors: AnchorTexts) -> Asked:
-        targets = self.windows.targets[anchors.rows, anchors.columns]
+        places = anchors.rows, anchors.columns
+        targets, weights = self.windows.targets[places], self.windows.weights[places]
         sample = self._draw(self._ground.anchor_negatives, targets)
-        return Asked(targets, self.windows.people, anchors.rows, sample, anchors.own)
+        return Asked(targets, self.windows.people, anchors.rows, weights, sample, anchors.own)
 
     def _draw(self, negatives: Negatives | None, targets: Tensor) -> Candidates | None:
         return None if negatives is None else negatives.draw(targets, self.generator)

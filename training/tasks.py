@@ -142,14 +142,15 @@ class Rating(nn.Module):
         own = rated[asked.own]
         predicted = self.predict(queries[own], step.vectors_of(asked.targets[asked.own][own]))
         errors = (predicted - step.ratings[asked.own][own].to(predicted)) ** 2
-        return step.ranks.mean(errors, int(rated.sum()))
+        return step.ranks.mean(errors * asked.weights[asked.own][own].to(predicted), int(rated.sum()))
 
 
 class Click(nn.Module):
     """Whether a person took an item, by cross-entropy.
 
-    The next item is one that they took; beside each stands one drawn uniformly from the catalog that they are not known
-    to like, and that somebody has met. The logit is what retrieval ranks by, and a bias: ``scale * cosine + b``.
+    The next item is one that they took; beside each stands, and counts as much, one drawn uniformly from the catalog
+    that they are not known to like, and that somebody has met. The logit is what retrieval ranks by, and a bias:
+    ``scale * cosine + b``.
 
     Args:
         dimension: length D of vectors; any.
@@ -171,7 +172,7 @@ class Click(nn.Module):
         own = asked.own
         taken = F.softplus(-self._logits(model, queries, step.vectors_of(asked.targets[own])))
         others = F.softplus(self._logits(model, queries, step.vectors_of(drawn[own])))
-        losses = torch.cat([taken, others[~left_out[own]]])
+        losses = torch.cat([asked.weighed(taken), asked.weighed(others)[~left_out[own]]])
         return step.ranks.mean(losses, len(drawn) + int((~left_out).sum()))
 
     def _logits(self, model: TwoTower, queries: Tensor, items: Tensor) -> Float[Tensor, " own"]:

@@ -180,9 +180,10 @@ def joined(log: Interactions, store: Store) -> Interactions:
     names = {USER_ID: pl.String, ITEM_ID: pl.String, "timestamp": pl.Float64, "rating": pl.Float64, "event": pl.String}
     new = pl.DataFrame(rows, schema=names, orient="row")
     unit = ((pl.col("rating").clip(low, high) - low) / (high - low)).cast(pl.Float32)
-    new = new.with_columns(pl.when(pl.col("event") == "rating").then(unit).alias("rating"))
+    rated = pl.when(pl.col("event") == "rating").then(unit).alias("rating")
+    new = new.with_columns(rated, pl.lit(1.0, pl.Float32).alias("weight"))
     old = pl.DataFrame(pl.from_arrow(log.table)).with_columns(pl.col(USER_ID, ITEM_ID).cast(pl.String))
-    new = new.select([name for name in names if name in old.columns])
+    new = new.select([name for name in new.columns if name in old.columns])
     if "timestamp" in old.columns:
         new = new.join(old.select(USER_ID, ITEM_ID, "timestamp"), on=[USER_ID, ITEM_ID, "timestamp"], how="anti")
     table = pl.concat([old, new], how="diagonal_relaxed").to_arrow()

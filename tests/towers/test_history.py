@@ -137,6 +137,9 @@ def test_time_may_fall_from_one_person_to_the_next() -> None:
         ({"ratings": [1.0]}, "ratings has 1 values for 2 events"),
         ({"ratings": [1.0, 5.0]}, r"a rating lies outside \[0, 1\]"),
         ({"ratings": [-0.1, np.nan]}, r"a rating lies outside \[0, 1\]"),
+        ({"weights": [1.0]}, "weights has 1 values for 2 events"),
+        ({"weights": [1.0, -1.0]}, "a weight is negative or not finite"),
+        ({"weights": [np.inf, 1.0]}, "a weight is negative or not finite"),
         ({"texts": pa.array(["a"])}, "texts has 1 values for 2 events"),
         ({"about": pa.array(["a", "b"])}, "about has 2 sentences for 1 people"),
     ],
@@ -150,6 +153,15 @@ def test_what_does_not_fit_is_refused(arguments: dict[str, object], message: str
 def test_nobody_has_no_history(people: list[int]) -> None:
     with pytest.raises(InputError, match="people must lie in 0 to 1, got"):
         Histories.of([[1, 2], [3]]).take(people)
+
+
+def test_weights_go_with_their_events() -> None:
+    histories = Histories([0, 2, 5], [0, 1, 2, 3, 4], weights=np.arange(5) / 2)
+    assert histories.weights is not None
+    assert histories.weights.dtype == np.float32
+    parts = [histories.take([1, 0]), histories.keep(np.array([True, False, True, False, True]))]
+    assert [part.weights.tolist() for part in parts if part.weights is not None] == [[1, 1.5, 2, 0, 0.5], [0, 1, 2]]
+    assert Histories.of([[1, 2]]).take([0]).weights is None
 
 
 def test_a_fingerprint_is_of_who_met_what_when() -> None:

@@ -176,6 +176,15 @@ def test_bad_positions_are_set_aside() -> None:
     ]
 
 
+def test_weights_reach_the_histories_in_their_order() -> None:
+    catalog = Catalog.read(pl.DataFrame({"item_id": ["a", "b"]}))
+    log = {"user_id": ["u", "v", "u"], "item_id": ["a", "b", "b"], "timestamp": [2, 1, 1]}
+    weights = Interactions.read(pl.DataFrame(log | {"weight": [3.0, 0.5, None]})).histories(catalog)[1].weights
+    assert weights is not None
+    assert weights.tolist() == [1.0, 3.0, 0.5]
+    assert Interactions.read(pl.DataFrame(log)).histories(catalog)[1].weights is None
+
+
 def test_bad_weights_are_set_aside() -> None:
     log = Interactions.read(log_of(weight=[0.0, -1.0, float("nan"), 1e300, None, 2.5]))
     assert log.table["weight"].to_pylist() == [0.0, 1.0, 2.5]

@@ -33,6 +33,7 @@ class Case:
     scale: float
     targets: Tensor
     owner: Tensor
+    weights: Tensor
     people: np.ndarray
     past: Histories
     unmet: Tensor
@@ -56,10 +57,11 @@ class Case:
             lists[person, : len(free)] = torch.tensor(free, dtype=torch.int64)
         kept = [(torch.from_numpy(rng.integers(items, size=n)), _units(rng, n)) for n in rng.integers(1, 4, size=2)]
         owner = torch.from_numpy(rng.integers(len(people), size=queries))
+        weights = torch.from_numpy(rng.exponential(size=queries).astype(np.float32))
         shape = (queries, interests, DIMENSION) if interests > 1 else (queries, DIMENSION)
         return cls(
             _units(rng, queries * interests).reshape(shape), _units(rng, items), float(rng.uniform(0.5, 20)),
-            targets, owner, people, past, unmet, rng.integers(1, 30, items), lists, kept,
+            targets, owner, weights, people, past, unmet, rng.integers(1, 30, items), lists, kept,
         )  # fmt: skip
 
     def negatives(self, uniform: int, popular: int, memory: int) -> Negatives:
@@ -81,7 +83,7 @@ class Case:
         losses = []
         for ranks in (Ranks(rank, processes) for rank in range(processes)):
             contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part), ranks)
-            asked = Asked(self.targets, self.people, self.owner, sample, ranks.share(len(queries)))
+            asked = Asked(self.targets, self.people, self.owner, self.weights, sample, ranks.share(len(queries)))
             losses.append(contrast(queries[asked.own], ItemVectors(lambda *_: catalog, items, None), asked, scale))
         loss = torch.stack(losses).mean()
         loss.backward()
@@ -93,7 +95,8 @@ class Case:
         queries, catalog, scale = leaves
         weights, expected, vectors = self._weights(negatives, catalog)
         total = 0 * sum(leaf.sum() for leaf in leaves)
-        for query, target, owner in zip(queries, self.targets.tolist(), self.owner.tolist(), strict=True):
+        each = zip(queries, self.targets.tolist(), self.owner.tolist(), self.weights.tolist(), strict=True)
+        for query, target, owner, counts in each:
             person = self.people[owner]
             barred = {target, *self.past.take([person]).items.tolist(), *self.unmet.nonzero()[:, 0].tolist()}
             own = [n for n in self.hard[person].tolist() if n >= 0 and n != target] if negatives is not None else []
@@ -105,7 +108,7 @@ class Case:
                 if item not in barred and item not in own:
                     weight = 1.0 if correction == "none" else weight
                     rest = rest + weight * (scale * (query @ vectors[item])).exp().sum()
-            total = total - (positive / (positive + rest)).log() / len(queries)
+            total = total - counts * (positive / (positive + rest)).log() / len(queries)
         total.backward()
         return [total.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
@@ -193,7 +196,7 @@ def test_the_refined_form_has_the_gradient_of_the_full_softmax() -> None:
     share = torch.from_numpy(counts / counts.sum())
     target = torch.tensor([0, 4, 9])
     case = Case(
-        query.expand(3, -1), vectors, 4.0, target, torch.zeros(3, dtype=torch.int64), np.array([0]),
+        query.expand(3, -1), vectors, 4.0, target, torch.zeros(3, dtype=torch.int64), torch.ones(3), np.array([0]),
         Histories.of([[]] * 5), torch.zeros(10, dtype=torch.bool), counts, torch.empty(5, 0, dtype=torch.int64), [],
     )  # fmt: skip
     full = case.ours(None, "refined", 100)[2]
@@ -218,7 +221,7 @@ def _gradient(case: Case, batch: Tensor, correction: Correction, generator: torc
     contrast = Contrast(items, Known(case.past, len(catalog)), None, _config(correction, 100), Ranks())
     sample = negatives.draw(batch, generator)
     sample = replace(sample, targets_log_weight=-negatives._expected(case.targets, len(batch)).log())
-    asked = Asked(case.targets, case.people, case.owner, sample, slice(None))
+    asked = Asked(case.targets, case.people, case.owner, torch.ones(3), sample, slice(None))
     scale = torch.tensor(case.scale).double()
     contrast(case.queries, ItemVectors(lambda *_: catalog, items, None), asked, scale).backward()
     assert catalog.grad is not None

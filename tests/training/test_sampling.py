@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,16 @@ def test_windows_against_plain_python(histories: Histories) -> None:
             assert seen.targets[row][seen.inputs.mask[row]].tolist() == histories.items[events + 1].tolist()
             assert seen.inputs.times[row][seen.inputs.mask[row]].tolist() == histories.times[events].tolist()
             assert seen.inputs.ratings[row][seen.inputs.mask[row]].tolist() == histories.ratings[events].tolist()
+
+
+def test_a_target_counts_as_much_as_its_event(histories: Histories) -> None:
+    rng, people = np.random.default_rng(1), np.array([4, 0, 2, 5])
+    assert windows(histories, people, 4, rng).weights.tolist() == [[1.0] * 4] * 4
+    weighed = replace(histories, weights=histories.items / 8)
+    for draw in (windows, set_windows):
+        seen = draw(weighed, people, 4, rng)
+        assert seen.inputs.mask.sum() == 10
+        np.testing.assert_array_equal(seen.weights, np.where(seen.inputs.mask, seen.targets / 8, 0))
 
 
 def test_a_long_past_gives_its_newest_window_half_of_the_time(histories: Histories) -> None:

@@ -132,6 +132,23 @@ def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
     assert found["click"].item() == pytest.approx(np.mean(losses), rel=1e-9)
 
 
+def test_what_counts_more_teaches_more(tiny_bert: Path) -> None:
+    """Each loss is the mean of those of single events, as much as each counts."""
+    objective = make(tiny_bert, rating_weight=1.0, click_weight=1.0)
+    mask, weights = ALL.inputs.mask, torch.tensor([[0.0, 2.0, 0.5, 1.0], [0.0, 3.0, 0.25, 1.5]])
+    found = losses_of(objective, replace(ALL, weights=weights))
+    expected = dict.fromkeys(("sequence", "rating", "click"), 0.0)
+    for row, column in mask.nonzero().tolist():
+        one = torch.zeros(2, 4)
+        one[row, column] = 1.0
+        for name, loss in losses_of(objective, replace(ALL, weights=one)).items():
+            if name in expected:
+                expected[name] += float(weights[row, column]) * loss.item()
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value, rel=1e-9)
+        assert found[name].item() != pytest.approx(losses_of(objective)[name].item(), rel=1e-3)
+
+
 def slope(objective: Objective, weight: Tensor, place: int, step: float = 1e-6) -> float:
     """How fast the loss rises with one weight, by central differences."""
     found = []

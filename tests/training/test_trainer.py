@@ -246,6 +246,23 @@ def test_a_seed_fixes_every_weight(world: World) -> None:
     assert not torch.equal(one["item.id.weight"], other["item.id.weight"])
 
 
+def test_only_how_weights_compare_counts(world: World) -> None:
+    recipe = world.recipe(epochs=1)
+    _, past = world.log.histories(world.catalog)
+    split = leave_one_out(past)
+
+    def first(weights: np.ndarray | None) -> TwoTower:
+        train = replace(split.train, weights=weights)
+        return fit(world.catalog, train, split.validation, recipe, progress=False)[0]
+
+    count = len(split.train.items)
+    some = np.random.default_rng(0).integers(1, 5, count).astype(np.float32)
+    assert first(None).fingerprint == first(np.full(count, 4.0)).fingerprint
+    assert first(some).fingerprint == first(4 * some).fingerprint != first(None).fingerprint
+    with pytest.raises(InputError, match="no training event has a weight above 0"):
+        first(np.zeros(count))
+
+
 def test_a_second_run_embeds_nothing_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(world, world.recipe({"text": False}, epochs=1))
 

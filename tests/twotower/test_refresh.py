@@ -147,6 +147,15 @@ def test_a_log_and_a_store_are_one_log(tiny_run: Any, tmp_path: Path) -> None:
     assert table["user_id"].to_pylist()[0] == str(first["user_id"])
 
 
+def test_events_of_a_store_count_once_beside_a_log_with_weights(tiny_run: Any, tmp_path: Path) -> None:
+    log = Interactions.read(pl.DataFrame({"user_id": ["u"], "item_id": ["m01"], "weight": [3.0]}))
+    with Store.open(tmp_path / "shop.db") as store:
+        store.record([Event("1", "u", "m02", "click", LATER, None)])
+        found = joined(log, store).histories(tiny_run.catalog)[1].weights
+    assert found is not None
+    assert found.tolist() == [3.0, 1.0]
+
+
 def test_questions_are_about_people_who_were_known_and_what_is_new_to_them(tiny_run: Any) -> None:
     rows = [
         ("known", "m01", 1.0), ("known", "m02", 5.0), ("known", "m03", 8.0), ("known", "m01", 9.0),
