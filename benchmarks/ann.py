@@ -1,4 +1,4 @@
-"""python -m benchmarks.ann --peers PYTHON --autofaiss PYTHON --lists DIR --work DIR [--only SPLIT ...] [--save]
+"""python -m benchmarks.ann --peers PYTHON --autofaiss PYTHON --lists DIR --work DIR [--only CONTENDER ...] [--save]
 
 Approximate search beside other libraries': our `auto` index, a stated grid of FAISS indexes called bare, and hnswlib,
 USearch, Voyager, ScaNN, Intel SVS and autofaiss in environments of their own. Each is a process of its own (`peers/
