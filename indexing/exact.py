@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import gt
+
 import numpy as np
 
 from indexing.excluded import Exclude, Excluded
@@ -103,8 +105,7 @@ def rank_found(
         scores = similarity_found(queries, vectors, found)
     elif least(found) < 0:
         scores[found < 0] = -np.inf
-    # A ufunc's own reduction takes fewer steps than `all`, which a single query notices.
-    if found.shape[1] < 2 or np.logical_and.reduce(scores[:, :-1] > scores[:, 1:], axis=None):
+    if _falls(scores):
         return found, scores
     wrong = np.flatnonzero((scores[:, :-1] <= scores[:, 1:]).any(axis=1))
     order = np.lexsort((found[wrong], -scores[wrong]), axis=1)
@@ -112,6 +113,14 @@ def rank_found(
     rows[wrong] = np.take_along_axis(found[wrong], order, axis=1)
     scores[wrong] = np.take_along_axis(scores[wrong], order, axis=1)
     return rows, scores
+
+
+def _falls(scores: np.ndarray) -> bool:
+    """Whether each score is below the one before, without an equal."""
+    if len(scores) == 1:  # after a search that emptied the caches, a single query notices each call of numpy
+        values = scores[0].tolist()
+        return all(map(gt, values, values[1:]))
+    return bool((scores[:, :-1] > scores[:, 1:]).all())
 
 
 def scan_rows(queries: np.ndarray, vectors: Rows, k: int, rows: np.ndarray, excluded: Excluded) -> Hits:

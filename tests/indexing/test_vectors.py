@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from indexing import approximate
+from indexing.library import by_matrices
 from indexing.vectors import check_items, check_vectors, similarity, similarity_found, unit
 from towers.errors import InputError
 
@@ -107,6 +108,16 @@ def test_similarity_has_the_bits_of_kinds_that_compare_vector_by_vector(kind, di
     np.testing.assert_array_equal(found.ravel(), each)
     expected = np.where(rows < 0, -np.inf, np.vecdot(queries[:, None], vectors[rows]))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dimension", "few"), [(3, 600), (64, 31), (683, 2), (2000, 1)])
+def test_similarity_has_the_bits_of_flat_for_a_few_queries(dimension, few):
+    generator = np.random.default_rng(dimension)
+    queries, vectors = unit(generator.normal(size=(few, dimension))), unit(generator.normal(size=(300, dimension)))
+    assert not by_matrices(queries.size)
+    assert by_matrices(2_048)
+    scores, rows = approximate.build("Flat", vectors).search(queries, 20)
+    np.testing.assert_array_equal(similarity_found(queries, vectors, rows), scores)
 
 
 def test_similarity_of_strided_and_read_only_arrays():
