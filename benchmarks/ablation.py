@@ -1,37 +1,55 @@
-"""python -m benchmarks.ablation [--negatives] [--only PART ...] [--save]
+"""python -m benchmarks.ablation [--set NAME] [--only PART ...] [--data-dir DIR] [--out DIR] [--save]
 
-What each part earns: MovieLens-100K, leave-one-out, one part switched off at a time (or on, where it is off by
-default), differences on the same people; and on the temporal split, with and without popularity of late. With
---negatives, what each source of negatives and each correction earns where the softmax is sampled: 16 people a step, so
-that a step sees a part of the films only, and the sequence reader alone. One seed; jobs side by side, one core each.
+What each part earns: one part switched off at a time (or on, where it is off by default), differences on the same
+people. The sets:
+
+people: MovieLens-100K, leave-one-out, and on the temporal split with and without popularity of late.
+negatives: the same films, where the softmax is sampled: 16 people a step, so that a step sees a part of the films only,
+    and the sequence reader alone.
+films: MovieLens-100K with descriptions, posters and trailers (--data-dir), a tenth of the films new, no history text.
+
+One seed; jobs side by side, one core each. A run that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from rich.console import Console
+from torch import Tensor
 
+from benchmarks import movies
+from benchmarks.kept import trained
 from benchmarks.movielens_jobs import TEMPLATE
+from benchmarks.movies_data import movies_100k
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record, plain
 from indexing.build import build_index
-from towers.interactions import Positive
+from towers.catalog import Catalog
+from towers.interactions import Interactions, Positive
 from towers.movielens import movielens_100k
+from towers.projection import ContentProjection
 from training.config import Recipe
 from training.measuring.comparison import DEPTH, split_log
 from training.measuring.evaluate import Result, evaluate
 from training.measuring.metrics import paired_difference
 from training.measuring.table import results_table
+from training.negatives import Known
 from training.ranker import IndexRanker
-from training.trainer import fit_split
 
 WHOLE = "twotower"
 LATE, NO_LATE = "with popularity of late", "no popularity of late"  # of one model, on the temporal split
-COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "debiased-ndcg@20")
+KNOWN, SPREAD = "known items among the negatives", "contents not centred"  # which no setting does
+COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-ndcg@20")
 PARTS: dict[str, dict[str, Any]] = {
     "all of BERT tuned": {"user": {"text": {"tune": "all"}}},
     "BERT pre-trained on the texts": {"pretrain": {"epochs": 5}},
@@ -43,6 +61,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "no sequence reader": {"user": {"sequence": False}, "train": {"epochs": 8, "evaluate_every": 4}},
     "BERT frozen": {"user": {"text": {"tune": 0}}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
+    KNOWN: {},
+    SPREAD: {},
 }
 SAMPLED = "sampled"  # in-batch and uniform negatives, the refined correction
 SAMPLE = {"softmax": "sampled", "uniform_negatives": 256}
@@ -56,6 +76,73 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "a memory too": {**SAMPLE, "memory_negatives": 4096},
     "hard negatives too": {**SAMPLE, "hard_negatives": 32},
 }
+FILMS: dict[str, dict[str, Any]] = {
+    WHOLE: {},
+    "no id vectors": {"item": {"ids": False}},
+    "no item text": {"item": {"text": False}},
+    "no modality dropout": {"item": {"content_dropout": 0.0}},
+    "no kind alone": {"train": {"alone_weight": 0.0}},
+    "no id dropout": {"item": {"id_dropout": 0.0}},
+    KNOWN: {},
+    SPREAD: {},
+}
+
+
+class NobodyKnown(Known):
+    """Everything may be a negative of everybody."""
+
+    def of_catalog(self, people: np.ndarray) -> Bool[Tensor, "b n"]:
+        return torch.zeros_like(super().of_catalog(people))
+
+    def of(self, people: np.ndarray, candidates: Tensor) -> Bool[Tensor, "b m"]:
+        return torch.zeros_like(super().of(people, candidates))
+
+
+def _spread_as_they_are(**values: Any) -> ContentProjection:
+    return ContentProjection(**{**values, "normalise": "none"})
+
+
+OTHERWISE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    KNOWN: partial(patch, "training.loop.Known", NobodyKnown),
+    SPREAD: partial(patch, "towers.item.ContentProjection", _spread_as_they_are),
+}
+
+
+class Set(NamedTuple):
+    """Rows that are compared.
+
+    Args:
+        record: name of the record.
+        parts: settings by row, the longest training first.
+        whole: the row that the others are compared with.
+        protocol: of the rows, but for `NO_LATE`.
+    """
+
+    record: str
+    parts: dict[str, dict[str, Any]]
+    whole: str
+    protocol: str
+
+
+SETS = {
+    "people": Set("ablation", {NO_LATE: {}, **PARTS}, WHOLE, "leave-one-out"),
+    "negatives": Set("ablation-negatives", SAMPLES, SAMPLED, "leave-one-out"),
+    "films": Set("ablation-films", FILMS, WHOLE, "cold-items"),
+}
+
+
+class Job(NamedTuple):
+    """A row of a set; where films and models are."""
+
+    set: str
+    name: str
+    data_dir: Path | None
+    out: Path
+
+    @property
+    def protocol(self) -> str:
+        """By which it is asked."""
+        return "temporal" if self.name == NO_LATE else SETS[self.set].protocol
 
 
 class Outcome(NamedTuple):
@@ -68,57 +155,82 @@ class Outcome(NamedTuple):
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    record = Record("ablation-negatives" if options.negatives else "ablation")
-    whole, parts = (SAMPLED, tuple(SAMPLES)) if options.negatives else (WHOLE, (NO_LATE, *PARTS))
-    jobs = {name: name for name in parts if name in (whole, *(options.only or parts))}
-    outcomes = side_by_side(run_part, jobs)
+    chosen = SETS[options.set]
+    record = Record(chosen.record)
+    if options.set == "films" and (options.data_dir is None or not (options.data_dir / "movies").is_dir()):
+        Console(stderr=True).print("films need --data-dir DIR with the folder movies/ and are skipped")
+        return record.finish(save=False)
+    wanted = (chosen.whole, *(options.only or chosen.parts))
+    jobs = [Job(options.set, name, options.data_dir, options.out.resolve()) for name in chosen.parts if name in wanted]
+    outcomes = side_by_side(run_part, {job.name: job for job in jobs})
     found = {name: result for outcome in outcomes for name, result in outcome.results.items()}
-    splits = {name: "temporal" if name in (LATE, NO_LATE) else "leave-one-out" for name in found}
+    splits = {name: job.protocol for job, outcome in zip(jobs, outcomes, strict=True) for name in outcome.results}
     record.rows = [result.row(method=name, split=splits[name], seed=0) for name, result in found.items()]
     record.notes = {
         "protocol": "one part switched off (or on) at a time, everything else as shipped, chosen on validation data; "
         "95 % intervals by bootstrap over people",
-        "differences": _differences(found, splits, {"leave-one-out": whole, "temporal": LATE}),
-        "jobs": dict(zip(jobs, (outcome.notes for outcome in outcomes), strict=True)),
+        "differences": _differences(found, splits, {chosen.protocol: chosen.whole, "temporal": LATE}),
+        "jobs": {job.name: outcome.notes for job, outcome in zip(jobs, outcomes, strict=True)},
     }
-    _show(record)
-    record.finish(save=options.save)
+    _show(record, chosen)
+    return record.finish(save=options.save)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--negatives", action="store_true", help="what the sources of a sampled softmax earn")
-    parser.add_argument("--only", nargs="*", choices=(NO_LATE, *PARTS, *SAMPLES), help="parts to switch off")
+    parser.add_argument("--set", choices=SETS, default="people", help="what is compared")
+    parser.add_argument("--only", nargs="*", help="parts to switch off")
+    parser.add_argument("--data-dir", type=Path, help="folder with movies/, for films")
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="where models are kept")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.only or ()) - set(SETS[options.set].parts):
+        parser.error(f"--set {options.set} has no {sorted(unknown)}, but {list(SETS[options.set].parts)}")
+    return options
 
 
-def run_part(name: str) -> Outcome:
-    """Train without a part, on one core, and ask."""
+def run_part(job: Job) -> Outcome:
+    """Train without a part, or take what was trained, on one core, and ask."""
     torch.set_num_threads(1)
-    catalog, log = movielens_100k(progress=False)
-    protocol = "temporal" if name == NO_LATE else "leave-one-out"
-    _, split = split_log(protocol, log.known(catalog), catalog, Positive())
-    recipe = recipe_of(name)
-    model, report = fit_split(catalog, split, recipe, progress=False)
-    index = build_index(model, catalog, progress=False)
+    catalog, log = _read(job)
+    _, split = split_log(job.protocol, log.known(catalog), catalog, Positive())
+    recipe = recipe_of(job.set, job.name)
+    with OTHERWISE.get(job.name, nullcontext)():
+        model, report = trained(job.out / f"{job.set}-{job.name.replace(' ', '-')}", catalog, split, recipe)
+        index = build_index(model, catalog, progress=False)
     counts = np.bincount(split.refit.items, minlength=len(catalog))
-    logs = {LATE: split.refit, NO_LATE: None} if name == NO_LATE else {name: split.refit}
+    logs = {LATE: split.refit, NO_LATE: None} if job.name == NO_LATE else {job.name: split.refit}
     results = {
         row: evaluate(IndexRanker(model, index, catalog, log=late), split.test, counts=counts, depth=DEPTH)
         for row, late in logs.items()
     }
-    notes = {"best_epochs": report.best_epochs, "fusion": report.fusion, "trend": report.trend}
-    return Outcome(results, {**notes, "seconds": round(report.seconds, 1), "recipe": recipe.model_dump(mode="json")})
+    notes = {name: report[name] for name in ("best_epochs", "fusion", "trend", "seconds")}
+    return Outcome(results, {**notes, "recipe": recipe.model_dump(mode="json")})
 
 
-def recipe_of(name: str) -> Recipe:
+def _read(job: Job) -> tuple[Catalog, Interactions]:
+    if job.set != "films":
+        return movielens_100k(progress=False)
+    assert job.data_dir is not None
+    return movies_100k(job.data_dir)
+
+
+def recipe_of(chosen: str, name: str) -> Recipe:
     """How the row of this name is trained."""
-    if name in SAMPLES:
-        train = {"batch_people": 16, **SAMPLES[name]}
-        return Recipe.read({"item": {"template": TEMPLATE}, "user": {"text": False}, "train": train})
-    values = PARTS.get(name, {})
-    return Recipe.read({**values, "item": {"template": TEMPLATE, **values.get("item", {})}})
+    values = SETS[chosen].parts[name]
+    if chosen == "films":
+        return Recipe.read(merged(movies.recipe_of(movies.ALL).model_dump(mode="json", exclude_unset=True), values))
+    whole: dict[str, Any] = {"item": {"template": TEMPLATE}}
+    if chosen == "negatives":
+        whole |= {"user": {"text": False}, "train": {"batch_people": 16}}
+        values = {"train": values}
+    return Recipe.read(merged(whole, values))
+
+
+def merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the settings that `others` name."""
+    deeper = {name for name in values.keys() & others.keys() if isinstance(others[name], dict)}
+    return {**values, **others, **{name: merged(values[name], others[name]) for name in deeper}}
 
 
 def _differences(found: dict[str, Result], splits: dict[str, str], wholes: dict[str, str]) -> list[dict[str, Any]]:
@@ -128,20 +240,21 @@ def _differences(found: dict[str, Result], splits: dict[str, str], wholes: dict[
         whole = wholes[splits[name]]
         names = {"seed": 0, "split": splits[name], "ours": whole, "theirs": name}
         for metric in COMPARED if name != whole else ():
-            difference = paired_difference(found[whole].per_person[metric], result.per_person[metric])
-            differences.append({"metric": metric, **names, "difference": plain(difference)})
+            ours, theirs = found[whole].per_person[metric], result.per_person[metric]
+            if not np.isnan(ours + theirs).all():  # nobody has a cold target where no film is new
+                differences.append({"metric": metric, **names, "difference": plain(paired_difference(ours, theirs))})
     return differences
 
 
-def _show(record: Record) -> None:
-    screen = Console(stderr=True, width=160)
+def _show(record: Record, chosen: Set) -> None:
+    screen = Console(stderr=True, width=170)
     metrics = (*COMPARED, "coverage@20", "gini@20")
-    for title, split in {"one part off": "leave-one-out", "popularity of late": "temporal"}.items():
+    for title, split in {"one part off": chosen.protocol, "popularity of late": "temporal"}.items():
         if rows := [row for row in record.rows if row["split"] == split]:
             screen.print(results_table(rows, metrics=metrics, title=title))
     for entry in record.notes["differences"]:
         value, low, high = entry["difference"]
-        screen.print(f"without: {entry['theirs']:28} {entry['metric']:18} {-value:+.4f}  [{-high:+.4f}, {-low:+.4f}]")
+        screen.print(f"without: {entry['theirs']:32} {entry['metric']:18} {-value:+.4f}  [{-high:+.4f}, {-low:+.4f}]")
 
 
 if __name__ == "__main__":

@@ -22,12 +22,28 @@ PARTS = {
         "What each part earns: MovieLens-100K, one part switched off at a time",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "ablation-negatives": (
+        "Where the softmax is sampled: what each source of negatives and each correction earns",
+        ("recall@20", "ndcg@20", "recall@20/tail", "debiased-ndcg@20", "coverage@20", "gini@20"),
+    ),
+    "ablation-films": (
+        "What each part earns: films with descriptions, posters and trailers, a tenth of them new",
+        ("recall@20", "recall@20/cold", "ndcg@20", "coverage@20", "gini@20"),
+    ),
     "multi-objective": (
         "Ratings and clicks as objectives beside the contrastive one",
         ("recall@20", "rmse", "ndcg@20", "coverage@20"),
     ),
     "movies-leave-one-out": (
         "Films, leave-one-out: what descriptions, posters and trailers add to ids and titles",
+        ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
+    ),
+    "movies-given": (
+        "Films of MovieLens-1M in time order, as published: what descriptions, posters and trailers add",
+        ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
+    ),
+    "movies-temporal": (
+        "Films, the last tenth of all events: what descriptions, posters and trailers add",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
     ),
     "movies-cold-items": (

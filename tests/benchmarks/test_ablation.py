@@ -2,18 +2,92 @@
 
 from __future__ import annotations
 
-from benchmarks.ablation import PARTS, SAMPLED, SAMPLES, recipe_of
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from benchmarks import ablation, kept
+from benchmarks.ablation import KNOWN, NO_LATE, OTHERWISE, SAMPLES, SETS, SPREAD, WHOLE, Job, recipe_of, run_part
+from towers.catalog import Catalog
+from towers.history import Histories
+from towers.interactions import Interactions
+from towers.item import ItemConfig, ItemTower
+from training import loop
+from training.config import Recipe
 
 
-def test_every_row_is_a_recipe_of_its_own() -> None:
-    for names in (PARTS, SAMPLES):
-        assert len({recipe_of(name).model_dump_json() for name in names}) == len(names)
+@pytest.mark.parametrize("chosen", SETS)
+def test_every_row_is_a_recipe_of_its_own_or_does_something_otherwise(chosen: str) -> None:
+    parts, whole = SETS[chosen].parts, SETS[chosen].whole
+    recipes = {name: recipe_of(chosen, name).model_dump_json() for name in parts}
+    as_shipped = {name for name, recipe in recipes.items() if recipe == recipes[whole]}
+    assert as_shipped == {whole, *(parts.keys() & {NO_LATE, *OTHERWISE})}
+    assert len(set(recipes.values())) == len(recipes) - len(as_shipped) + 1
 
 
 def test_a_row_of_negatives_changes_one_setting_of_the_sampled_softmax() -> None:
-    whole = recipe_of(SAMPLED).train.model_dump()
-    for name in set(SAMPLES) - {SAMPLED, "full softmax"}:
-        train = recipe_of(name).train.model_dump()
+    chosen = SETS["negatives"]
+    whole = recipe_of("negatives", chosen.whole).train.model_dump()
+    for name in set(SAMPLES) - {chosen.whole, "full softmax"}:
+        train = recipe_of("negatives", name).train.model_dump()
         changed = {key: train[key] for key in whole if train[key] != whole[key]}
         assert len(changed) == 1
         assert changed.items() <= SAMPLES[name].items()
+
+
+def test_films_differ_in_what_their_row_says() -> None:
+    whole, without = recipe_of("films", WHOLE), recipe_of("films", "no item text")
+    assert whole.image is not None
+    assert whole.audio is not None
+    assert whole.user.text is None
+    assert not without.item.text
+    assert without.item.template == whole.item.template
+    assert recipe_of("films", "no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
+
+
+def test_known_items_may_be_negatives() -> None:
+    people, past = np.array([0]), Histories.of([[1, 2]])
+    with OTHERWISE[KNOWN]():
+        known = loop.Known(past, 4)
+    assert not known.of_catalog(people).any()
+    assert not known.of(people, torch.arange(4)).any()
+    assert loop.Known(past, 4).of_catalog(people).tolist() == [[False, True, True, False]]
+
+
+def test_contents_may_keep_their_mean() -> None:
+    def centre() -> torch.Tensor:
+        tower = ItemTower(config=ItemConfig(), contents={"text": 3}, ids=0)
+        tower.text.fit_centre(torch.eye(3) + 1, torch.ones(3, dtype=torch.bool))
+        return tower.text.centre
+
+    with OTHERWISE[SPREAD]():
+        assert not centre().any()
+    assert centre().all()
+
+
+@pytest.mark.parametrize("name", [WHOLE, SPREAD])
+def test_a_row_is_trained_kept_and_asked(
+    name: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    films = pl.DataFrame({"item_id": range(30), "title": [f"Film {n}" for n in range(30)]})
+    rows = [(who, (7 * who + 2 * n) % 30, 60 * n) for who in range(12) for n in range(8)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    values: dict[str, Any] = {
+        "text": {"source": str(tiny_bert)},
+        "item": {"dimension": 16, "hidden": 32, "template": "{title}"},
+        "user": {"text": False},
+        "train": {"epochs": 2, "evaluate_every": 1},
+    }
+    monkeypatch.setattr(ablation, "_read", lambda job: (Catalog.read(films), Interactions.read(events)))
+    monkeypatch.setattr(ablation, "recipe_of", lambda chosen, name: Recipe.read(values))
+    job = Job("people", name, None, tmp_path / "out")
+    first = run_part(job)
+    assert list(first.results) == [name]
+    assert len(first.results[name].people) == 12
+    monkeypatch.setattr(kept, "fit_split", None)  # calling it would be a TypeError
+    assert run_part(job).results[name].metrics == first.results[name].metrics
