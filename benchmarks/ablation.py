@@ -28,6 +28,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks import movies
+from benchmarks.contents import contents_of
 from benchmarks.kept import trained
 from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.movies_data import movies_100k
@@ -48,7 +49,7 @@ from training.ranker import IndexRanker
 
 WHOLE = "twotower"
 LATE, NO_LATE = "with popularity of late", "no popularity of late"  # of one model, on the temporal split
-KNOWN, SPREAD = "known items among the negatives", "contents not centred"  # which no setting does
+KNOWN, CENTRELESS = "known items among the negatives", "contents not centred"  # which no setting does
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-ndcg@20")
 PARTS: dict[str, dict[str, Any]] = {
     "all of BERT tuned": {"user": {"text": {"tune": "all"}}},
@@ -62,7 +63,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "BERT frozen": {"user": {"text": {"tune": 0}}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
     KNOWN: {},
-    SPREAD: {},
+    CENTRELESS: {},
 }
 SAMPLED = "sampled"  # in-batch and uniform negatives, the refined correction
 SAMPLE = {"softmax": "sampled", "uniform_negatives": 256}
@@ -84,7 +85,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "no kind alone": {"train": {"alone_weight": 0.0}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
     KNOWN: {},
-    SPREAD: {},
+    CENTRELESS: {},
 }
 
 
@@ -98,13 +99,13 @@ class NobodyKnown(Known):
         return torch.zeros_like(super().of(people, candidates))
 
 
-def _spread_as_they_are(**values: Any) -> ContentProjection:
-    return ContentProjection(**{**values, "normalise": "none"})
+def _not_centred(**values: Any) -> ContentProjection:
+    return ContentProjection(**(values | {"normalise": "none"} if values["normalise"] == "centre" else values))
 
 
 OTHERWISE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     KNOWN: partial(patch, "training.loop.Known", NobodyKnown),
-    SPREAD: partial(patch, "towers.item.ContentProjection", _spread_as_they_are),
+    CENTRELESS: partial(patch, "towers.item.ContentProjection", _not_centred),
 }
 
 
@@ -162,6 +163,8 @@ def main() -> None:
         return record.finish(save=False)
     wanted = (chosen.whole, *(options.only or chosen.parts))
     jobs = [Job(options.set, name, options.data_dir, options.out.resolve()) for name in chosen.parts if name in wanted]
+    if options.set == "films":  # read once, before jobs that need them run side by side
+        contents_of(_read(jobs[0])[0], recipe_of("films", WHOLE), progress=True)
     outcomes = side_by_side(run_part, {job.name: job for job in jobs})
     found = {name: result for outcome in outcomes for name, result in outcome.results.items()}
     splits = {name: job.protocol for job, outcome in zip(jobs, outcomes, strict=True) for name in outcome.results}

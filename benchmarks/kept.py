@@ -27,11 +27,13 @@ def trained(folder: Path, catalog: Catalog, split: Split, recipe: Recipe) -> tup
         The model, and what its training chose.
 
     Raises:
-        InputError: the folder holds a model of another recipe.
+        InputError: the folder holds a model of another recipe, or of other events.
     """
     if not (folder / "manifest.json").exists():
         fit_split(catalog, split, recipe, out=folder, progress=False)
     manifest = read_manifest(folder, KIND)
     if Recipe.read(manifest["recipe"]) != recipe:
         raise InputError(f"{folder} was trained by another recipe: remove it, or give another --out")
+    if manifest["events"] != split.refit.fingerprint:
+        raise InputError(f"{folder} was trained on other events: remove it, or give another --out")
     return TwoTower.load(folder), manifest["training"]

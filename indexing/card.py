@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from indexing.library import by_matrices, layers, library, reason
+from indexing.library import layers, library, reason
 
 MOST = 2048  # rows a query, and lists a query, that FAISS finds on a card
 # Numbers to compare from which on the way to the card and back is worth it: about 3 ms of one core. Reckoned, for no
@@ -25,8 +25,8 @@ SCRATCH = 2**28
 FLAT = ("IndexFlat", "IndexFlatIP")
 LISTS = ("IndexIVFFlat", "IndexIVFPQ", "IndexIVFScalarQuantizer")
 TRANSFORMED = ("IndexPreTransform",)
-# What has, on the CPU, the very scores of `indexing.vectors.similarity`, as Flat has for a few queries; others add up
-# four vectors at a time, or by matrices, or score codes.
+# What has, on the CPU, the very scores of `indexing.vectors.similarity`. Others add up four vectors at a time, or by
+# matrices, or score codes; Flat has ways of its own for few queries, for many, and for several threads.
 EXACT = ("IndexRefineFlat", "IndexIVFFlat")
 
 Found = tuple[np.ndarray, np.ndarray | None]
@@ -102,8 +102,7 @@ class Finder:
 
     def __init__(self, index: Any) -> None:
         self._index, self._lists = index, _lists(index)
-        kind = library().downcast_index(index)
-        self._exact, self._flat = _is_one_of(kind, EXACT), _is_one_of(kind, FLAT)
+        self._exact = _is_one_of(library().downcast_index(index), EXACT)
         self._obstacle = _obstacle(index)
         self._copy: Any = None
         self._turn = threading.Lock()
@@ -138,7 +137,7 @@ class Finder:
 
     def _here(self, queries: np.ndarray, depth: int) -> Found:
         scores, rows = self._index.search(queries, depth)
-        return rows, scores if self._exact or (self._flat and not by_matrices(queries.size)) else None
+        return rows, scores if self._exact else None
 
     def _there(self, queries: np.ndarray, depth: int) -> Found:
         try:

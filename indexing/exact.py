@@ -8,7 +8,7 @@ import numpy as np
 
 from indexing.excluded import Exclude, Excluded
 from indexing.hits import Hits
-from indexing.vectors import Rows, check_vectors, least, similarity, similarity_found
+from indexing.vectors import FEW, Rows, check_vectors, least, similarity, similarity_found
 from towers.errors import InputError
 
 SCORES_AT_ONCE = 2**24
@@ -117,7 +117,9 @@ def rank_found(
 
 def _falls(scores: np.ndarray) -> bool:
     """Whether each score is below the one before, without an equal."""
-    if len(scores) == 1:  # after a search that emptied the caches, a single query notices each call of numpy
+    if (
+        len(scores) == 1 and scores.size < FEW
+    ):  # after a search that emptied the caches, a single query notices each call of numpy
         values = scores[0].tolist()
         return all(map(gt, values, values[1:]))
     return bool((scores[:, :-1] > scores[:, 1:]).all())

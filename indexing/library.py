@@ -38,11 +38,6 @@ def _prepared(faiss: Any) -> Any:
     return faiss
 
 
-def by_matrices(numbers: int) -> bool:
-    """Whether FAISS compares a batch of so many numbers, queries times dimensions, with Flat by a matrix product."""
-    return numbers >= library().cvar.distance_compute_blas_threshold
-
-
 def layers(index: Any) -> Iterator[Any]:
     """The index and those inside it: under RFlat (re-ranking), under PCA, OPQ and the like (transforms)."""
     while index is not None:

@@ -131,12 +131,12 @@ def similarity(queries: np.ndarray, vectors: Rows, query: np.ndarray, row: np.nd
     Args:
         queries: float32 ``(B, D)``.
         vectors: float32 ``(N, D)``.
-        query, row: int64 ``(P,)``.
+        query, row: int64 ``(P,)``; a row of -1 is none, and scores -inf.
 
     Raises:
-        InputError: a row of N or beyond.
+        InputError: a row of N or beyond, or arrays that do not fit together.
     """
-    if isinstance(vectors, np.ndarray):
+    if isinstance(vectors, np.ndarray) and vectors.flags.c_contiguous:
         return _similarity(queries, vectors, query, row)
     parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(row), PAIRS_AT_ONCE)]
     fetched = (_similarity(queries, vectors[row[part]], query[part], np.arange(len(row[part]))) for part in parts)
@@ -144,9 +144,12 @@ def similarity(queries: np.ndarray, vectors: Rows, query: np.ndarray, row: np.nd
 
 
 def _similarity(queries: np.ndarray, vectors: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    _refuse_unfit(queries, vectors)
+    _refuse_beyond(query, queries)
     _refuse_beyond(row, vectors)
+    if len(query) != len(row):
+        raise InputError(f"there are {len(query)} queries for {len(row)} rows")
     faiss, scores = library(), np.empty(len(row), np.float32)
-    # FAISS is given addresses, so nothing may be strided.
     arrays = [np.ascontiguousarray(array) for array in (queries, query, vectors, row)]
     pointers = [faiss.swig_ptr(array) for array in (*arrays, scores)]
     faiss.pairwise_indexed_inner_product(queries.shape[1], len(row), *pointers)
@@ -162,17 +165,26 @@ def similarity_found(queries: np.ndarray, vectors: np.ndarray, found: np.ndarray
         found: int64 ``(B, K)`` rows, or -1.
 
     Raises:
-        InputError: a row of N or beyond.
+        InputError: a row of N or beyond, or arrays that do not fit together.
     """
+    _refuse_unfit(queries, vectors)
     _refuse_beyond(found, vectors)
+    if len(found) != len(queries):
+        raise InputError(f"rows were found for {len(found)} queries, and there are {len(queries)}")
     faiss, scores = library(), np.empty(found.shape, np.float32)
     pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, found)]
     faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *found.shape)
     return scores
 
 
+def _refuse_unfit(queries: np.ndarray, vectors: np.ndarray) -> None:
+    """FAISS is given addresses, and reads whatever lies beyond."""
+    if queries.shape[1] != vectors.shape[1]:
+        said = f"{len(queries)} queries of {queries.shape[1]} dimensions do not fit vectors of {vectors.shape[1]}"
+        raise InputError(said)
+
+
 def _refuse_beyond(rows: np.ndarray, vectors: np.ndarray) -> None:
-    """FAISS reads whatever lies there."""
     if np.maximum.reduce(rows, axis=None, initial=-1) >= len(vectors):
         raise InputError(f"there is no row {rows.max()} among {len(vectors)} vectors")
 

@@ -48,7 +48,7 @@ class Feed:
         progress: show a bar on standard error while those sentences are embedded.
 
     Raises:
-        InputError: nobody has two events, or no event counts.
+        InputError: nobody has two events, or none of weight above 0 after another.
     """
 
     def __init__(
@@ -66,10 +66,11 @@ class Feed:
         self.people = np.flatnonzero(past.lengths >= 2)
         if not len(self.people):
             raise InputError("training needs people with at least 2 events before the validation event, none has them")
-        self._encoder, self._past, self._rng, self._config = model.encoder, _one_on_average(past), rng, recipe.train
+        self._encoder, self._rng, self._config = model.encoder, rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
+        self._past = _one_on_average(past, self._chances(past))
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
@@ -86,8 +87,7 @@ class Feed:
     @property
     def targets(self) -> np.ndarray:
         """How often each item is expected as a target in an epoch, float64 ``(N,)``."""
-        chances = target_chances if self._windows is windows else set_target_chances
-        return self._by_item(chances(self._past, self._length))
+        return self._by_item(self._chances(self._past))
 
     @property
     def anchor_targets(self) -> np.ndarray:
@@ -111,6 +111,10 @@ class Feed:
             anchors = self.anchors.texts(seen, self._config.anchors_per_step, self._rng, device, own)
         return Batch(seen, anchors, self._new_sentences(device) if reads_text else self._pooled_sentences(device))
 
+    def _chances(self, past: Histories) -> np.ndarray:
+        """How likely each event is a target in an epoch, float64 ``(E,)``."""
+        return (target_chances if self._windows is windows else set_target_chances)(past, self._length)
+
     def _by_item(self, chances: np.ndarray) -> np.ndarray:
         return np.bincount(self._past.items, weights=chances, minlength=self._items)
 
@@ -133,13 +137,13 @@ class Feed:
         return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
 
 
-def _one_on_average(past: Histories) -> Histories:
-    """Weights that change which events are learned from, and not how fast: the mean of all is 1."""
+def _one_on_average(past: Histories, chances: np.ndarray) -> Histories:
+    """Weights that change which events are learned from, and not how fast: the mean of all that is asked for is 1."""
     if past.weights is None:
         return past
-    mean = past.weights.mean(dtype=np.float64)
+    mean = (past.weights * chances).sum() / chances.sum()
     if mean == 0:
-        raise InputError("no training event has a weight above 0, so there is nothing to learn from")
+        raise InputError("no training event that follows another has a weight above 0: there is nothing to learn from")
     return replace(past, weights=past.weights / mean)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import ablation, kept
-from benchmarks.ablation import KNOWN, NO_LATE, OTHERWISE, SAMPLES, SETS, SPREAD, WHOLE, Job, recipe_of, run_part
+from benchmarks.ablation import CENTRELESS, KNOWN, NO_LATE, OTHERWISE, SAMPLES, SETS, WHOLE, Job, recipe_of, run_part
 from towers.catalog import Catalog
 from towers.history import Histories
 from towers.interactions import Interactions
@@ -64,12 +64,12 @@ def test_contents_may_keep_their_mean() -> None:
         tower.text.fit_centre(torch.eye(3) + 1, torch.ones(3, dtype=torch.bool))
         return tower.text.centre
 
-    with OTHERWISE[SPREAD]():
+    with OTHERWISE[CENTRELESS]():
         assert not centre().any()
     assert centre().all()
 
 
-@pytest.mark.parametrize("name", [WHOLE, SPREAD])
+@pytest.mark.parametrize("name", [WHOLE, CENTRELESS])
 def test_a_row_is_trained_kept_and_asked(
     name: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

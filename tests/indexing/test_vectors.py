@@ -1,8 +1,9 @@
+import faiss
 import numpy as np
 import pytest
 
 from indexing import approximate
-from indexing.library import by_matrices
+from indexing.index import ItemIndex
 from indexing.vectors import check_items, check_vectors, similarity, similarity_found, unit
 from towers.errors import InputError
 
@@ -110,14 +111,24 @@ def test_similarity_has_the_bits_of_kinds_that_compare_vector_by_vector(kind, di
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("dimension", "few"), [(3, 600), (64, 31), (683, 2), (2000, 1)])
-def test_similarity_has_the_bits_of_flat_for_a_few_queries(dimension, few):
-    generator = np.random.default_rng(dimension)
-    queries, vectors = unit(generator.normal(size=(few, dimension))), unit(generator.normal(size=(300, dimension)))
-    assert not by_matrices(queries.size)
-    assert by_matrices(2_048)
-    scores, rows = approximate.build("Flat", vectors).search(queries, 20)
-    np.testing.assert_array_equal(similarity_found(queries, vectors, rows), scores)
+@pytest.mark.parametrize("kind", ["Flat", "IVF16,Flat", "IVF16,PQ8x4fsr,RFlat", "HNSW8"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_scores_do_not_depend_on_threads_or_company(kind, threads):
+    """FAISS compares few queries with 10,000 vectors and more in another order where there are several threads."""
+    generator = np.random.default_rng(0)
+    queries, vectors = unit(generator.normal(size=(40, 16))), unit(generator.normal(size=(12_000, 16)))
+    index = ItemIndex.from_arrays(range(12_000), vectors, kind=kind)
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(threads)
+        together = index.search(queries, 10)
+        alone = [index.search(queries[n : n + 1], 10) for n in range(40)]
+    finally:
+        faiss.omp_set_num_threads(before)
+    np.testing.assert_array_equal(np.concatenate([one.scores for one in alone]), together.scores)
+    np.testing.assert_array_equal(np.concatenate([one.rows for one in alone]), together.rows)
+    each = similarity(queries, vectors, np.repeat(np.arange(40), 10), together.rows.ravel())
+    np.testing.assert_array_equal(together.scores.ravel(), each)
 
 
 def test_similarity_of_strided_and_read_only_arrays():
@@ -129,6 +140,19 @@ def test_similarity_of_strided_and_read_only_arrays():
     np.testing.assert_allclose(similarity(vectors, vectors, query, row), expected, atol=1e-6)
     np.testing.assert_allclose(similarity(vectors, np.asfortranarray(vectors), query, row), expected, atol=1e-6)
     assert similarity_found(vectors[:1], vectors, np.array([[0, -1]])).tolist() == [[pytest.approx(1), -np.inf]]
+
+
+def test_what_does_not_fit_is_refused_and_not_read():
+    with pytest.raises(InputError, match=r"2 queries of 4 dimensions do not fit vectors of 3"):
+        similarity(eye(4)[:2], eye(3), np.zeros(2, int), np.zeros(2, int))
+    with pytest.raises(InputError, match=r"2 queries of 4 dimensions do not fit vectors of 3"):
+        similarity_found(eye(4)[:2], eye(3), np.zeros((2, 1), int))
+    with pytest.raises(InputError, match=r"rows were found for 3 queries, and there are 2"):
+        similarity_found(eye(4)[:2], eye(4), np.zeros((3, 1), int))
+    with pytest.raises(InputError, match=r"there are 1 queries for 2 rows"):
+        similarity(eye(4), eye(4), np.zeros(1, int), np.zeros(2, int))
+    with pytest.raises(InputError, match="there is no row 4 among 4 vectors"):
+        similarity(eye(4), eye(4), np.array([4]), np.zeros(1, int))
 
 
 def test_a_row_that_is_not_there_is_refused():

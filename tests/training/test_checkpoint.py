@@ -258,6 +258,8 @@ def test_every_column_of_the_data_counts() -> None:
         replace(past, times=None),
         replace(past, ratings=np.zeros(3, np.float32)),
         replace(past, texts=pa.array(["good", "", None])),
+        replace(past, weights=np.ones(3)),
+        replace(past, weights=np.array([1, 2, 1])),
         replace(past, about=pa.array(["age 31", None])),
         Histories(np.array([0, 1, 3]), past.items, past.times, past.ratings, past.texts, past.about),
     ]

@@ -259,8 +259,13 @@ def test_only_how_weights_compare_counts(world: World) -> None:
     some = np.random.default_rng(0).integers(1, 5, count).astype(np.float32)
     assert first(None).fingerprint == first(np.full(count, 4.0)).fingerprint
     assert first(some).fingerprint == first(4 * some).fingerprint != first(None).fingerprint
-    with pytest.raises(InputError, match="no training event has a weight above 0"):
-        first(np.zeros(count))
+    firsts = np.zeros(count)
+    firsts[split.train.offsets[:-1]] = 3  # which nobody is ever asked for
+    for none in (np.zeros(count), firsts):
+        with pytest.raises(InputError, match="no training event that follows another has a weight above 0"):
+            first(none)
+    rest = np.where(firsts, 0, some)
+    assert first(rest).fingerprint == first(np.maximum(rest, firsts)).fingerprint
 
 
 def test_a_second_run_embeds_nothing_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
