@@ -34,6 +34,19 @@ PARTS = {
         "Ratings and clicks as objectives beside the contrastive one",
         ("recall@20", "rmse", "ndcg@20", "coverage@20"),
     ),
+    "training-speed": (
+        "Fine-tuning the text encoder beside sentence-transformers: times as fast as the same, and as its usual way",
+        (
+            "ndcg@20",
+            "recall@20",
+            "epoch_s",
+            "first_epoch_s",
+            "ratio",
+            "whole_ratio",
+            "ratio_usual",
+            "whole_ratio_usual",
+        ),
+    ),
     "movies-leave-one-out": (
         "Films, leave-one-out: what descriptions, posters and trailers add to ids and titles",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20"),
