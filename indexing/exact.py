@@ -117,9 +117,8 @@ def rank_found(
 
 def _falls(scores: np.ndarray) -> bool:
     """Whether each score is below the one before, without an equal."""
-    if (
-        len(scores) == 1 and scores.size < FEW
-    ):  # after a search that emptied the caches, a single query notices each call of numpy
+    # After a search that emptied the caches, a single query notices each call of numpy.
+    if len(scores) == 1 and scores.size < FEW:
         values = scores[0].tolist()
         return all(map(gt, values, values[1:]))
     return bool((scores[:, :-1] > scores[:, 1:]).all())

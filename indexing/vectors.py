@@ -126,7 +126,7 @@ def similarity(queries: np.ndarray, vectors: Rows, query: np.ndarray, row: np.nd
     """Inner products of pairs, float32 ``(P,)``: ``queries[query[p]] · vectors[row[p]]``.
 
     FAISS sums each pair on its own, so that its score depends neither on what else is asked at the same time, as in a
-    matrix product, nor on who sums: an index that ends in ``,RFlat`` finds the same bits.
+    matrix product, nor on who sums: an index of kind ``IVF…,Flat`` or ``…,RFlat`` has the same bits.
 
     Args:
         queries: float32 ``(B, D)``.
