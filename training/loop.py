@@ -174,6 +174,7 @@ class Run:
         vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
         self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
         self.report, self.started = Report(), time.perf_counter()
+        self.validated: list[int] = []  # epochs of this phase after which validation questions are asked
         self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
         if found is not None:
             self._resume(found)
