@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,16 +17,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from benchmarks.kept import trained
 from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.record import Record, plain
 from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.interests import search_interests
-from towers.artefact import read_manifest
 from towers.catalog import Catalog
-from towers.errors import InputError
 from towers.history import Histories
-from towers.model import KIND, TwoTower
+from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from towers.text import TextEncoder
 from training.config import Recipe
@@ -37,7 +37,7 @@ from training.measuring.protocols import given, leave_one_out
 from training.measuring.splits import Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.trainer import fit, new_model
+from training.trainer import new_model
 
 INTERESTS = (1, 2, 4)
 LAST_TEN = "last ten"
@@ -74,18 +74,17 @@ def main() -> None:
             found[name][interests] = ask(catalog, split, interests, folder)
             screen.print(f"{time.perf_counter() - record.started:6.0f} s  {name}, {_method(interests)}")
     costs = cost(catalog, histories)
-    record.rows = [
-        outcome.result.row(method=_method(interests), split=name, seed=0, **costs[interests])
-        for name, outcomes in found.items()
-        for interests, outcome in outcomes.items()
-    ]
+    for name, outcomes in found.items():
+        for interests, outcome in outcomes.items():
+            row = outcome.result.row(method=_method(interests), split=name, seed=0)
+            record.rows.append({**row, "metrics": {**row["metrics"], **costs[interests]}})
     record.notes = {
         "protocol": f"the sequence reader alone, {EPOCHS} epochs, chosen on validation data, not refitted; the last "
         f"{ASKED} events of each person, chosen by the {CHOSEN_BY} before, and leave-one-out by time; genres@k is "
         "S-recall, the share of the genres of targets with at least 4 stars that the first k answers have; ranking in "
         "full through the index, seen items excluded; 95 % intervals by bootstrap over people; costs in processor time",
         "differences": _differences(found),
-        "jobs": {name: {_method(k): one.notes for k, one in outcomes.items()} for name, outcomes in found.items()},
+        "jobs": {f"{_method(k)}, {name}": one.notes for name, outcomes in found.items() for k, one in outcomes.items()},
     }
     _show(record, screen)
     record.finish(save=options.save)
@@ -100,10 +99,11 @@ def _options() -> argparse.Namespace:
 
 
 def last_ten(histories: Histories) -> Split:
-    """Each person's last ten events are the test, the five before them validation."""
+    """Each person's last ten events are the test, the five before them validation; nothing is refitted."""
     left = histories.offsets[1:][histories.people] - np.arange(len(histories.items))  # events from here on
     words = np.where(left <= ASKED, "test", np.where(left <= ASKED + CHOSEN_BY, "validation", "train"))
-    return given(histories, words.tolist())
+    split = given(histories, words.tolist())
+    return replace(split, refit=split.train)
 
 
 def recipe_of(interests: int) -> Recipe:
@@ -115,12 +115,7 @@ def recipe_of(interests: int) -> Recipe:
 def ask(catalog: Catalog, split: Split, interests: int, folder: Path) -> Outcome:
     """Train, or take what was trained, and ask."""
     recipe = recipe_of(interests)
-    if not (folder / "manifest.json").exists():
-        fit(catalog, split.train, split.validation, recipe, out=folder, progress=False)
-    manifest = read_manifest(folder, KIND)
-    if manifest["recipe"] != recipe.model_dump(mode="json"):
-        raise InputError(f"{folder} was trained by another recipe: remove it, or give another --out")
-    model = TwoTower.load(folder)
+    model, report = trained(folder, catalog, split, recipe)
     index = build_index(model, catalog, progress=False)
     ranker = IndexRanker(model, index, catalog, log=split.train, together=True)
     rows = ranked_rows(ranker, split.test, DEPTH)
@@ -129,7 +124,6 @@ def ask(catalog: Catalog, split: Split, interests: int, folder: Path) -> Outcome
         liked = split.test.targets.keep(split.test.targets.ratings >= LIKED)
         result.per_person[f"genres@{k}"] = values = subtopic_recall(rows, liked, genres(catalog), k)
         result.metrics[f"genres@{k}"] = bootstrap(values)
-    report = manifest["training"]
     queries = model.user.encode_together(split.test.histories, model.memory(catalog, model.embed_items(catalog)))
     notes = {name: report[name] for name in ("best_epochs", "trend", "epochs", "seconds")}
     return Outcome(result, {**notes, **_use(queries, index, catalog.rows(index.ids.array), rows)})
@@ -228,8 +222,9 @@ def _show(record: Record, screen: Console) -> None:
         rows = [row for row in record.rows if row["split"] == name]
         screen.print(results_table(rows, metrics=(*COMPARED, "gini@20"), title=name))
     for row in record.rows[: len(INTERESTS)]:
-        query = f"{row['encode_ms']:.2f} + {row['search_ms']:.2f} ms to read and to search for a person"
-        screen.print(f"{row['method']:12} {row['step_ms']:8.1f} ms a step, {query}")
+        costs = row["metrics"]
+        query = f"{costs['encode_ms']:.2f} + {costs['search_ms']:.2f} ms to read and to search for a person"
+        screen.print(f"{row['method']:12} {costs['step_ms']:8.1f} ms a step, {query}")
     for entry in record.notes["differences"]:
         value, low, high = entry["difference"]
         name = f"{entry['split']}: {entry['ours']} − {entry['theirs']}"

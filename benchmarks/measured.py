@@ -34,6 +34,14 @@ PARTS = {
         "Ratings and clicks as objectives beside the contrastive one",
         ("recall@20", "rmse", "ndcg@20", "coverage@20"),
     ),
+    "interests": (
+        "Several interests of a person: what they earn and cost",
+        ("recall@20", "genres@10", "ndcg@20", "recall@20/tail", "coverage@20", "step_ms", "encode_ms", "search_ms"),
+    ),
+    "regimes": (
+        "How much of BERT is trained: the text reader alone",
+        ("recall@20", "ndcg@20", "trained_m", "trained_of_bert_m", "peak_mb", "first_epoch_s", "epoch_s"),
+    ),
     "training-speed": (
         "Fine-tuning the text encoder beside sentence-transformers: times as fast as the same, and as its usual way",
         (
@@ -78,6 +86,10 @@ PARTS = {
     "ml-1m": (
         "MovieLens-1M in time order, as published: 6,040 people, 3,416 films",
         ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
+    ),
+    "ml-1m-sets": (
+        "MovieLens-1M without times, as published: 6,040 people, 3,260 films",
+        ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
     "rerank": (
         "Steps of re-ranking, each alone behind the rating head: what they give and take",
@@ -182,7 +194,7 @@ def part(record: dict[str, Any], title: str, metrics: tuple[str, ...]) -> str:
     told = [entry for entry in record.get("differences", ()) if entry["metric"] in metrics[:2]]
     parts = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}."]
     parts.append(_table(record["rows"], metrics, split=True))
-    if "published" in record:
+    if record.get("published"):
         papers = (
             f"{name} {figures['recall@10']} and {figures['ndcg@10']}" for name, figures in record["published"].items()
         )
@@ -205,9 +217,15 @@ def studio(record: dict[str, Any]) -> str:
 
 def _origin(record: dict[str, Any]) -> str:
     return (
-        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes, commit "
+        f"`{record['command']}` on {record['machine']}; {record['seconds'] / 60:.0f} minutes{_before(record)}, commit "
         f"{record['commit']}, {record['date']}"
     )
+
+
+def _before(record: dict[str, Any]) -> str:
+    """How long the trainings took, where two cores cannot have done them in the run: their models had been kept."""
+    seconds = sum(job.get("seconds") or 0.0 for job in record.get("jobs", {}).values())
+    return f" with models kept from trainings of {seconds / 60:.0f}" if seconds > 2 * record["seconds"] else ""
 
 
 def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:

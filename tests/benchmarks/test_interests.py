@@ -17,6 +17,7 @@ def test_the_last_ten_are_asked_and_the_five_before_choose() -> None:
     assert split.validation.targets.take([0]).items.tolist() == [5, 6, 7, 8, 9]
     assert split.test.targets.take([1]).items.tolist() == list(range(36, 46))
     assert split.test.histories.take([0]).items.tolist() == list(range(10))
+    assert split.refit is split.train
 
 
 def test_a_film_has_all_its_genres_or_none() -> None:

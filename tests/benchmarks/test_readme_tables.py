@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import readme
-from benchmarks.measured import further, measured, page
+from benchmarks.measured import further, measured, page, part
 from benchmarks.readme import (
     HEADLINES,
     MEASURED,
@@ -118,6 +118,16 @@ def test_a_table_holds_values_and_intervals() -> None:
     assert "| `ours` | 1 | 0.900 (0.800–1.000) | – |" in text
     assert "| `a` − `b` | leave-one-out | 1 | recall@20 | +0.050 (+0.010 to +0.090) |" in text
     assert "2 minutes, commit abc" in text
+
+
+def test_models_that_were_kept_are_told_with_the_time_of_their_trainings() -> None:
+    record = {**FACTS, "protocol": "p", "rows": [], "published": {}, "jobs": {"a": {"seconds": 180.0}, "b": {}}}
+    assert "2 minutes, commit abc" in part(record, "A title", ("recall@20",))  # three of two cores for two minutes
+    record["jobs"]["b"]["seconds"] = 240.0
+    told = part(record, "A title", ("recall@20",))
+    assert "2 minutes with models kept from trainings of 7, commit abc" in told
+    assert "published on these files" not in told
+    assert "Paired differences" not in told
 
 
 def test_further_protocols_have_a_table_each() -> None:
