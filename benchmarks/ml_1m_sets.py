@@ -21,12 +21,18 @@ from training.measuring.comparison import OURS
 
 SHARE = 0.1  # of each person's training events that validate
 
+# Own vectors that turn fast and steps of few people learn sooner: 0.165 NDCG@20 in validation after three epochs, where a
+# rate of 0.003 with 64 people and slow vectors had 0.149. Random orders hide a part of every set as dropout would, and
+# without it an epoch takes 76 s of a core for 105.
 BASE: dict[str, Any] = {
-    "user": {"text": False, "sequence": {"ordered": False, "length": 1024, "dropout": 0.2, "ratings": False}},
-    "train": {"epochs": 60, "rate": 1e-3, "weight_decay": 0.01, "softmax": "full"},
+    "user": {"text": False, "sequence": {"ordered": False, "length": 1024, "dropout": 0.0, "ratings": False}},
+    "train": {
+        "epochs": 24, "evaluate_every": 4, "batch_people": 32, "rate": 1e-3, "weight_decay": 0.01, "softmax": "full",
+    },
     "image": False,
     "audio": False,
-}
+}  # fmt: skip
+ITEM = {"dimension": 128, "id_speed": 20.0}
 
 
 def read(data_dir: Path) -> tuple[Catalog, Interactions]:
@@ -49,8 +55,8 @@ TASK = Task(
     folder="ml-1m",
     read=read,
     recipes={
-        OURS: {**BASE, "item": {"dimension": 128, "template": TEMPLATE + "[. {description}]"}},
-        f"{OURS}-id": {**BASE, "item": {"dimension": 128, "text": False}},
+        OURS: {**BASE, "item": {**ITEM, "template": TEMPLATE + "[. {description}]"}},
+        f"{OURS}-id": {**BASE, "item": {**ITEM, "text": False}},
     },
     peers={},
     published={},
