@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,14 +69,14 @@ PARTS: dict[str, dict[str, Any]] = {
 SAMPLED = "sampled"  # in-batch and uniform negatives, the refined correction
 SAMPLE = {"softmax": "sampled", "uniform_negatives": 256}
 SAMPLES: dict[str, dict[str, Any]] = {
-    SAMPLED: SAMPLE,
-    "full softmax": {"softmax": "full"},
-    "standard correction": {**SAMPLE, "correction": "standard"},
-    "no correction": {**SAMPLE, "correction": "none"},
-    "in-batch negatives alone": {**SAMPLE, "uniform_negatives": 1},
-    "popular negatives too": {**SAMPLE, "popular_negatives": 256},
-    "a memory too": {**SAMPLE, "memory_negatives": 4096},
-    "hard negatives too": {**SAMPLE, "hard_negatives": 32},
+    SAMPLED: {"train": SAMPLE},
+    "full softmax": {"train": {"softmax": "full"}},
+    "standard correction": {"train": {**SAMPLE, "correction": "standard"}},
+    "no correction": {"train": {**SAMPLE, "correction": "none"}},
+    "in-batch negatives alone": {"train": {**SAMPLE, "uniform_negatives": 1}},
+    "popular negatives too": {"train": {**SAMPLE, "popular_negatives": 256}},
+    "a memory too": {"train": {**SAMPLE, "memory_negatives": 4096}},
+    "hard negatives too": {"train": {**SAMPLE, "hard_negatives": 32}},
 }
 FILMS: dict[str, dict[str, Any]] = {
     WHOLE: {},
@@ -109,7 +110,8 @@ OTHERWISE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
-class Set(NamedTuple):
+@dataclass(frozen=True)
+class Set:
     """Rows that are compared.
 
     Args:
@@ -117,18 +119,46 @@ class Set(NamedTuple):
         parts: settings by row, the longest training first.
         whole: the row that the others are compared with.
         protocol: of the rows, but for `NO_LATE`.
+        base: settings that all rows have.
+        folder: what it needs of the data folder; none: MovieLens-100K as it is.
     """
 
     record: str
     parts: dict[str, dict[str, Any]]
     whole: str
     protocol: str
+    base: dict[str, Any] = field(default_factory=lambda: {"item": {"template": TEMPLATE}})
+    folder: str | None = None
+
+    def recipe(self, name: str) -> Recipe:
+        """How the row of this name is trained."""
+        return Recipe.read(merged(self.base, self.parts[name]))
+
+    def read(self, data_dir: Path | None) -> tuple[Catalog, Interactions]:
+        """Items and events."""
+        if self.folder is None:
+            return movielens_100k(progress=False)
+        assert data_dir is not None
+        return movies_100k(data_dir)
 
 
 SETS = {
     "people": Set("ablation", {NO_LATE: {}, **PARTS}, WHOLE, "leave-one-out"),
-    "negatives": Set("ablation-negatives", SAMPLES, SAMPLED, "leave-one-out"),
-    "films": Set("ablation-films", FILMS, WHOLE, "cold-items"),
+    "negatives": Set(
+        "ablation-negatives",
+        SAMPLES,
+        SAMPLED,
+        "leave-one-out",
+        {"item": {"template": TEMPLATE}, "user": {"text": False}, "train": {"batch_people": 16}},
+    ),
+    "films": Set(
+        "ablation-films",
+        FILMS,
+        WHOLE,
+        "cold-items",
+        movies.recipe_of(movies.ALL).model_dump(mode="json", exclude_unset=True),
+        folder="movies",
+    ),
 }
 
 
@@ -158,13 +188,13 @@ def main() -> None:
     options = _options()
     chosen = SETS[options.set]
     record = Record(chosen.record)
-    if options.set == "films" and (options.data_dir is None or not (options.data_dir / "movies").is_dir()):
-        Console(stderr=True).print("films need --data-dir DIR with the folder movies/ and are skipped")
+    folder = chosen.folder
+    if folder is not None and (options.data_dir is None or not (options.data_dir / folder).is_dir()):
+        Console(stderr=True).print(f"{options.set} need --data-dir DIR with the folder {folder}/ and are skipped")
         return record.finish(save=False)
     wanted = (chosen.whole, *(options.only or chosen.parts))
     jobs = [Job(options.set, name, options.data_dir, options.out.resolve()) for name in chosen.parts if name in wanted]
-    if options.set == "films":  # read once, before jobs that need them run side by side
-        contents_of(_read(jobs[0])[0], recipe_of("films", WHOLE), progress=True)
+    contents_of(chosen.read(options.data_dir)[0], chosen.recipe(chosen.whole), progress=True)  # once, for all jobs
     outcomes = side_by_side(run_part, {job.name: job for job in jobs})
     found = {name: result for outcome in outcomes for name, result in outcome.results.items()}
     splits = {name: job.protocol for job, outcome in zip(jobs, outcomes, strict=True) for name in outcome.results}
@@ -195,9 +225,10 @@ def _options() -> argparse.Namespace:
 def run_part(job: Job) -> Outcome:
     """Train without a part, or take what was trained, on one core, and ask."""
     torch.set_num_threads(1)
-    catalog, log = _read(job)
+    chosen = SETS[job.set]
+    catalog, log = chosen.read(job.data_dir)
     _, split = split_log(job.protocol, log.known(catalog), catalog, Positive())
-    recipe = recipe_of(job.set, job.name)
+    recipe = chosen.recipe(job.name)
     with OTHERWISE.get(job.name, nullcontext)():
         model, report = trained(job.out / f"{job.set}-{job.name.replace(' ', '-')}", catalog, split, recipe)
         index = build_index(model, catalog, progress=False)
@@ -209,25 +240,6 @@ def run_part(job: Job) -> Outcome:
     }
     notes = {name: report[name] for name in ("best_epochs", "fusion", "trend", "seconds")}
     return Outcome(results, {**notes, "recipe": recipe.model_dump(mode="json")})
-
-
-def _read(job: Job) -> tuple[Catalog, Interactions]:
-    if job.set != "films":
-        return movielens_100k(progress=False)
-    assert job.data_dir is not None
-    return movies_100k(job.data_dir)
-
-
-def recipe_of(chosen: str, name: str) -> Recipe:
-    """How the row of this name is trained."""
-    values = SETS[chosen].parts[name]
-    if chosen == "films":
-        return Recipe.read(merged(movies.recipe_of(movies.ALL).model_dump(mode="json", exclude_unset=True), values))
-    whole: dict[str, Any] = {"item": {"template": TEMPLATE}}
-    if chosen == "negatives":
-        whole |= {"user": {"text": False}, "train": {"batch_people": 16}}
-        values = {"train": values}
-    return Recipe.read(merged(whole, values))
 
 
 def merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from training.measuring.comparison import OURS
 
 SHARE = 0.1  # of each person's training events that validate
 
-# Own vectors that turn fast and steps of few people learn sooner: 0.165 NDCG@20 in validation after three epochs, where a
-# rate of 0.003 with 64 people and slow vectors had 0.149. Random orders hide a part of every set as dropout would, and
+# Own vectors that turn fast and steps of few people learn sooner: 0.165 NDCG@20 in validation after three epochs, where
+# a rate of 0.003 with 64 people and slow vectors had 0.149. Random orders hide a part of every set as dropout would;
 # without it an epoch takes 76 s of a core for 105.
 BASE: dict[str, Any] = {
     "user": {"text": False, "sequence": {"ordered": False, "length": 1024, "dropout": 0.0, "ratings": False}},

@@ -11,19 +11,18 @@ import pytest
 import torch
 
 from benchmarks import ablation, kept
-from benchmarks.ablation import CENTRELESS, KNOWN, NO_LATE, OTHERWISE, SAMPLES, SETS, WHOLE, Job, recipe_of, run_part
+from benchmarks.ablation import CENTRELESS, KNOWN, NO_LATE, OTHERWISE, SAMPLES, SETS, WHOLE, Job, Set, run_part
 from towers.catalog import Catalog
 from towers.history import Histories
 from towers.interactions import Interactions
 from towers.item import ItemConfig, ItemTower
 from training import loop
-from training.config import Recipe
 
 
 @pytest.mark.parametrize("chosen", SETS)
 def test_every_row_is_a_recipe_of_its_own_or_does_something_otherwise(chosen: str) -> None:
     parts, whole = SETS[chosen].parts, SETS[chosen].whole
-    recipes = {name: recipe_of(chosen, name).model_dump_json() for name in parts}
+    recipes = {name: SETS[chosen].recipe(name).model_dump_json() for name in parts}
     as_shipped = {name for name, recipe in recipes.items() if recipe == recipes[whole]}
     assert as_shipped == {whole, *(parts.keys() & {NO_LATE, *OTHERWISE})}
     assert len(set(recipes.values())) == len(recipes) - len(as_shipped) + 1
@@ -31,22 +30,23 @@ def test_every_row_is_a_recipe_of_its_own_or_does_something_otherwise(chosen: st
 
 def test_a_row_of_negatives_changes_one_setting_of_the_sampled_softmax() -> None:
     chosen = SETS["negatives"]
-    whole = recipe_of("negatives", chosen.whole).train.model_dump()
+    whole = chosen.recipe(chosen.whole).train.model_dump()
     for name in set(SAMPLES) - {chosen.whole, "full softmax"}:
-        train = recipe_of("negatives", name).train.model_dump()
+        train = chosen.recipe(name).train.model_dump()
         changed = {key: train[key] for key in whole if train[key] != whole[key]}
         assert len(changed) == 1
-        assert changed.items() <= SAMPLES[name].items()
+        assert changed.items() <= SAMPLES[name]["train"].items()
 
 
 def test_films_differ_in_what_their_row_says() -> None:
-    whole, without = recipe_of("films", WHOLE), recipe_of("films", "no item text")
+    films = SETS["films"]
+    whole, without = films.recipe(WHOLE), films.recipe("no item text")
     assert whole.image is not None
     assert whole.audio is not None
     assert whole.user.text is None
     assert not without.item.text
     assert without.item.template == whole.item.template
-    assert recipe_of("films", "no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
+    assert films.recipe("no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
 
 
 def test_known_items_may_be_negatives() -> None:
@@ -83,8 +83,8 @@ def test_a_row_is_trained_kept_and_asked(
         "user": {"text": False},
         "train": {"epochs": 2, "evaluate_every": 1},
     }
-    monkeypatch.setattr(ablation, "_read", lambda job: (Catalog.read(films), Interactions.read(events)))
-    monkeypatch.setattr(ablation, "recipe_of", lambda chosen, name: Recipe.read(values))
+    monkeypatch.setattr(ablation, "movielens_100k", lambda progress: (Catalog.read(films), Interactions.read(events)))
+    monkeypatch.setitem(SETS, "people", Set("ablation", {name: {}}, name, "leave-one-out", base=values))
     job = Job("people", name, None, tmp_path / "out")
     first = run_part(job)
     assert list(first.results) == [name]
