@@ -35,6 +35,7 @@ from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.movies_data import movies_100k
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record, plain
+from benchmarks.settings import merged
 from indexing.build import build_index
 from towers.catalog import Catalog
 from towers.interactions import Interactions, Positive
@@ -240,12 +241,6 @@ def run_part(job: Job) -> Outcome:
     }
     notes = {name: report[name] for name in ("best_epochs", "fusion", "trend", "seconds")}
     return Outcome(results, {**notes, "recipe": recipe.model_dump(mode="json")})
-
-
-def merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """`values` with the settings that `others` name."""
-    deeper = {name for name in values.keys() & others.keys() if isinstance(others[name], dict)}
-    return {**values, **others, **{name: merged(values[name], others[name]) for name in deeper}}
 
 
 def _differences(found: dict[str, Result], splits: dict[str, str], wholes: dict[str, str]) -> list[dict[str, Any]]:

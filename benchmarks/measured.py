@@ -128,6 +128,10 @@ PARTS = {
     "stamps": ("Stamps: pictures, captions and sounds without any log", ("recall@1", "recall@10", "median_rank")),
 }
 """Title and metrics of the records that have a section of their own."""
+MISSING = {
+    "missing": "Missing content in the generated shop: Recall@20 by the percent of tracks that miss it",
+    "missing-films": "Missing content of films: Recall@20 by the percent of films that miss it",
+}
 STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
 RANKING = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20", "recall@100")
@@ -141,6 +145,9 @@ def page() -> str:
     for name, (title, metrics) in PARTS.items():
         if (path := RESULTS / f"{name}.json").exists():
             sections.append(part(read_record(path), title, metrics))
+    for name, title in MISSING.items():
+        if (path := RESULTS / f"{name}.json").exists():
+            sections.append(missing(read_record(path), title))
     if (path := RESULTS / "studio.json").exists():
         sections.append(studio(read_record(path)))
     return "\n\n".join(sections) + "\n"
@@ -213,6 +220,27 @@ def studio(record: dict[str, Any]) -> str:
     told = [entry for entry in record["differences"] if entry["seed"] == 0]
     heads = [f"**{STUDIO}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
     return "\n\n".join([*heads, "Paired differences, first of three seeds:", _differences(told)])
+
+
+def missing(record: dict[str, Any], title: str) -> str:
+    """Recall@20 of each method and kind of content, a column for each share that is missing; then what half costs."""
+    found = {(row["method"], row["split"]): row["metrics"]["recall@20"] for row in record["rows"]}
+    kinds = list(dict.fromkeys(split.rsplit("-", 1)[0] for _, split in found))
+    shares = list(dict.fromkeys(split.rsplit("-", 1)[1] for _, split in found))
+    lines = [line(["missing", "method", *(f"{share} %" for share in shares)]), line(["---"] * (2 + len(shares)))]
+    for kind in kinds:
+        for method in dict.fromkeys(method for method, _ in found):
+            cells = [cell(found[method, f"{kind}-{share}"]) for share in shares]
+            lines.append(line([kind.removeprefix("missing-"), f"`{method}`", *cells]))
+    told = [
+        f"`{ours}` {kind} {'–' if lost['quotient'] is None else cell(lost['quotient'])}"
+        for ours, halves in record["lost"].items()
+        for kind, lost in halves["at 50 %"].items()
+    ]
+    heads = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
+    return "\n\n".join(
+        [*heads, f"Lost at half, as a part of what zeros lose (– where they lose nothing): {'; '.join(told)}."]
+    )
 
 
 def _origin(record: dict[str, Any]) -> str:

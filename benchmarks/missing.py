@@ -1,60 +1,72 @@
-"""python -m benchmarks.missing [--shop DIR] [--save]
+"""python -m benchmarks.missing [--shop DIR | --films DIR] [--save]
 
-What a missing text, cover or sound costs: the generated music shop, seed 0. A model that masks what is missing and was
-trained to do without, beside the same model fed zeros. Jobs run side by side, one core each.
+What a missing text, picture or sound costs: the generated music shop, seed 0, or MovieLens-100K with descriptions,
+posters and trailers. A model that masks what is missing and was trained to do without, beside the same model fed zeros.
+Jobs run side by side, one core each. The record of films is missing-films.json.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.contents import contents_of
+from benchmarks.missing_data import EPOCHS, Data, films, shop
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record, plain
-from benchmarks.studio_jobs import TUNED, Opening, content_recipe, open_shop
+from benchmarks.settings import merged
+from benchmarks.studio_jobs import TUNED, Opening, open_shop
 from benchmarks.studio_lists import quotient
 from indexing.build import readable
 from indexing.index import ItemIndex
+from towers.catalog import Catalog
 from towers.contents import Contents
 from towers.embed import VectorCache
 from towers.model import TwoTower
+from towers.rejected import Rejected
+from training.config import Recipe
 from training.measuring.evaluate import ranked_rows
 from training.measuring.metrics import bootstrap, matches, recall
 from training.measuring.splits import Questions
 from training.ranker import IndexRanker
 from training.trainer import fit
-from twotower.studio.exam import METRIC, K, make_exam
+from twotower.studio.exam import METRIC, K
 from twotower.studio.settings import GENERATED, PARTS, StudioSettings
-from twotower.studio.shop import Shop, read_shop
 
 SEED = 0
-SHARES = (0, 25, 50, 75, 100)  # percent of the tracks
+SHARES = (0, 25, 50, 75, 100)  # percent of the items
 ALL = "all"
 HALF, GOAL = 50, 0.5
-UNMASKED: dict[str, Any] = {"item": {"content_dropout": 0.0}, "alone_weight": 0.0}
+UNMASKED: dict[str, Any] = {"item": {"content_dropout": 0.0}, "train": {"alone_weight": 0.0}}
 METHODS: dict[str, dict[str, Any]] = {
     "twotower": {},
     "zeros": UNMASKED,
     "twotower with ids": {"item": {"ids": True}},
-    "zeros with ids": {**UNMASKED, "item": {**UNMASKED["item"], "ids": True}},
+    "zeros with ids": merged(UNMASKED, {"item": {"ids": True}}),
 }
+SHOP = f"{GENERATED} Shop of seed {SEED}, protocol given, whole catalog ranked."
+FILMS = (
+    f"MovieLens-100K, leave-one-out, not refitted, whole catalog ranked, {EPOCHS} epochs; text is title, year, genres "
+    "and description. Many films have no poster or no trailer to begin with, which `zeros` learns from as zeros, too."
+)
 PROTOCOL = (
-    f"{GENERATED} Shop of seed {SEED}, protocol given, whole catalog ranked. After training, random tracks (seeded, "
-    "the same for every method) lose their text, their cover or their sound, in histories as in the index; in "
-    "missing-all each of the three is lost independently with this probability, but a track that would lose all keeps "
-    "one at random. `twotower` leaves missing content out and was trained to do without; `zeros` was trained by the "
-    "same recipe without content dropout and without the loss that looks for a track by one kind alone, and what it "
-    "misses is a zero vector that counts as content. The reader of history text is off; `with ids` has vectors of the "
-    "tracks, which are never missing. 95 % intervals by bootstrap over listeners."
+    "After training, random items (seeded, the same for every method) lose their text, their picture or their sound, "
+    "in histories as in the index; in missing-all each of the three is lost independently with this probability, but "
+    "an item that would lose all keeps one at random. `twotower` leaves missing content out and was trained to do "
+    "without; `zeros` was trained by the same recipe without content dropout and without the loss that looks for an "
+    "item by one kind alone, and what it misses is a zero vector that counts as content. The reader of history text is "
+    "off; `with ids` has vectors of the items' own, which are never missing. 95 % intervals by bootstrap over people."
 )
 
 Missing = dict[str, np.ndarray]  # bool (N,) of each kind
@@ -63,40 +75,61 @@ Found = dict[str, np.ndarray]  # recall of each person by name of the case
 
 @dataclass(frozen=True)
 class Job:
-    """A method on a shop."""
+    """A method on a shop, or on the films of the data folder."""
 
     method: str
-    shop: Path
+    data: Path
+    films: bool
+
+    def read(self) -> Data:
+        """Items and questions."""
+        return films(self.data) if self.films else shop(self.data)
 
 
 def main() -> None:
     """Run the benchmark."""
     options = _options()
-    record = Record("missing")
-    with TemporaryDirectory() as folder:
-        run(record, options.shop or Path(folder) / "shop")
+    record = Record("missing" if options.films is None else "missing-films")
+    if options.films is not None and not (options.films / "movies").is_dir():
+        Console(stderr=True).print(f"{options.films} has no folder movies/: films are skipped")
+        return record.finish(save=False)
+    if options.films is not None:
+        run(record, options.films, films=True)
+        record.notes["protocol"] = f"{FILMS} {PROTOCOL}"
+    else:
+        with TemporaryDirectory() as folder:
+            _shop(record, options.shop or Path(folder) / "shop")
     _show(record)
-    record.finish(save=options.save)
+    return record.finish(save=options.save)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shop", type=Path, help="folder of a shop; default: one is made")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--shop", type=Path, help="folder of a shop; default: one is made")
+    source.add_argument("--films", type=Path, help="data folder with movies/: films instead of the shop")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     return parser.parse_args()
 
 
-def run(record: Record, shop: Path, settings: StudioSettings | None = None) -> None:
-    """Make the shop if it is not there, train, take away, ask, and fill the record.
+def _shop(record: Record, folder: Path) -> None:
+    if not folder.exists():
+        open_shop(Opening(folder, SEED, StudioSettings()))
+    run(record, folder, films=False)
+    record.notes |= {"protocol": f"{SHOP} {PROTOCOL}", "generated": GENERATED, "tuned": TUNED}
+
+
+def run(record: Record, data: Path, *, films: bool) -> None:
+    """Train, take away, ask, and fill the record.
 
     Args:
         record: gets rows and notes.
-        shop: folder.
-        settings: of a new shop, `StudioSettings()` if None.
+        data: folder of a shop, or the data folder.
+        films: whether it is the latter.
     """
-    if not shop.exists():
-        open_shop(Opening(shop, SEED, settings or StudioSettings()))
-    jobs = {name: Job(name, shop) for name in METHODS}
+    jobs = {name: Job(name, data, films) for name in METHODS}
+    read = jobs["twotower"].read()
+    contents_of(read.catalog, Recipe.read(read.settings), progress=True)  # once, before jobs that need them
     fill(record, dict(zip(jobs, side_by_side(run_method, jobs), strict=True)))
 
 
@@ -110,9 +143,6 @@ def fill(record: Record, outcomes: Mapping[str, tuple[Found, dict[str, Any]]]) -
     ]
     pairs = {"twotower": "zeros", "twotower with ids": "zeros with ids"}
     record.notes = {
-        "protocol": PROTOCOL,
-        "generated": GENERATED,
-        "tuned": TUNED,
         "lost": {ours: _lost(found[ours], found[theirs]) for ours, theirs in pairs.items()},
         "jobs": {name: notes for name, (_, notes) in outcomes.items()},
     }
@@ -121,32 +151,48 @@ def fill(record: Record, outcomes: Mapping[str, tuple[Found, dict[str, Any]]]) -
 def run_method(job: Job) -> tuple[Found, dict[str, Any]]:
     """Train, and ask with more and more missing."""
     torch.set_num_threads(1)
-    shop, values = read_shop(job.shop), METHODS[job.method]
-    exam = make_exam(shop)
-    recipe = content_recipe(PARTS, SEED, **values)
-    model, report = fit(shop.catalog, exam.split.train, exam.split.validation, recipe, progress=False)
-    contents, _ = model.contents(shop.catalog, VectorCache())
+    catalog, split, settings = job.read()
+    recipe, zeros = Recipe.read(merged(settings, METHODS[job.method])), job.method.startswith("zeros")
+    with patch.object(TwoTower, "contents", _filled(TwoTower.contents)) if zeros else nullcontext():
+        model, report = fit(catalog, split.train, split.validation, recipe, progress=False)
+    contents, _ = model.contents(catalog, VectorCache())
     found = {}
-    for case, missing in cases(len(shop.catalog)).items():
-        left = zeroed(contents, missing) if job.method.startswith("zeros") else masked(contents, missing)
-        ranker = IndexRanker(model, _index(model, shop, left), shop.catalog, log=exam.split.train)
-        found[case] = _recall(ranker, exam.split.test)
+    for case, missing in cases(contents.present).items():
+        left = zeroed(contents, missing) if zeros else masked(contents, missing)
+        index = _index(model, catalog, left)
+        found[case] = _recall(IndexRanker(model, index, catalog, log=split.train), split.test)
     notes = {"best_epochs": report.best_epochs, "seconds": round(report.seconds, 1), "trend": report.trend}
     return found, {**notes, "recipe": recipe.model_dump(mode="json")}
 
 
-def cases(items: int) -> dict[str, Missing]:
-    """Who misses what, by a name such as ``missing-text-50``; what is missing stays so at every higher share."""
-    rng = np.random.default_rng(SEED)
+def _filled(read: Any) -> Any:
+    """`TwoTower.contents` of a library that fills in zeros: nothing is missing."""
+
+    def contents(*args: Any, **options: Any) -> tuple[Contents, Rejected]:
+        found, unread = read(*args, **options)
+        return zeroed(found, {}), unread
+
+    return contents
+
+
+def cases(present: Mapping[str, torch.Tensor]) -> dict[str, Missing]:
+    """Who misses what, by a name such as ``missing-text-50``; what is missing stays so at every higher share.
+
+    Args:
+        present: bool ``(N,)`` which of N items have each kind; all have one of them.
+    """
+    there = np.stack([present[part].numpy() for part in PARTS])
+    items, rng = there.shape[1], np.random.default_rng(SEED)
     order = {part: rng.permutation(items) for part in PARTS}
-    chance, kept = rng.random((len(PARTS), items)), rng.integers(len(PARTS), size=items)
+    chance = rng.random((len(PARTS), items))
+    kept = np.where(there, chance, -1).argmax(axis=0)  # of what an item has, what would go last
     found: dict[str, Missing] = {}
     for part in PARTS:
         for share in SHARES:
             found[f"missing-{part}-{share}"] = {part: order[part] < round(share / 100 * items)}
     for share in SHARES:
         gone = chance < share / 100
-        gone[kept, np.arange(items)] &= ~gone.all(axis=0)
+        gone[kept, np.arange(items)] = False
         found[f"missing-{ALL}-{share}"] = dict(zip(PARTS, gone, strict=True))
     return found
 
@@ -159,18 +205,18 @@ def masked(contents: Contents, missing: Missing) -> Contents:
 
 def zeroed(contents: Contents, missing: Missing) -> Contents:
     """What is missing is a zero vector that looks like content, as where a library fills in zeros."""
-    there = contents.present
-    vectors = {name: one * ~_mask(missing, name, there[name])[:, None] for name, one in contents.vectors.items()}
-    return Contents(vectors, there)
+    left = masked(contents, missing).present
+    vectors = {name: one * left[name][:, None] for name, one in contents.vectors.items()}
+    return Contents(vectors, {name: torch.ones_like(there) for name, there in left.items()})
 
 
 def _mask(missing: Missing, name: str, there: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(missing[name]) if name in missing else torch.zeros_like(there)
 
 
-def _index(model: TwoTower, shop: Shop, contents: Contents) -> ItemIndex:
-    vectors = model.item_vectors(contents, model.id_rows(shop.catalog))
-    ids, vectors = readable(shop.catalog, vectors)
+def _index(model: TwoTower, catalog: Catalog, contents: Contents) -> ItemIndex:
+    vectors = model.item_vectors(contents, model.id_rows(catalog))
+    ids, vectors = readable(catalog, vectors)
     return ItemIndex.from_arrays(ids, vectors, kind="auto", space=model.space)
 
 
@@ -199,7 +245,7 @@ def _lost(ours: Found, theirs: Found) -> dict[str, Any]:
 def _show(record: Record) -> None:
     """Recall in percent over the share that is missing; then what is lost at half."""
     screen = Console(stderr=True, width=160)
-    table = Table(title=f"{METRIC} in percent by percent of tracks that miss it (generated)")
+    table = Table(title=f"{METRIC} in percent by percent of items that miss it ({record.bench})")
     for name in ("missing", "method", *map(str, SHARES)):
         table.add_column(name, justify="left" if name in ("missing", "method") else "right")
     for kind in (*PARTS, ALL):

@@ -8,18 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.missing import ALL, METHODS, SHARES, cases, fill, masked, zeroed
+from benchmarks.missing import ALL, METHODS, SHARES, _filled, cases, fill, masked, zeroed
 from benchmarks.record import Record
 from towers.contents import Contents
 from towers.item import ItemConfig, ItemTower
+from towers.model import TwoTower
+from towers.rejected import Rejected
 from twotower.studio.exam import METRIC
 from twotower.studio.settings import PARTS
 
 TRACKS = 1600
 
 
+def present(items: int) -> dict[str, torch.Tensor]:
+    """Everything is there."""
+    return {part: torch.ones(items, dtype=torch.bool) for part in PARTS}
+
+
 def test_the_share_that_is_asked_for_misses_one_kind() -> None:
-    found = cases(TRACKS)
+    found = cases(present(TRACKS))
     assert list(found) == [f"missing-{kind}-{share}" for kind in (*PARTS, ALL) for share in SHARES]
     for part in PARTS:
         gone = [found[f"missing-{part}-{share}"] for share in SHARES]
@@ -27,17 +34,39 @@ def test_the_share_that_is_asked_for_misses_one_kind() -> None:
         assert [one[part].sum() for one in gone] == [0, 400, 800, 1200, 1600]
         assert all((less[part] <= more[part]).all() for less, more in pairwise(gone))
     assert not np.array_equal(found["missing-text-50"]["text"], found["missing-image-50"]["image"])
-    assert all(np.array_equal(cases(TRACKS)[name][part], gone[part]) for name, gone in found.items() for part in gone)
+    again = cases(present(TRACKS))
+    assert all(np.array_equal(again[name][part], gone[part]) for name, gone in found.items() for part in gone)
 
 
 def test_no_track_misses_everything() -> None:
-    found = cases(TRACKS)
+    found = cases(present(TRACKS))
     for share, left in zip(SHARES, (3, 2.25 + 0.25**3, 1.5 + 0.5**3, 0.75 + 0.75**3, 1), strict=True):
         kept = 3 - np.stack(list(found[f"missing-{ALL}-{share}"].values())).sum(axis=0)
         assert kept.min() >= 1
         assert kept.mean() == pytest.approx(left, abs=0.05)
     only = [(~found[f"missing-{ALL}-100"][part]).mean() for part in PARTS]
     assert only == [pytest.approx(1 / 3, abs=0.05)] * 3
+
+
+def test_what_an_item_keeps_is_something_that_it_has() -> None:
+    some = present(TRACKS)
+    some["image"][: TRACKS // 2], some["audio"][: 3 * TRACKS // 4] = False, False
+    there = np.stack([some[part].numpy() for part in PARTS])
+    for share in SHARES:
+        left = there & ~np.stack([cases(some)[f"missing-{ALL}-{share}"][part] for part in PARTS])
+        assert left.any(axis=0).all()
+    assert left.sum(axis=0).max() == 1
+    of_two = left[:, TRACKS // 2 : 3 * TRACKS // 4]  # have a text and a picture
+    assert of_two.mean(axis=1).tolist() == [pytest.approx(0.5, abs=0.07)] * 2 + [0]
+
+
+def test_who_fills_in_zeros_learns_from_them_as_from_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, there = {"text": torch.ones(2, 3)}, {"text": torch.tensor([True, False])}
+    monkeypatch.setattr(TwoTower, "contents", lambda self, catalog: (Contents(vectors, there), Rejected()))
+    monkeypatch.setattr(TwoTower, "contents", _filled(TwoTower.contents))
+    found, _ = TwoTower.contents(None, None)  # type: ignore[arg-type]
+    assert found.vectors["text"].tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert found.present["text"].all()
 
 
 def test_a_mask_leaves_out_what_zeros_replace() -> None:
@@ -65,7 +94,7 @@ def test_the_record_says_what_is_lost_at_half() -> None:
         method: (
             {
                 case: (people < 0.5 - per_step[method] * int(case.rsplit("-", 1)[1]) / 25 - 1e-9).astype(float)
-                for case in cases(9)
+                for case in cases(present(9))
             },
             {"seconds": 1.0},
         )
@@ -89,7 +118,7 @@ def test_the_record_says_what_is_lost_at_half() -> None:
 
 def test_there_is_no_quotient_where_zeros_cost_nothing() -> None:
     people = np.arange(1000) / 1000
-    whole = {case: (people < 0.5).astype(float) for case in cases(9)}
+    whole = {case: (people < 0.5).astype(float) for case in cases(present(9))}
     record = Record("missing")
     fill(record, {method: (whole, {}) for method in METHODS})
     lost = record.notes["lost"]["twotower"]["at 50 %"]["text"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import readme
-from benchmarks.measured import further, measured, page, part
+from benchmarks.measured import further, measured, missing, page, part
 from benchmarks.readme import (
     HEADLINES,
     MEASURED,
@@ -128,6 +128,22 @@ def test_models_that_were_kept_are_told_with_the_time_of_their_trainings() -> No
     assert "2 minutes with models kept from trainings of 7, commit abc" in told
     assert "published on these files" not in told
     assert "Paired differences" not in told
+
+
+def test_what_is_missing_is_a_curve_for_each_kind_and_method() -> None:
+    values = {"text": (0.4, 0.3), "all": (0.4, 0.2)}
+    rows = [
+        {"method": name, "split": f"missing-{kind}-{share}", "metrics": {"recall@20": [value - less, 0.1, 0.5]}}
+        for kind, figures in values.items()
+        for share, value in zip((0, 50), figures, strict=True)
+        for name, less in (("ours", 0.0), ("zeros", 0.1))
+    ]
+    halves = {"text": {"quotient": [0.25, 0.1, 0.3]}, "all": {"quotient": None}}
+    told = missing({**FACTS, "protocol": "p", "rows": rows, "lost": {"ours": {"at 50 %": halves}}}, "A title")
+    assert "| missing | method | 0 % | 50 % |" in told
+    assert "| text | `zeros` | 0.300 (0.100–0.500) | 0.200 (0.100–0.500) |" in told
+    assert "| all | `ours` | 0.400 (0.100–0.500) | 0.200 (0.100–0.500) |" in told
+    assert told.endswith("`ours` text 0.250 (0.100–0.300); `ours` all –.")
 
 
 def test_further_protocols_have_a_table_each() -> None:
