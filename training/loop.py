@@ -36,7 +36,7 @@ from training.items import Items
 from training.measuring.evaluate import evaluate
 from training.measuring.splits import Questions
 from training.mining import HardNegatives
-from training.negatives import Known, Negatives
+from training.negatives import Known, Memory, Negatives
 from training.objective import Objective
 from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
@@ -121,63 +121,67 @@ class Run:
         watch: Watch | None = None,
         goes_on: bool = False,
     ) -> None:
-        if validation is not None and not len(validation):
-            raise InputError("validation needs a person whose last event is an item that is new to them, none is")
-        if recipe.train.rating_weight and np.isnan(past.ratings).all():
-            raise InputError("train.rating_weight is above 0, but no training event has a rating: set it to 0")
+        _refuse_unlearnable(validation, past, recipe)
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
-        self.past = past
+        self.past, self.counts = past, counts
         self.until, self.checkpoints, self.watch, self.goes_on = until, checkpoints, watch, goes_on
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
-        self.counts = counts
-        self.accelerator = _accelerator(recipe, out)
-        self.ranks = Ranks.current()
+        self.accelerator, self.ranks = _accelerator(recipe, out), Ranks.current()
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
-        progress = progress and self.ranks.leads
-        with self.accelerator.main_process_first():  # whose vectors the others then find in the cache
-            items = self.items = _items(model, catalog, counts, progress)
-        if validation is not None:
-            self._index()  # what cannot be indexed is refused now, not at the first validation
-        rng = np.random.default_rng(self.config.seed)
-        pooled = self._text_from > 1
-        with self.accelerator.main_process_first():
-            self.feed = Feed(model, catalog, past, recipe, rng, ranks=self.ranks, pooled=pooled, progress=progress)
-        self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
-        negatives = _negatives(self.config, self.feed.targets)
-        anchor_negatives = _negatives(self.config, self.feed.anchor_targets)
+        progress, rng = progress and self.ranks.leads, np.random.default_rng(self.config.seed)
+        self._read(rng, progress)
+        negatives = {"": _negatives(self.config, self.feed.targets)}
+        negatives["anchors/"] = _negatives(self.config, self.feed.anchor_targets)
         self.hard = HardNegatives(len(past), self.config.hard_negatives) if self.config.hard_negatives else None
-        objective = Objective(
-            model=model,
-            items=items,
-            known=Known(past, len(catalog)),
+        self.objective = self._objective(*negatives.values())
+        self.end_split = self._split() if self.ranks.splits else lambda: None
+        self._optimize(rng, memories={name: one.memory for name, one in negatives.items() if one})
+        self.report, self.started = Report(), time.perf_counter()
+        self.validated: list[int] = []  # epochs of this phase after which validation questions are asked
+        self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
+        if found is not None:
+            self._resume(found)
+
+    def _read(self, rng: np.random.Generator, progress: bool) -> None:
+        """Items, and people in batches."""
+        with self.accelerator.main_process_first():  # whose vectors the others then find in the cache
+            self.items = _items(self.model, self.catalog, self.counts, progress)
+        if self.validation is not None:
+            self._index()  # what cannot be indexed is refused now, not at the first validation
+        pooled, known = self._text_from > 1, (self.model, self.catalog, self.past, self.recipe)
+        with self.accelerator.main_process_first():
+            self.feed = Feed(*known, rng, ranks=self.ranks, pooled=pooled, progress=progress)
+        self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
+        vectors = [*self.items.contents.vectors.values(), self.feed.pool_vectors]
+        self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
+
+    def _objective(self, negatives: Negatives | None, anchor_negatives: Negatives | None) -> Objective:
+        return Objective(
+            model=self.model,
+            items=self.items,
+            known=Known(self.past, len(self.catalog)),
             negatives=negatives,
             anchor_negatives=anchor_negatives,
             hard=self.hard,
             config=self.config,
             ranks=self.ranks,
         )
-        self.objective, self.place = objective, Place()
-        self.end_split = self._split() if self.ranks.splits else lambda: None
-        optimizer = torch.optim.AdamW(parameter_groups(objective, self.config), betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
-        )
-        generator = torch.Generator().manual_seed(self.config.seed)
-        kept = {name: one.memory for name, one in {"": negatives, "anchors/": anchor_negatives}.items() if one}
-        self.state = State(objective, optimizer, schedule, rng, generator, self.place, memories=kept, hard=self.hard)
-        self.step_module, self.optimizer = objective, optimizer
+
+    def _optimize(self, rng: np.random.Generator, memories: dict[str, Memory]) -> None:
+        """Optimizer, schedule, and all that a checkpoint must hold."""
+        self.place, generator = Place(), torch.Generator().manual_seed(self.config.seed)
+        optimizer = torch.optim.AdamW(parameter_groups(self.objective, self.config), betas=(0.9, 0.98))
+        rates = [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, rates
+        )  # accelerate's takes a step for each process
+        drawn = (rng, generator, self.place)
+        self.state = State(self.objective, optimizer, self.schedule, *drawn, memories=memories, hard=self.hard)
+        self.step_module, self.optimizer = self.objective, optimizer
         if not self.ranks.splits:
-            self.step_module, self.optimizer = self.accelerator.prepare(objective, optimizer)
-        self.schedule = schedule  # accelerate would take a step for each process
-        vectors = [*items.contents.vectors.values(), self.feed.pool_vectors]
-        self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
-        self.report, self.started = Report(), time.perf_counter()
-        self.validated: list[int] = []  # epochs of this phase after which validation questions are asked
-        self.show = TrainingProgress(self.config.epochs, self.per_epoch, progress)
-        if found is not None:
-            self._resume(found)
+            self.step_module, self.optimizer = self.accelerator.prepare(self.objective, optimizer)
 
     def _split(self) -> Callable[[], None]:
         """Let this process hold its part of the text encoder; returns what ends it."""
@@ -369,6 +373,13 @@ class Run:
         before = self.per_epoch * (self._text_from - 1)
         total = self.per_epoch * self.config.epochs
         return rate_at(step + self.place.skipped - before, total - before, self.config.warmup)
+
+
+def _refuse_unlearnable(validation: Questions | None, past: Histories, recipe: Recipe) -> None:
+    if validation is not None and not len(validation):
+        raise InputError("validation needs a person whose last event is an item that is new to them, none is")
+    if recipe.train.rating_weight and np.isnan(past.ratings).all():
+        raise InputError("train.rating_weight is above 0, but no training event has a rating: set it to 0")
 
 
 def _accelerator(recipe: Recipe, out: Path | None) -> Accelerator:
