@@ -173,10 +173,9 @@ class Run:
         """Optimizer, schedule, and all that a checkpoint must hold."""
         self.place, generator = Place(), torch.Generator().manual_seed(self.config.seed)
         optimizer = torch.optim.AdamW(parameter_groups(self.objective, self.config), betas=(0.9, 0.98))
-        rates = [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, rates
-        )  # accelerate's takes a step for each process
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(  # accelerate's would take a step for each process
+            optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
+        )
         drawn = (rng, generator, self.place)
         self.state = State(self.objective, optimizer, self.schedule, *drawn, memories=memories, hard=self.hard)
         self.step_module, self.optimizer = self.objective, optimizer
