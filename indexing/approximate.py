@@ -50,6 +50,8 @@ def empty(kind: str, dimension: int) -> Any:
         raise InputError(f"the index kind {kind!r} holds a count of 0")
     if re.search(r"HNSW0*1(?!\d)", kind):
         raise InputError(f"the index kind {kind!r} has a graph of 1 neighbour, expected at least 2")
+    if "ZnLattice" in kind:
+        raise InputError(f"the index kind {kind!r} is one whose vectors FAISS writes and cannot read again")
     with faiss_errors(f"an index of kind {kind!r} over vectors of {dimension} dimensions"):
         index = library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT)
         _accept_few_vectors(index)

@@ -237,6 +237,7 @@ def test_auto_scans_small_catalogs_and_codes_larger_ones(monkeypatch):
         ("PQ4x0", "count of 0"),
         ("HNSW00", "count of 0"),
         ("HNSW1", "graph of 1 neighbour"),
+        ("ZnLattice4x10_6", "cannot read again"),
         ("IVF99999999999999,Flat", "stoi"),
     ],
 )
