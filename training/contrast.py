@@ -72,7 +72,7 @@ class Contrast:
         """
         device, sample = vectors.values.device, asked.sample
         items = self._items.rows if sample is None else sample.items.to(device)
-        shared = vectors.values if sample is None else _with_kept(vectors, items, sample)
+        shared = vectors.values if sample is None else self._shared(vectors, items, sample)
         known = self._known.of_catalog(asked.people) if sample is None else self._known.of(asked.people, items)
         barred = known.to(device) | self._items.unmet[items]
         log_weight, targets_log_weight = self._corrections(sample, device)
@@ -110,12 +110,19 @@ class Contrast:
         standard = self._config.correction == "standard"
         return sample.log_weight.to(device), sample.targets_log_weight.to(device) if standard else None
 
+    def _shared(self, vectors: ItemVectors, items: Int[Tensor, " m"], sample: Candidates) -> Float[Tensor, "m d"]:
+        """Today's vectors of a sample's items and, for those that the memory alone has, the ones it kept."""
+        if sample.raised is None:
+            return vectors.of(items)
+        fresh = sample.fresh.to(items.device)
+        today = vectors.of(items[fresh])
+        if self._config.correction != "none":
+            today = steeper(today, sample.raised[sample.fresh].to(today))
+        empty = torch.zeros(len(items), today.shape[1], dtype=today.dtype, device=items.device)
+        found = empty.index_put((fresh.nonzero()[:, 0],), today)
+        return found.index_put(((~fresh).nonzero()[:, 0],), sample.kept.to(found))
 
-def _with_kept(vectors: ItemVectors, items: Int[Tensor, " m"], sample: Candidates) -> Float[Tensor, "m d"]:
-    """Today's vectors of a sample's items and, for those that the memory alone has, the ones it kept."""
-    fresh = sample.fresh.to(items.device)
-    if fresh.all():
-        return vectors.of(items)
-    empty = torch.zeros(len(items), vectors.values.shape[1], dtype=vectors.values.dtype, device=items.device)
-    today = empty.index_put((fresh.nonzero()[:, 0],), vectors.of(items[fresh]))
-    return today.index_put(((~fresh).nonzero()[:, 0],), sample.kept.to(today))
+
+def steeper(vectors: Float[Tensor, "m d"], times: Float[Tensor, " m"]) -> Float[Tensor, "m d"]:
+    """The same vectors, the gradient of each of which counts so many times."""
+    return vectors.detach() + times[:, None] * (vectors - vectors.detach())

@@ -27,6 +27,8 @@ class Candidates:
         targets_log_weight: ``(P,)`` log of (1 / times expected) of each target.
         fresh: ``(M,)`` False where an item comes from the memory alone.
         kept: ``(S, D)`` the vectors of those, as the memory has them.
+        raised: ``(M,)`` how many times the gradient of a fresh item's vector counts as a negative's, since an item
+            that the memory alone has gets none; None where nothing is kept.
     """
 
     items: Int[Tensor, " m"]
@@ -34,6 +36,7 @@ class Candidates:
     targets_log_weight: Float[Tensor, " p"]
     fresh: Bool[Tensor, " m"]
     kept: Float[Tensor, "s d"]
+    raised: Float[Tensor, " m"] | None
 
 
 class Negatives:
@@ -43,7 +46,8 @@ class Negatives:
     the vectors they had then (cross-batch memory: arXiv 1912.06798, for two towers arXiv 2110.15154). An item that
     comes from several of them is one candidate: it counts as often as it was drawn, and today's vector goes before a
     kept one. So the sum of ``weight * exp(logit)`` estimates the sum over the catalog without bias whatever is mixed,
-    as in multiple importance sampling (balance heuristic: Veach and Guibas, SIGGRAPH 1995).
+    as in multiple importance sampling (balance heuristic: Veach and Guibas, SIGGRAPH 1995). What kept vectors stand for
+    has no gradient; `Candidates.raised` makes up for it, or else rare items are drawn to people and hardly pushed away.
 
     Args:
         counts: ``(N,)`` how often each item is expected as a target in an epoch.
@@ -71,6 +75,7 @@ class Negatives:
             -self._expected(targets.cpu(), len(targets)).log(),
             fresh,
             self.memory.vectors[self.memory.newest(items[~fresh])],
+            self._raised(items, len(targets)) if len(self.memory.items) else None,
         )
 
     def sources(self, targets: Int[Tensor, " p"], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,6 +93,17 @@ class Negatives:
         """
         frequent = (targets + len(self.memory.items)) * self._share[items] + self._popular * self._popularity[items]
         return frequent + self._uniform / len(self._share)
+
+    def _raised(self, items: Tensor, targets: int) -> Float[Tensor, " m"]:
+        """One over the weight with which an item is expected among today's, ``(T + K f (1 - missed)) / (T + K f)``.
+
+        T is how often it is expected today, K f how often among the kept ones, ``missed`` how likely it is not drawn.
+        """
+        kept, share = len(self.memory.items), self._share[items]
+        missed = (1 - share) ** targets * (1 - self._popularity[items]) ** self._popular
+        missed = missed * (1 - 1 / len(self._share)) ** self._uniform
+        expected = self._expected(items, targets)
+        return expected / (expected - kept * share * missed)
 
 
 class Memory:

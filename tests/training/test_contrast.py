@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,7 +94,7 @@ class Case:
         """The same, one exponential at a time."""
         leaves = [t.clone().requires_grad_() for t in (self.queries, self.vectors, torch.tensor(self.scale).double())]
         queries, catalog, scale = leaves
-        weights, expected, vectors = self._weights(negatives, catalog)
+        weights, expected, vectors = self._weights(negatives, catalog, correction)
         total = 0 * sum(leaf.sum() for leaf in leaves)
         each = zip(queries, self.targets.tolist(), self.owner.tolist(), self.weights.tolist(), strict=True)
         for query, target, owner, counts in each:
@@ -112,7 +113,9 @@ class Case:
         total.backward()
         return [total.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
-    def _weights(self, negatives: Negatives | None, catalog: Tensor) -> tuple[dict, list[float], dict]:
+    def _weights(
+        self, negatives: Negatives | None, catalog: Tensor, correction: Correction
+    ) -> tuple[dict, list[float], dict]:
         """Of each candidate (times drawn / expected); times expected of every item; the candidates' vectors."""
         count = len(catalog)
         if negatives is None:
@@ -124,7 +127,13 @@ class Case:
         targets, uniform, popular = (len(source) for source in sources)
         expected = [(targets + len(kept)) * share[n] + uniform / count + popular * smoothed[n] for n in range(count)]
         stale = {item: negatives.memory.vectors[row] for row, item in enumerate(kept)}  # the newest comes last
+        missed = [(1 - share[n]) ** targets * (1 - smoothed[n]) ** popular * (1 - 1 / count) ** uniform for n in today]
+        with_gradient = [expected[n] - len(kept) * share[n] * miss for n, miss in zip(today, missed, strict=True)]
         vectors = stale | {item: catalog[item] for item in today}
+        if correction != "none":
+            for item, found in zip(today, with_gradient, strict=True):
+                times = expected[item] / found
+                vectors[item] = times * catalog[item] - (times - 1) * catalog[item].detach()
         drawn = today + Counter(kept)
         return {item: times / expected[item] for item, times in drawn.items()}, expected, vectors
 
@@ -187,8 +196,10 @@ def test_the_full_softmax_against_brute_force(seed: int, items: int, queries: in
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-9)
 
 
-def test_the_refined_form_has_the_gradient_of_the_full_softmax() -> None:
-    """In the mean of 600 draws, on a catalog of ten whose popular items have the high logits."""
+@pytest.mark.parametrize("memory", [0, 300])
+def test_the_refined_form_has_the_gradient_of_the_full_softmax(memory: int) -> None:
+    """In the mean of 600 draws, on a catalog of ten whose popular items have the high logits; the memory holds the
+    vectors that items still have, so that only its lack of gradients could tell."""
     rng = np.random.default_rng(0)
     counts = np.array([400, 200, 100, 50, 20, 10, 5, 5, 5, 5])
     vectors, query = _units(rng, 10), _units(rng, 1)
@@ -206,18 +217,23 @@ def test_the_refined_form_has_the_gradient_of_the_full_softmax() -> None:
         total = torch.zeros_like(full)
         for _ in range(600):
             batch = torch.multinomial(share, 120, replacement=True, generator=generator)
-            total += _gradient(case, batch, correction, generator)
+            kept = torch.multinomial(share, memory, replacement=True, generator=generator) if memory else None
+            total += _gradient(case, batch, correction, generator, kept)
         found[correction] = (total / 600 - full).norm() / full.norm()
     assert found["refined"] < 0.05
     assert found["standard"] > 2 * found["refined"]
     assert found["none"] > 2 * found["refined"]
 
 
-def _gradient(case: Case, batch: Tensor, correction: Correction, generator: torch.Generator) -> Tensor:
-    """For the items, of three queries beside a batch of others."""
+def _gradient(
+    case: Case, batch: Tensor, correction: Correction, generator: torch.Generator, kept: Tensor | None
+) -> Tensor:
+    """For the items, of three queries beside a batch of others and what is kept of batches before."""
     catalog = case.vectors.clone().requires_grad_()
     items = Items(Contents({}, {}), torch.arange(len(catalog)), case.unmet)
-    negatives = Negatives(case.counts, 4)
+    negatives = Negatives(case.counts, 4, memory=0 if kept is None else len(kept))
+    if kept is not None:
+        negatives.memory.keep(kept, case.vectors[kept])
     contrast = Contrast(items, Known(case.past, len(catalog)), None, _config(correction, 100), Ranks())
     sample = negatives.draw(batch, generator)
     sample = replace(sample, targets_log_weight=-negatives._expected(case.targets, len(batch)).log())

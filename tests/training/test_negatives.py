@@ -27,6 +27,7 @@ def test_weights_without_a_uniform_share_by_hand() -> None:
     drawn = Negatives(np.array([2, 1, 1, 0]), 0).draw(torch.tensor([1, 0, 0, 0]), torch.Generator())
     assert drawn.items.tolist() == [0, 1]
     assert drawn.log_weight.exp().tolist() == pytest.approx([3 / 2, 1 / 1])
+    assert drawn.raised is None
 
 
 def test_every_item_is_drawn_as_often_as_expected() -> None:
@@ -89,6 +90,8 @@ def test_what_only_the_memory_has_comes_with_its_vector() -> None:
     assert drawn.kept.tolist() == [pytest.approx([0.2])]
     assert drawn.log_weight.exp().tolist() == pytest.approx([2 / 1.5, 1 / 0.75])
     assert drawn.targets_log_weight.exp().tolist() == pytest.approx([1 / 1.5])
+    assert drawn.raised is not None
+    assert drawn.raised[0].item() == pytest.approx(1.5 / (0.5 + 2 * 0.5 * 0.5))  # drawn today half of the time
 
 
 def test_popular_ones_are_drawn_by_their_count_to_the_power_of_three_quarters() -> None:
