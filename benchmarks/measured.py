@@ -129,8 +129,8 @@ PARTS = {
 }
 """Title and metrics of the records that have a section of their own."""
 MISSING = {
-    "missing": "Missing content in the generated shop: Recall@20 by the percent of tracks that miss it",
-    "missing-films": "Missing content of films: Recall@20 by the percent of films that miss it",
+    "missing": "Missing content in the generated shop: Recall@20 by the percent of tracks from which it is taken",
+    "missing-films": "Missing content of films: Recall@20 by the percent of films from which it is taken",
 }
 STUDIO = "Studio, a generated music shop whose listeners' taste has parts for text, cover and sound"
 COLD = ("recall@20", "ndcg@20", "recall@20/cold", "coverage@20")
@@ -239,7 +239,10 @@ def missing(record: dict[str, Any], title: str) -> str:
     ]
     heads = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
     return "\n\n".join(
-        [*heads, f"Lost at half, as a part of what zeros lose (– where they lose nothing): {'; '.join(told)}."]
+        [
+            *heads,
+            f"Lost at half, as a part of what zeros lose (– where they lose nothing for certain): {'; '.join(told)}.",
+        ]
     )
 
 
@@ -251,9 +254,13 @@ def _origin(record: dict[str, Any]) -> str:
 
 
 def _before(record: dict[str, Any]) -> str:
-    """How long the trainings took, where two cores cannot have done them in the run: their models had been kept."""
+    """How long the trainings took, where two jobs at a time cannot have done them in the run: models had been kept."""
     seconds = sum(job.get("seconds") or 0.0 for job in record.get("jobs", {}).values())
-    return f" with models kept from trainings of {seconds / 60:.0f}" if seconds > 2 * record["seconds"] else ""
+    return (
+        f" after trainings of {seconds / 60:.0f} minutes, whose models were kept"
+        if seconds > 2 * record["seconds"]
+        else ""
+    )
 
 
 def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:

@@ -7,5 +7,6 @@ from typing import Any
 
 def merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     """`values` with the settings that `others` name."""
-    deeper = {name for name in values.keys() & others.keys() if isinstance(others[name], dict)}
+    both = values.keys() & others.keys()
+    deeper = {name for name in both if isinstance(values[name], dict) and isinstance(others[name], dict)}
     return {**values, **others, **{name: merged(values[name], others[name]) for name in deeper}}

@@ -81,7 +81,8 @@ class TrainConfig(OptimizerConfig):
     popular_negatives: int = Field(default=0, ge=0)
     """Items drawn in each step by how often they were met, to the power of 0.75."""
     memory_negatives: int = Field(default=0, ge=0)
-    """Items of the steps before that stay negatives, with the vectors that they had then."""
+    """Items of the steps before that stay negatives, with the vectors that they had then. They want a correction:
+    without one, rare items are hardly pushed away."""
     hard_negatives: int = Field(default=0, ge=0)
     """Each person's nearest items that they have not met, found with the index, which count beside the sample."""
     mine_every: int = Field(default=5, ge=1)

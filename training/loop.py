@@ -401,7 +401,7 @@ def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool
     device = model.log_scale.device
     contents, unread = model.contents(catalog, VectorCache(), progress=progress)
     if unread.count:
-        warnings.warn(told_of(unread), UserWarning, stacklevel=4)
+        warnings.warn(told_of(unread), UserWarning, stacklevel=5)
     contents = contents.to(device)
     for name, vectors in contents.vectors.items():
         model.item.project(name).fit_centre(vectors, contents.present[name])

@@ -27,8 +27,8 @@ class Candidates:
         targets_log_weight: ``(P,)`` log of (1 / times expected) of each target.
         fresh: ``(M,)`` False where an item comes from the memory alone.
         kept: ``(S, D)`` the vectors of those, as the memory has them.
-        raised: ``(M,)`` how many times the gradient of a fresh item's vector counts as a negative's, since an item
-            that the memory alone has gets none; None where nothing is kept.
+        raised: ``(M,)`` how many times the gradient of a negative's vector counts, as it gets none in a step where the
+            memory alone has it; means nothing there; None where nothing is kept.
     """
 
     items: Int[Tensor, " m"]
