@@ -238,12 +238,8 @@ def missing(record: dict[str, Any], title: str) -> str:
         for kind, lost in halves["at 50 %"].items()
     ]
     heads = [f"**{title}**, {_origin(record)}. Protocol: {record['protocol'].rstrip('.')}.", "\n".join(lines)]
-    return "\n\n".join(
-        [
-            *heads,
-            f"Lost at half, as a part of what zeros lose (– where they lose nothing for certain): {'; '.join(told)}.",
-        ]
-    )
+    half = "Lost at half, as a part of what zeros lose (– where they lose nothing for certain)"
+    return "\n\n".join([*heads, f"{half}: {'; '.join(told)}."])
 
 
 def _origin(record: dict[str, Any]) -> str:
@@ -256,11 +252,8 @@ def _origin(record: dict[str, Any]) -> str:
 def _before(record: dict[str, Any]) -> str:
     """How long the trainings took, where two jobs at a time cannot have done them in the run: models had been kept."""
     seconds = sum(job.get("seconds") or 0.0 for job in record.get("jobs", {}).values())
-    return (
-        f" after trainings of {seconds / 60:.0f} minutes, whose models were kept"
-        if seconds > 2 * record["seconds"]
-        else ""
-    )
+    kept = seconds > 2 * record["seconds"]
+    return f" after trainings of {seconds / 60:.0f} minutes, whose models were kept" if kept else ""
 
 
 def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:
