@@ -37,7 +37,7 @@ BASELINES = ("most-popular", "item-knn", "ease")
 PEER = ROOT / "benchmarks" / "peers" / "rectools_sequences.py"
 REFITTED = {False: "not refitted", True: "then refitted with them"}
 SHOWN = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20")
-COMPARED = ("recall@10", "ndcg@10", "recall@20/tail")
+COMPARED = ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail")
 
 
 @dataclass(frozen=True)
