@@ -250,10 +250,10 @@ def _origin(record: dict[str, Any]) -> str:
 
 
 def _before(record: dict[str, Any]) -> str:
-    """How long the trainings took, where two jobs at a time cannot have done them in the run: models had been kept."""
+    """How long training took, without refits, where two jobs at a time cannot have done it in the run."""
     seconds = sum(job.get("seconds") or 0.0 for job in record.get("jobs", {}).values())
     kept = seconds > 2 * record["seconds"]
-    return f" after trainings of {seconds / 60:.0f} minutes, whose models were kept" if kept else ""
+    return f" after at least {seconds / 60:.0f} of training, whose models were kept" if kept else ""
 
 
 def _table(rows: list[dict[str, Any]], metrics: tuple[str, ...], split: bool = False) -> str:

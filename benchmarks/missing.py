@@ -247,7 +247,8 @@ def _lost(ours: Found, theirs: Found) -> dict[str, Any]:
 def _show(record: Record) -> None:
     """Recall in percent over the share that is missing; then what is lost at half."""
     screen = Console(stderr=True, width=160)
-    table = Table(title=f"{METRIC} in percent by percent of items that miss it ({record.bench})")
+    source = "generated" if "generated" in record.notes else "films"
+    table = Table(title=f"{METRIC} in percent by percent of items from which it is taken ({source})")
     for name in ("missing", "method", *map(str, SHARES)):
         table.add_column(name, justify="left" if name in ("missing", "method") else "right")
     for kind in (*PARTS, ALL):

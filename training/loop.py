@@ -63,7 +63,7 @@ class Report:
     Args:
         epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
         best_epochs: epoch whose weights were kept, of each phase.
-        seconds: of the whole training.
+        seconds: of the training by which validation chose; a refit's come on top.
         mining_seconds: how many of them went into finding hard negatives.
         fusion: how much the text reader counts beside the sequence reader, and what was tried.
         trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
@@ -131,7 +131,7 @@ class Run:
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         progress, rng = progress and self.ranks.leads, np.random.default_rng(self.config.seed)
-        self._read(rng, progress)
+        self._read_data(rng, progress)
         negatives = {"": _negatives(self.config, self.feed.targets)}
         negatives["anchors/"] = _negatives(self.config, self.feed.anchor_targets)
         self.hard = HardNegatives(len(past), self.config.hard_negatives) if self.config.hard_negatives else None
@@ -144,15 +144,24 @@ class Run:
         if found is not None:
             self._resume(found)
 
-    def _read(self, rng: np.random.Generator, progress: bool) -> None:
+    def _read_data(self, rng: np.random.Generator, progress: bool) -> None:
         """Items, and people in batches."""
         with self.accelerator.main_process_first():  # whose vectors the others then find in the cache
             self.items = _items(self.model, self.catalog, self.counts, progress)
         if self.validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
-        pooled, known = self._text_from > 1, (self.model, self.catalog, self.past, self.recipe)
+        pooled = self._text_from > 1
         with self.accelerator.main_process_first():
-            self.feed = Feed(*known, rng, ranks=self.ranks, pooled=pooled, progress=progress)
+            self.feed = Feed(
+                self.model,
+                self.catalog,
+                self.past,
+                self.recipe,
+                rng,
+                ranks=self.ranks,
+                pooled=pooled,
+                progress=progress,
+            )
         self.per_epoch = math.ceil(len(self.feed.people) / self.config.batch_people)
         vectors = [*self.items.contents.vectors.values(), self.feed.pool_vectors]
         self.content_vectors = digest(*(part.cpu().numpy() for part in vectors))
@@ -176,8 +185,9 @@ class Run:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(  # accelerate's would take a step for each process
             optimizer, [self._text_rate if group["reads_text"] else self._rate for group in optimizer.param_groups]
         )
-        drawn = (rng, generator, self.place)
-        self.state = State(self.objective, optimizer, self.schedule, *drawn, memories=memories, hard=self.hard)
+        self.state = State(
+            self.objective, optimizer, self.schedule, rng, generator, self.place, memories=memories, hard=self.hard
+        )
         self.step_module, self.optimizer = self.objective, optimizer
         if not self.ranks.splits:
             self.step_module, self.optimizer = self.accelerator.prepare(self.objective, optimizer)

@@ -125,7 +125,7 @@ def test_models_that_were_kept_are_told_with_the_time_of_their_trainings() -> No
     assert "2 minutes, commit abc" in part(record, "A title", ("recall@20",))  # three of two cores for two minutes
     record["jobs"]["b"]["seconds"] = 240.0
     told = part(record, "A title", ("recall@20",))
-    assert "2 minutes after trainings of 7 minutes, whose models were kept, commit abc" in told
+    assert "2 minutes after at least 7 of training, whose models were kept, commit abc" in told
     assert "published on these files" not in told
     assert "Paired differences" not in told
 
