@@ -28,7 +28,7 @@ from training.config import Recipe
 from training.measuring.splits import Questions
 
 KIND = "twotower/checkpoint"
-FORMAT = 6  # of what a checkpoint holds; raise it with every change to the loop after which an old one misleads
+FORMAT = 7  # of what a checkpoint holds; raise it with every change to the loop after which an old one misleads
 KEPT = 2  # the newest, and the one before it in case the newest is damaged
 SHARE = 0.02  # of the time, at most, goes into writing
 TENSORS, STATE, IDENTITY = "tensors.safetensors", "state.json", "identity.json"

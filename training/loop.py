@@ -21,6 +21,7 @@ from torch import Tensor
 from indexing.build import readable
 from indexing.index import ItemIndex
 from towers.catalog import Catalog
+from towers.contents import Contents
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
@@ -45,7 +46,7 @@ from training.ranks import Ranks, process_state
 from training.sampling import Windows
 from training.sharding import average_gradients, refuse_unusable, split, start_alike
 from training.state import Place, State
-from training.trackers import PROJECT, flat, trackers
+from training.trackers import PROJECT, flat, refuse_missing, trackers
 
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.1 s there, 0.6 s at 40,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
@@ -103,7 +104,7 @@ class Run:
     Args: as in `fit`; `counts` are the training events of each item. Without `validation` nothing is chosen, and
         each phase ends at the epoch of `until`. With `checkpoints` it goes on from the newest, and writes more.
         `watch` is told epoch and metrics of each validation, and may end the training by an exception. `goes_on`: the
-        readers have learned already, so the text reader does not begin anew.
+        towers have learned already, so nothing of them begins anew.
     """
 
     def __init__(
@@ -148,6 +149,8 @@ class Run:
         """Items, and people in batches."""
         with self.accelerator.main_process_first():  # whose vectors the others then find in the cache
             self.items = _items(self.model, self.catalog, self.counts, progress)
+        if not self.goes_on:
+            _begin(self.model, self.items.contents)
         if self.validation is not None:
             self._index()  # what cannot be indexed is refused now, not at the first validation
         pooled = self._text_from > 1
@@ -255,7 +258,10 @@ class Run:
         """The text reader begins as a copy of the item side; the schedule skips what an early stop left out."""
         if self.model.user.text is not None and not self.goes_on:
             self.model.user.text.start_from(self.model.item.text)
-        self.place.skipped = self.per_epoch * (self._text_from - 1) - self.state.schedule.last_epoch
+        step = self.state.schedule.last_epoch
+        self.place.skipped = self.per_epoch * (self._text_from - 1) - step
+        for group, factor in zip(self.optimizer.param_groups, self.schedule.lr_lambdas, strict=True):
+            group["lr"] = group["initial_lr"] * factor(step)  # set before anything was skipped
 
     def _resume(self, found: Snapshot) -> None:
         """Stand where the snapshot was taken."""
@@ -324,11 +330,11 @@ class Run:
             people = place.order[place.done * self.config.batch_people :][: self.config.batch_people]
             with self.ranks.together():
                 losses = self._step(people)
-            place.stepped(losses, self.per_epoch)
+            place.stepped(losses)
             self.show.stepped(epoch, losses["loss"], len(people))
             with self.ranks.together():
                 self._checkpoint()
-        figures = {**place.sums, **place.norms, **self.objective.weighting.figures(place.sums)}
+        figures = {**place.losses, **place.norms, **self.objective.weighting.figures(place.losses)}
         return {name: round(value, 5) for name, value in figures.items()}
 
     def _mine(self, epoch: int) -> None:
@@ -384,6 +390,17 @@ class Run:
         return rate_at(step + self.place.skipped - before, total - before, self.config.warmup)
 
 
+def refuse_early(
+    recipe: Recipe, past: Histories, validation: Questions, checkpoints: Checkpoints | None, out: Path | None
+) -> None:
+    """Refuse what a `Run` would refuse, before anything else takes long; what it is told is the same."""
+    _refuse_unlearnable(validation, past, recipe)
+    if checkpoints is not None:
+        checkpoints.newest()
+    if out is not None:
+        refuse_missing(recipe.train.trackers)
+
+
 def _refuse_unlearnable(validation: Questions | None, past: Histories, recipe: Recipe) -> None:
     if validation is not None and not len(validation):
         raise InputError("validation needs a person whose last event is an item that is new to them, none is")
@@ -407,17 +424,20 @@ def _accelerator(recipe: Recipe, out: Path | None) -> Accelerator:
 
 
 def _items(model: TwoTower, catalog: Catalog, counts: np.ndarray, progress: bool) -> Items:
-    """What the item tower reads of the catalog; the text side then knows the mean of its texts."""
+    """What the item tower reads of the catalog."""
     device = model.log_scale.device
     contents, unread = model.contents(catalog, VectorCache(), progress=progress)
     if unread.count:
         warnings.warn(told_of(unread), UserWarning, stacklevel=5)
-    contents = contents.to(device)
+    return Items(contents.to(device), model.id_rows(catalog).to(device), torch.from_numpy(counts == 0).to(device))
+
+
+def _begin(model: TwoTower, contents: Contents) -> None:
+    """Let each projection know the mean of what it reads, and the text reader begin where the item side is."""
     for name, vectors in contents.vectors.items():
         model.item.project(name).fit_centre(vectors, contents.present[name])
     if model.user.text is not None:
         model.user.text.start_from(model.item.text)
-    return Items(contents, model.id_rows(catalog).to(device), torch.from_numpy(counts == 0).to(device))
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:

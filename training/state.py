@@ -28,7 +28,7 @@ class Place:
         epoch: the current one, 0 before the first.
         order: int64 ``(P,)`` people in the order of this epoch.
         done: steps of this epoch that are done.
-        sums: parts of this epoch's mean losses, by name.
+        sums, steps: of this epoch's losses, and in how many steps there was such a loss, by name.
         norms: of the gradients of its first step, one for each loss, where a validation follows.
         best: the weights that validated best in this phase, None before the first validation.
         best_epoch: when that was.
@@ -41,6 +41,7 @@ class Place:
     order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     done: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     norms: dict[str, float] = field(default_factory=dict)
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
@@ -54,7 +55,7 @@ class Place:
 
     def begin_epoch(self, epoch: int, order: np.ndarray) -> None:
         """Nobody has trained in it yet."""
-        self.epoch, self.order, self.done, self.sums, self.norms = epoch, order, 0, {}, {}
+        self.epoch, self.order, self.done, self.sums, self.steps, self.norms = epoch, order, 0, {}, {}, {}
 
     def validated(self, value: float) -> bool:
         """Whether the current weights are the best of the phase."""
@@ -64,10 +65,16 @@ class Place:
         self.waited = 0 if better else self.waited + 1
         return better
 
-    def stepped(self, losses: dict[str, float], steps: int) -> None:
-        """One of the epoch's `steps` is done."""
+    @property
+    def losses(self) -> dict[str, float]:
+        """Of this epoch, by name: means over the steps in which there was such a loss."""
+        return {name: total / self.steps[name] for name, total in self.sums.items()}
+
+    def stepped(self, losses: dict[str, float]) -> None:
+        """One step of the epoch is done."""
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value / steps
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.steps[name] = self.steps.get(name, 0) + 1
         self.done += 1
 
 

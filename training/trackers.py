@@ -24,15 +24,24 @@ def trackers(names: Sequence[Tracker], out: Path) -> list[GeneralTracker]:
     Raises:
         MissingExtraError: the library of a tracker is not installed.
     """
-    for name in names:
-        if importlib.util.find_spec(name) is None:
-            raise MissingExtraError(f"the tracker {name} needs its library: pip install {name}")
+    refuse_missing(names)
     makers: dict[str, Any] = {
         "tensorboard": lambda: TensorBoardTracker("tensorboard", out.parent),
         "wandb": lambda: WandBTracker(PROJECT, dir=str(out.parent), name=out.name),
         "mlflow": lambda: PlainNames(PROJECT, run_name=out.name),
     }
     return [makers[name]() for name in names]
+
+
+def refuse_missing(names: Sequence[Tracker]) -> None:
+    """Refuse trackers without a library.
+
+    Raises:
+        MissingExtraError: the library of a tracker is not installed.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"the tracker {name} needs its library: pip install {name}")
 
 
 class PlainNames(MLflowTracker):

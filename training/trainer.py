@@ -30,7 +30,7 @@ from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove
 from training.choices import choose_gate, choose_weight, choose_words
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
-from training.loop import Report, Run, Watch
+from training.loop import Report, Run, Watch, refuse_early
 from training.measuring.comparison import split_log
 from training.measuring.protocols import last_event
 from training.measuring.splits import Questions, Split
@@ -67,9 +67,9 @@ def train(
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
         protocol: one of `training.measuring.leaks.PROTOCOLS`: choose on its validation questions, then train anew on
             all that it gives the model to be reported. Default: train on everything but each person's last event.
-        out: folder to save the model in; curves for TensorBoard go into a folder beside it, until the training is done
-            checkpoints into another, ``OUT.checkpoint``, and what cannot be used, rows, pictures, sounds and vectors,
-            into ``OUT.rejected.jsonl``.
+        out: folder to save the model in; curves of the training that validation chooses by go into a folder beside
+            it, until the training is done checkpoints into another, ``OUT.checkpoint``, and what cannot be used, rows,
+            pictures, sounds and vectors, into ``OUT.rejected.jsonl``.
         weights: folder with pretrained weights, looked in before anything is downloaded.
         progress: show a bar on standard error.
 
@@ -177,7 +177,9 @@ def fit_split(
     if out is not None:
         refuse_unwritable(out, KIND)
         kept, again = checkpoint_folder(out), checkpoint_folder(out) / "refit"
-    _, report = fit(catalog, train, validation, recipe, checkpoints=kept, weights=weights, progress=progress)
+    _, report = fit(
+        catalog, train, validation, recipe, curves=out, checkpoints=kept, weights=weights, progress=progress
+    )
     model = refit(catalog, split.refit, recipe, report, checkpoints=again, weights=weights, progress=progress)
     if out is not None and Ranks.current().leads:
         save(model, report, recipe, split.refit, out)
@@ -194,6 +196,7 @@ def fit(
     *,
     rated: Histories | None = None,
     out: Path | None = None,
+    curves: Path | None = None,
     checkpoints: Path | None = None,
     weights: Path | None = None,
     progress: bool = True,
@@ -207,6 +210,7 @@ def fit(
         validation: questions that decide when to stop, which weights are kept and the re-ranking weight.
         recipe: settings.
         rated: events with ratings that the rating head learns from; default: `past`.
+        curves: the model that curves are of, beside which they go; default: `out`.
         checkpoints: folder for them, which the caller removes; default: one beside `out`, gone once that is written.
         out, weights, progress: as in `train`.
         watch: is told epoch and metrics of each validation, and may end the training by an exception.
@@ -228,9 +232,12 @@ def fit(
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
+    curves = out if curves is None else curves
+    if recipe.pretrain.epochs or is_tuned(model):  # which takes long
+        refuse_early(recipe, past, validation, kept, curves)
     pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     alignment = _tune_encoders(model, shown, past, recipe, progress)
-    run = Run(model, shown, past, validation, counts, recipe, out, progress, checkpoints=kept, watch=watch)
+    run = Run(model, shown, past, validation, counts, recipe, curves, progress, checkpoints=kept, watch=watch)
     if pretraining:
         run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
     report = run.go()

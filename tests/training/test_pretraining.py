@@ -17,7 +17,7 @@ from transformers import BertForMaskedLM
 from towers.artefact import read_manifest
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.errors import InputError, TwoTowerError, WeightsError
+from towers.errors import InputError, MissingExtraError, TwoTowerError, WeightsError
 from towers.model import KIND, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.config import PretrainConfig, Recipe
@@ -194,6 +194,30 @@ def test_a_training_that_was_stopped_begins_with_the_same_encoder(tiny_run: Any,
     again, report = fit(tiny_run.catalog, past, validation, recipe, checkpoints=tmp_path / "kept", progress=False)
     assert again.fingerprint == whole.fingerprint
     assert len(report.pretraining) == 2
+
+
+def test_what_cannot_be_trained_is_refused_before(
+    tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.read(tiny_run.recipe).model_copy(update={"pretrain": PretrainConfig(epochs=1, texts=8)})
+    told = recipe.train.model_copy(update={"checkpoint_seconds": 0, "rate": 1e-4})
+    slower = recipe.model_copy(update={"train": told})
+    _, positives = tiny_run.log.known(tiny_run.catalog).histories(tiny_run.catalog, positive=recipe.data)
+    past, validation = last_event(positives)
+
+    def stop(epoch: int, _: Any) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(tiny_run.catalog, past, validation, slower, checkpoints=tmp_path / "kept", progress=False, watch=stop)
+    monkeypatch.setattr("training.trainer.pretrain", None)  # calling it would be a TypeError
+    with pytest.raises(InputError, match="holds checkpoints of another training"):
+        fit(tiny_run.catalog, past, validation, recipe, checkpoints=tmp_path / "kept", progress=False)
+    with pytest.raises(InputError, match="validation needs a person"):
+        fit(tiny_run.catalog, past, validation.take(np.empty(0, np.int64)), recipe, progress=False)
+    monkeypatch.setattr("training.trackers.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="the tracker tensorboard needs its library"):
+        fit(tiny_run.catalog, past, validation, recipe, out=tmp_path / "model", progress=False)
 
 
 def test_what_cannot_be_is_refused(tiny_bert: Path, catalog: Catalog) -> None:

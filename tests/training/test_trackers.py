@@ -49,6 +49,17 @@ def test_losses_of_every_epoch_metrics_of_every_validation_and_what_mining_took(
     assert all(event.value > 0 for event in events.Scalars("mining_seconds"))
 
 
+def test_a_training_that_is_refitted_has_curves_of_what_it_was_chosen_by(tiny_run: Any, tmp_path: Path) -> None:
+    recipe = tomllib.loads(tiny_run.recipe.read_text("utf-8"))
+    recipe["user"]["text"] = False
+    out = tmp_path / "first"
+    train(tiny_run.catalog, tiny_run.log, recipe=recipe, protocol="temporal", out=out, progress=False)
+    file = min(tmp_path.rglob("events.out.tfevents*"), key=lambda path: len(path.parts))  # settings lie deeper
+    found = EventAccumulator(str(file)).Reload().Scalars("ndcg@20")
+    epochs = read_manifest(out, KIND)["training"]["epochs"]
+    assert [(one.step, one.value) for one in found] == [(e["epoch"], pytest.approx(e["ndcg@20"])) for e in epochs]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
 def test_mlflow(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow

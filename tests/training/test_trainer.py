@@ -32,8 +32,9 @@ from training.measuring.splits import Questions
 from training.mining import HardNegatives
 from training.negatives import Negatives
 from training.objective import Objective
-from training.optimizer import parameter_groups
+from training.optimizer import parameter_groups, rate_at
 from training.ranker import IndexRanker
+from training.state import Place
 from training.tasks import Click
 from training.trainer import fit, new_model, refit, train, without_targets
 
@@ -198,6 +199,36 @@ def test_an_early_stop_of_the_first_phase_moves_the_schedule_on(world: World) ->
     assert len(epochs) < 11
     assert "text" in report.epochs[-1]
     assert "text" not in report.epochs[-2]
+
+
+def test_the_first_step_after_an_early_stop_has_the_rate_of_its_place(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five steps an epoch: the readers join at step 50 of 60, wherever the first phase ended."""
+    step, rates = Run._step, []
+
+    def spy(run: Run, people: np.ndarray) -> dict[str, float]:
+        if run._reads:
+            rates.append(sorted({round(group["lr"], 9) for group in run.optimizer.param_groups}))
+        return step(run, people)
+
+    monkeypatch.setattr(Run, "_step", spy)
+    monkeypatch.setattr(Run, "validate", lambda *_: {"recall@20": 0.0, "ndcg@20": 0.0})
+    trained(
+        world,
+        world.recipe({"sequence": SEQUENCE, "text": TEXT}, epochs=12, text_epochs=2, evaluate_every=1, patience=1),
+    )
+    assert len(rates) == 10
+    high, text, pretrained = 1e-2 * rate_at(50, 60, 0.1), 1e-2 * rate_at(0, 10, 0.1), 3e-3 * rate_at(0, 10, 0.1)
+    assert rates[0] == pytest.approx(sorted({high, text, pretrained}), abs=1e-8)
+
+
+def test_losses_are_means_over_the_steps_that_have_them() -> None:
+    place = Place()
+    for losses in ({"loss": 1.0}, {"loss": 3.0, "rating": 0.5}, {"loss": 5.0}):
+        place.stepped(losses)
+    assert place.losses == {"loss": 3.0, "rating": 0.5}
+    assert place.done == 3
 
 
 def test_a_sampled_softmax_learns_it_too(world: World) -> None:
