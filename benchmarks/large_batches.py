@@ -1,7 +1,7 @@
 """python -m benchmarks.large_batches [--save]
 
-What a batch that is read in parts costs: one training step of the text reader, all layers tuned, on texts of 64 tokens,
-each against the whole batch's items. Each case runs in a process of its own, one after the other.
+What a batch that is read in parts costs: whole training steps, with the optimizer's, of the text reader, all layers
+tuned, on texts of 62 tokens, each against all 1,000 items. Each case runs in a process of its own, one after the other.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import NamedTuple
 
-import torch
+import numpy as np
+import polars as pl
+from accelerate.utils import set_seed
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.record import Record
-from towers.precision import autocast
-from towers.text import TextConfig, TextEncoder
-from towers.text_reader import TextReader, TextReaderConfig
-from training.losses import contrastive
-from training.parts import in_parts
+from towers.catalog import Catalog
+from towers.history import Histories
+from towers.text import TextEncoder
+from training.config import Recipe
+from training.loop import Run
+from training.trainer import new_model
 
-TOKENS, DIMENSION, RUNS = 64, 64, 3
+ITEMS, EVENTS, RUNS = 1000, 8, 3
+WORDS = ("river", "night", "music", "garden", "engine", "winter", "story", "paper", "silver", "bread")
 
 
 class Case(NamedTuple):
@@ -96,31 +98,31 @@ def _measure() -> Iterator[Cost]:
 
 def run_case(case: Case) -> Cost:
     """A first step, and others that are timed; those of a large batch once."""
-    torch.manual_seed(0)
-    encoder = TextEncoder.load(TextConfig())
-    reader = TextReader(config=TextReaderConfig(tune="all"), encoder=encoder, hidden=256, dimension=DIMENSION)
-    ids = torch.randint(100, (case.batch, TOKENS))
-    items = F.normalize(torch.randn(case.batch, DIMENSION), dim=1)
-    for weight in reader.parameters():
-        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
-    before, times = _peak(), []
+    run = started_run(case)
+    people, before, times = run.feed.order()[: case.batch], _peak(), []
     for _ in range(1 + max(1, RUNS * CASES[0].batch // case.batch)):
         started = time.perf_counter()
-        _step(reader, ids, items, case.part)
+        run._step(people)
         times.append(time.perf_counter() - started)
     return Cost(_peak(), before, statistics.median(times[1:]))
 
 
-def _step(reader: TextReader, ids: Tensor, items: Tensor, part: int) -> None:
-    with autocast(ids.device):
-        queries = in_parts(reader, ids, torch.ones_like(ids, dtype=torch.bool), size=part)
-    scale = torch.tensor(15.0)
-
-    def losses(queries: Tensor, targets: Tensor) -> Tensor:
-        own = targets[:, None] == torch.arange(len(items))
-        return contrastive(queries, items[targets], items, scale=scale, left_out=own)
-
-    in_parts(losses, queries, torch.arange(len(ids)), size=part).mean().backward()
+def started_run(case: Case) -> Run:
+    """A training of generated people, of each of whom one text of 62 tokens is read in a step."""
+    rng = np.random.default_rng(0)
+    titles = [" ".join(row) for row in np.array(WORDS)[rng.integers(len(WORDS), size=(ITEMS, 13))]]
+    catalog = Catalog.read(pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)], "title": titles}))
+    events = np.stack([rng.choice(ITEMS, EVENTS, replace=False) for _ in range(case.batch)])
+    past = Histories(np.arange(case.batch + 1) * EVENTS, events.reshape(-1))
+    train = {"batch_people": case.batch, "part": case.part, "anchors": 1, "anchors_per_step": 1, "sentences": 0}
+    recipe = Recipe.read({"user": {"sequence": False, "text": {"tune": "all"}}, "train": train})
+    counts = np.bincount(past.items, minlength=ITEMS)
+    set_seed(0)
+    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    run = Run(model, catalog, past, None, counts, recipe, None, False)
+    run.step_module.train()
+    run.place.epoch, model.user.reads_text = 1, True
+    return run
 
 
 def _peak() -> int:
