@@ -79,6 +79,8 @@ def _positions(loaded: Loaded, name: str) -> Loaded:
 
 def _ratings(loaded: Loaded, name: str) -> Loaded:
     loaded = _real(loaded, name)
+    # NaN is how frames without nulls, and files written from them, say that there is none.
+    loaded = loaded.with_column(name, _arrow(pl.Series(loaded.table[name]).fill_nan(None)))
     return loaded.without(~_finite(loaded.table[name]), f"{name} is not finite", name)
 
 

@@ -72,7 +72,7 @@ class Interactions:
             timestamp: seconds since 1970 up to the year 9999, or dates and times (taken as UTC where they name no
                 zone). Optional, as all that follow.
             position: whole number; orders the events of a person, after timestamp if both are there.
-            rating: a number on any scale; may be missing in some rows.
+            rating: a number on any scale; may be missing (empty, null or NaN) in some rows.
             event: what happened, such as ``purchase``.
             weight: 0 or more, how much the event counts in training; 1 where it is missing.
             text: what the person wrote.

@@ -103,8 +103,8 @@ class TrainConfig(OptimizerConfig):
     trackers: list[Tracker] = ["tensorboard"]
     """Where losses and the norm of the gradient of each epoch, and metrics of each validation go, beside the manifest:
     "tensorboard", "wandb" (Weights & Biases), "mlflow"."""
-    seed: int = Field(default=0, ge=0)
-    """Fixes initial weights, order, windows, dropout."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Fixes initial weights, order, windows, dropout; below 2**32, as NumPy's seeds are."""
 
     @property
     def weights(self) -> dict[str, float]:

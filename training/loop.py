@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from indexing.index import ItemIndex
 from towers.catalog import Catalog
 from towers.contents import Contents
 from towers.embed import VectorCache
-from towers.errors import ArtefactError, InputError
+from towers.errors import InputError
 from towers.history import Histories
 from towers.media import told_of
 from towers.model import TwoTower
@@ -46,7 +46,6 @@ from training.ranks import Ranks, process_state
 from training.sampling import Windows
 from training.sharding import average_gradients, refuse_unusable, split, start_alike
 from training.state import Place, State
-from training.trackers import PROJECT, flat, refuse_missing, trackers
 
 FULL_SOFTMAX_UP_TO = 10_000  # items; 2,000 positions cost 0.1 s there, 0.6 s at 40,000 (benchmarks/softmax.py)
 METRIC = "ndcg@20"
@@ -101,10 +100,10 @@ class Report:
 class Run:
     """One training run; `go` does it.
 
-    Args: as in `fit`; `counts` are the training events of each item. Without `validation` nothing is chosen, and
-        each phase ends at the epoch of `until`. With `checkpoints` it goes on from the newest, and writes more.
-        `watch` is told epoch and metrics of each validation, and may end the training by an exception. `goes_on`: the
-        towers have learned already, so nothing of them begins anew.
+    Args: as in `fit`; `counts` are the training events of each item, `trackers` have begun. Without `validation`
+        nothing is chosen, and each phase ends at the epoch of `until`. With `checkpoints` it goes on from the newest,
+        and writes more. `watch` is told epoch and metrics of each validation, and may end the training by an exception.
+        `goes_on`: the towers have learned already, so nothing of them begins anew.
     """
 
     def __init__(
@@ -115,20 +114,20 @@ class Run:
         validation: Questions | None,
         counts: np.ndarray,
         recipe: Recipe,
-        out: Path | None,
+        trackers: Sequence[GeneralTracker] | None,
         progress: bool,
         until: Sequence[int] = (),
         checkpoints: Checkpoints | None = None,
         watch: Watch | None = None,
         goes_on: bool = False,
     ) -> None:
-        _refuse_unlearnable(validation, past, recipe)
+        refuse_unlearnable(validation, past, recipe)
         self.model, self.catalog, self.validation, self.recipe = model, catalog, validation, recipe
         self.past, self.counts = past, counts
         self.until, self.checkpoints, self.watch, self.goes_on = until, checkpoints, watch, goes_on
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
-        self.accelerator, self.ranks = _accelerator(recipe, out), Ranks.current()
+        self.accelerator, self.ranks = _accelerator(trackers or ()), Ranks.current()
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         progress, rng = progress and self.ranks.leads, np.random.default_rng(self.config.seed)
@@ -390,36 +389,21 @@ class Run:
         return rate_at(step + self.place.skipped - before, total - before, self.config.warmup)
 
 
-def refuse_early(
-    recipe: Recipe, past: Histories, validation: Questions, checkpoints: Checkpoints | None, out: Path | None
-) -> None:
-    """Refuse what a `Run` would refuse, before anything else takes long; what it is told is the same."""
-    _refuse_unlearnable(validation, past, recipe)
-    if checkpoints is not None:
-        checkpoints.newest()
-    if out is not None:
-        refuse_missing(recipe.train.trackers)
-
-
-def _refuse_unlearnable(validation: Questions | None, past: Histories, recipe: Recipe) -> None:
+def refuse_unlearnable(validation: Questions | None, past: Histories, recipe: Recipe) -> None:
+    """Raise `InputError` where nobody could be asked, or a loss is wanted that no event is for."""
     if validation is not None and not len(validation):
         raise InputError("validation needs a person whose last event is an item that is new to them, none is")
     if recipe.train.rating_weight and np.isnan(past.ratings).all():
         raise InputError("train.rating_weight is above 0, but no training event has a rating: set it to 0")
 
 
-def _accelerator(recipe: Recipe, out: Path | None) -> Accelerator:
+def _accelerator(trackers: Sequence[GeneralTracker]) -> Accelerator:
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # before the text reader trains
     accelerator = Accelerator(
         kwargs_handlers=[unused],
         mixed_precision="bf16" if bf16_is_fast(process_state().device) else "no",
-        log_with=trackers(recipe.train.trackers, out) if out is not None else None,
     )
-    if out is not None:
-        try:
-            accelerator.init_trackers(PROJECT, config=flat(recipe.model_dump(mode="json")))
-        except OSError as error:
-            raise ArtefactError(f"cannot write curves beside {out}: {error.strerror or error}") from error
+    accelerator.trackers = list(trackers)  # which have begun, unlike those that accelerate is made with
     return accelerator
 
 

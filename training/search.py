@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from indexing.lock import Lock
 from towers.artefact import atomic_file, write_json
 from towers.catalog import Catalog
-from towers.errors import InputError, MissingExtraError, TwoTowerError
+from towers.errors import ArtefactError, InputError, MissingExtraError, TwoTowerError
 from towers.history import Histories
 from towers.interactions import Interactions
 from training.checkpoint import digest
@@ -154,6 +157,7 @@ def search(
     Raises:
         InputError: a setting or a value that recipes do not have, fewer than one trial, several processes, a study of
             other data, or no trial that ended well.
+        ArtefactError: another process searches in `out`, it cannot be written, or its study cannot be read.
         MissingExtraError: Optuna is not installed.
     """
     library, out = _optuna(), Path(out)
@@ -162,8 +166,6 @@ def search(
     known = log.known(catalog)
     base = with_range(Recipe.read(shared), log.rating_range)
     past, validation = _data(catalog, known, base, protocol)
-    out.mkdir(parents=True, exist_ok=True)
-    study = _study(library, out, base, space, _facts(catalog, past, validation, shared, space))
 
     def objective(trial: optuna.Trial) -> float:
         settings = {name: _suggest(trial, name, choice) for name, choice in space.items()}
@@ -176,12 +178,14 @@ def search(
             raise
         return best_value(report)
 
-    left = trials - len(_ended(study))
-    if left > 0:
-        study.optimize(
-            objective, n_trials=left, catch=(TwoTowerError,), callbacks=[lambda _, trial: tell(_trial(trial))]
-        )
-    return _found(library, study, shared, space, out)
+    with Lock(out):
+        study = _study(library, out, base, space, _facts(catalog, past, validation, shared, space))
+        left = trials - len(_ended(study))
+        if left > 0:
+            study.optimize(
+                objective, n_trials=left, catch=(TwoTowerError,), callbacks=[lambda _, trial: tell(_trial(trial))]
+            )
+        return _found(library, study, shared, space, out)
 
 
 def best_value(report: Report) -> float:
@@ -247,9 +251,7 @@ def _facts(
 
 def _study(optuna: Any, out: Path, base: Recipe, space: Space, facts: dict[str, Any]) -> Any:
     """The study in `out`, begun or gone on with; a trial that was cut off is queued again."""
-    study = optuna.create_study(
-        storage=f"sqlite:///{out / STUDY}", study_name="recipe", direction="maximize", load_if_exists=True
-    )
+    study = _opened(optuna, out / STUDY)
     before = study.user_attrs.get("facts")
     if before is not None and before != facts:
         name = next(name for name in facts if before.get(name) != facts[name])
@@ -257,14 +259,37 @@ def _study(optuna: Any, out: Path, base: Recipe, space: Space, facts: dict[str, 
     study.set_user_attr("facts", facts)
     _queue_again(optuna, study, space)
     # A start that goes on must not draw again what the first one drew.
-    seed = base.train.seed + len(study.get_trials(deepcopy=False))
+    seed = (base.train.seed + len(study.get_trials(deepcopy=False))) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST)
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=FIRST)
     return study
 
 
+def _opened(optuna: Any, path: Path) -> Any:
+    """The study in a file, begun where there is none."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    storage = f"sqlite:///{path}"
+    try:
+        with closing(sqlite3.connect(path)) as file:  # all of it: Optuna would meet some damage hours later
+            if file.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("it is damaged")
+        return optuna.create_study(storage=storage, study_name="recipe", direction="maximize", load_if_exists=True)
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+        raise ArtefactError(
+            f"{path} cannot be read as a search: move it away to begin a new one ({_first_cause(error)})"
+        ) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """The first line of what was behind it all; Optuna and SQLAlchemy wrap it in statements and addresses."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).partition("\n")[0]
+
+
 def _queue_again(optuna: Any, study: Any, space: Space) -> None:
-    """Queue the trials that an earlier start was killed in, once."""
+    """Queue the trials that an earlier start was killed in, once; the lock says that none of them runs elsewhere."""
     again = study.user_attrs.get("queued again", [])
     for trial in study.get_trials(deepcopy=False):
         if trial.state == optuna.trial.TrialState.RUNNING:

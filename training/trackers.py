@@ -7,41 +7,72 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker
+from accelerate.tracking import GeneralTracker, MLflowTracker, TensorBoardTracker, WandBTracker, on_main_process
 
-from towers.errors import MissingExtraError
+from towers.errors import ArtefactError, InputError, MissingExtraError
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 PROJECT = "twotower"
+FOLDER = "tensorboard"
 
 
-def trackers(names: Sequence[Tracker], out: Path) -> list[GeneralTracker]:
-    """The trackers of a training that writes to `out`; they begin when accelerate starts them.
+def begin(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> list[GeneralTracker]:
+    """The trackers of a training that writes to `out`, ready to be told of it.
 
-    TensorBoard's curves go into a folder beside `out`; the others follow their own environment variables
-    (``WANDB_MODE``, ``MLFLOW_TRACKING_URI`` and so on), under a project named `PROJECT` and a run named as `out` is.
+    TensorBoard's curves go into a folder named as `out` is, in one named `FOLDER` beside it, so that models side by
+    side are runs side by side; the others follow their own environment variables (``WANDB_MODE``,
+    ``MLFLOW_TRACKING_URI`` and so on), under a project named `PROJECT` and a run named as `out` is.
 
-    Raises:
-        MissingExtraError: the library of a tracker is not installed.
-    """
-    refuse_missing(names)
-    makers: dict[str, Any] = {
-        "tensorboard": lambda: TensorBoardTracker("tensorboard", out.parent),
-        "wandb": lambda: WandBTracker(PROJECT, dir=str(out.parent), name=out.name),
-        "mlflow": lambda: PlainNames(PROJECT, run_name=out.name),
-    }
-    return [makers[name]() for name in names]
-
-
-def refuse_missing(names: Sequence[Tracker]) -> None:
-    """Refuse trackers without a library.
+    Args:
+        names: which.
+        out: folder of the model to come.
+        settings: the flat recipe, which each tracker keeps.
 
     Raises:
         MissingExtraError: the library of a tracker is not installed.
+        InputError: a tracker cannot begin, such as without a key, or where its server does not answer.
+        ArtefactError: curves cannot be written beside `out`.
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(f"the tracker {name} needs its library: pip install {name}")
+    return [_begun(name, out, settings) for name in names]
+
+
+def _begun(name: Tracker, out: Path, settings: dict[str, Any]) -> GeneralTracker:
+    try:
+        tracker = _made(name, out)
+        tracker.start()
+        tracker.store_init_configuration(settings)
+    except Exception as error:  # each library has errors of its own
+        if name == "tensorboard" and isinstance(error, OSError):
+            raise ArtefactError(f"cannot write curves beside {out}: {error.strerror or error}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the tracker {name} cannot begin ({reason}): put that right, or leave it out of train.trackers"
+        ) from error
+    return tracker
+
+
+def _made(name: Tracker, out: Path) -> GeneralTracker:
+    if name == "tensorboard":
+        return OneRun(out.name, out.parent / FOLDER)
+    if name == "wandb":
+        return WandBTracker(PROJECT, dir=str(out.parent), name=out.name)
+    return PlainNames(PROJECT, run_name=out.name)
+
+
+class OneRun(TensorBoardTracker):
+    """TensorBoard with settings and curves in one run; accelerate would make a second one of the settings."""
+
+    @on_main_process
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        """Write the settings into the file of the curves: of two files in a folder TensorBoard follows the newer."""
+        from torch.utils.tensorboard.summary import hparams
+
+        for summary in hparams(values, {}):
+            self.writer.file_writer.add_summary(summary)
+        self.writer.flush()
 
 
 class PlainNames(MLflowTracker):

@@ -30,7 +30,7 @@ from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove
 from training.choices import choose_gate, choose_weight, choose_words
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
-from training.loop import Report, Run, Watch, refuse_early
+from training.loop import Report, Run, Watch, refuse_unlearnable
 from training.measuring.comparison import split_log
 from training.measuring.protocols import last_event
 from training.measuring.splits import Questions, Split
@@ -39,6 +39,7 @@ from training.ranks import Ranks
 from training.ratings import fit_ratings
 from training.sharding import refuse_unusable
 from training.standing import choose_level, choose_new_weights, choose_trend
+from training.trackers import begin, flat
 from training.usage import usage
 
 
@@ -67,15 +68,16 @@ def train(
         recipe: TOML file, nested values or a `Recipe`; default: the recipe that ships.
         protocol: one of `training.measuring.leaks.PROTOCOLS`: choose on its validation questions, then train anew on
             all that it gives the model to be reported. Default: train on everything but each person's last event.
-        out: folder to save the model in; curves of the training that validation chooses by go into a folder beside
-            it, until the training is done checkpoints into another, ``OUT.checkpoint``, and what cannot be used, rows,
-            pictures, sounds and vectors, into ``OUT.rejected.jsonl``.
+        out: folder to save the model in; beside it curves of the training that validation chooses by go into
+            ``tensorboard/NAME`` with its name, until the training is done checkpoints into ``OUT.checkpoint``, and what
+            cannot be used, rows, pictures, sounds and vectors, into ``OUT.rejected.jsonl``.
         weights: folder with pretrained weights, looked in before anything is downloaded.
         progress: show a bar on standard error.
 
     Raises:
         InputError: a recipe that cannot be used, a log in which nobody has two positive events, checkpoints of another
-            recipe or other data beside `out`; without a log, items with but one kind of content, or a protocol.
+            recipe or other data beside `out`, or a tracker that cannot begin; without a log, items with but one kind of
+            content, or a protocol.
         ArtefactError: `out` is something else, or cannot be written, or no checkpoint beside it can be read; raised
             before training.
 
@@ -223,6 +225,7 @@ def fit(
         refuse_unwritable(out, KIND)
     if Ranks.current().splits:
         refuse_unusable(recipe)
+    refuse_unlearnable(validation, past, recipe)
     set_seed(recipe.train.seed)
     encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
@@ -232,18 +235,37 @@ def fit(
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
+    if kept is not None and (recipe.pretrain.epochs or is_tuned(model)):
+        kept.newest()  # refuses those of another training before what takes long
     curves = out if curves is None else curves
-    if recipe.pretrain.epochs or is_tuned(model):  # which takes long
-        refuse_early(recipe, past, validation, kept, curves)
+    begun = begin(recipe.train.trackers, curves, flat(recipe.model_dump(mode="json"))) if curves is not None else None
     pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     alignment = _tune_encoders(model, shown, past, recipe, progress)
-    run = Run(model, shown, past, validation, counts, recipe, curves, progress, checkpoints=kept, watch=watch)
+    run = Run(model, shown, past, validation, counts, recipe, begun, progress, checkpoints=kept, watch=watch)
     if pretraining:
         run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
     report = run.go()
     model.eval()
     report.pretraining, report.alignment = pretraining, alignment
     report.words = choose_words(model, shown, asked)
+    _choose(report, model, catalog, past, validation, rated, recipe)
+    report.seconds += time.perf_counter() - started
+    if out is not None and Ranks.current().leads:
+        save(model, report, recipe, past, out)
+        remove_checkpoints(checkpoint_folder(out))
+    return model, report
+
+
+def _choose(
+    report: Report,
+    model: TwoTower,
+    catalog: Catalog,
+    past: Histories,
+    validation: Questions,
+    rated: Histories,
+    recipe: Recipe,
+) -> None:
+    """What validation decides once the towers have learned; the model is told, and the report."""
     memory = model.memory(catalog, model.embed_items(catalog))
     queries, report.fusion = choose_gate(model, memory, validation)
     report.trend = choose_trend(model, memory, validation, queries, past)
@@ -257,11 +279,6 @@ def fit(
     report.rating_error = fit_ratings(model, memory, rated, recipe.train.seed)
     if report.rating_error is not None:
         report.reranking = choose_weight(model, memory, validation, queries, past)
-    report.seconds += time.perf_counter() - started
-    if out is not None and Ranks.current().leads:
-        save(model, report, recipe, past, out)
-        remove_checkpoints(checkpoint_folder(out))
-    return model, report
 
 
 def save(model: TwoTower, report: Report, recipe: Recipe, past: Histories, out: Path) -> None:

@@ -192,7 +192,7 @@ def test_bad_weights_are_set_aside() -> None:
 
 
 def test_ratings_are_mapped_from_the_declared_scale() -> None:
-    ratings = [1.0, 5.0, 2.0, None, 0.5, 6.0, float("nan"), float("-inf")]
+    ratings = [1.0, 5.0, 2.0, None, 0.5, 6.0, float("inf"), float("-inf")]
     log = Interactions.read(log_of(rating=ratings), rating_range=(1, 5))
     assert log.table["rating"].to_pylist() == [0.0, 1.0, 0.25, None]
     assert set_aside(log) == [
@@ -210,6 +210,22 @@ def test_ratings_without_a_scale_are_mapped_from_the_range_found() -> None:
     assert log.table["rating"].to_pylist() == [0.0, 0.25, 1.0]
     assert log.rating_range == (2.0, 10.0)
     assert set_aside(log) == [(2, "rating is not a number"), (5, "rating is not a number")]
+
+
+def test_nan_is_no_rating_wherever_it_stands(tmp_path: Path) -> None:
+    """The event stays in the past, and the range is that of the numbers."""
+    frame = pl.DataFrame({"user_id": [1, 1, 1], "item_id": ["a", "b", "c"], "rating": [2.0, float("nan"), 4.0]})
+    frame.write_parquet(tmp_path / "log.parquet")
+    for name, nan in {"log.csv": "NaN", "small.csv": "nan", "empty.csv": ""}.items():
+        (tmp_path / name).write_text(f"user_id,item_id,rating\n1,a,2\n1,b,{nan}\n1,c,4\n")
+    line = '{{"user_id": 1, "item_id": "{}", "rating": {}}}\n'
+    (tmp_path / "log.jsonl").write_text(line.format("a", 2) + line.format("b", "NaN") + line.format("c", 4))
+    for source in (frame, frame.to_arrow(), frame.to_pandas(), *sorted(tmp_path.iterdir())):
+        log = Interactions.read(source)
+        assert log.table["rating"].to_pylist() == [0.0, None, 1.0], source
+        assert (log.rating_range, log.rejected.count) == ((2.0, 4.0), 0), source
+    none = Interactions.read(frame.with_columns(rating=float("nan")))
+    assert (none.rating_range, len(none), none.rejected.count) == (None, 3, 0)
 
 
 def test_a_row_set_aside_for_another_reason_does_not_widen_the_range() -> None:

@@ -26,6 +26,7 @@ from training.config import Recipe
         ({"user": {"text": {"history": {"bugdet": 9}}}}, "did you mean 'user.text.history.budget'"),
         ({"train": {"epochs": 0}}, "train.epochs: Input should be greater than or equal to 1, got 0"),
         ({"item": {"dropout": 1.0}}, "item.dropout: Input should be less than 1, got 1.0"),
+        ({"train": {"seed": 2**32}}, "train.seed: Input should be less than 4294967296, got 4294967296"),
         (
             {"train": {"softmax": "full", "hard_negatives": 4}},
             "the recipe: train: softmax is 'full', which has every item as a negative once and needs no correction",

@@ -166,7 +166,7 @@ def test_a_model_trained_this_way(tiny_run: Any, tmp_path: Path) -> None:
     told = read_manifest(tmp_path / "model", KIND)["training"]["pretraining"]
     assert len(told) == 3
     assert told[-1] < told[0]
-    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    curves = EventAccumulator(str(tmp_path / "tensorboard/model")).Reload()
     assert [(one.step, one.value) for one in curves.Scalars("pretraining")] == [(0, pytest.approx(told[-1]))]
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sqlite3
 import tomllib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import numpy as np
 import optuna
 import pytest
 
-from towers.errors import InputError, TwoTowerError
+from towers.errors import ArtefactError, InputError, TwoTowerError
 from training import search as module
 from training.config import Recipe
 from training.loop import Report
@@ -92,6 +96,77 @@ def test_a_search_that_was_killed_goes_on_and_does_the_open_trial_again(run: Cal
     once_more = Trainings()
     assert run(once_more, 6).best == found.best
     assert not once_more.recipes
+
+
+def test_a_search_by_the_largest_seed_goes_on(run: Callable[..., Any]) -> None:
+    recipe = {"user": {"text": False}, "train": {"seed": 2**32 - 1}}
+    assert len(run(Trainings(), 1, recipe=recipe).trials) == 1
+    assert len(run(Trainings(), 2, recipe=recipe).trials) == 2
+
+
+def test_a_search_that_runs_is_not_started_twice(run: Callable[..., Any], tiny_run: Any, tmp_path: Path) -> None:
+    refused = []
+
+    def started_again(call: int) -> None:
+        if call == 2:
+            with pytest.raises(ArtefactError, match=f"has a writer already .process {os.getpid()} on ") as caught:
+                search(tiny_run.catalog, tiny_run.log, out=tmp_path / "search", space=SPACE, trials=3)
+            refused.append(caught.value)
+
+    found = run(Trainings(started_again), 3)
+    assert len(refused) == 1
+    assert [trial.number for trial in found.trials if trial.state != "fail"] == [0, 1, 2]
+    assert len(run(Trainings(), 4).trials) == 4  # it was given back
+
+
+def a_folder(study: Path) -> None:
+    study.unlink()
+    study.mkdir()
+
+
+def another_database(study: Path) -> None:
+    study.unlink()
+    with closing(sqlite3.connect(study)) as file:
+        file.execute("CREATE TABLE studies (name TEXT)")
+
+
+def a_later_format(study: Path) -> None:
+    with closing(sqlite3.connect(study)) as file, file:
+        file.execute("UPDATE version_info SET schema_version = 99")
+        file.execute("UPDATE alembic_version SET version_num = 'v9.9.0.a'")
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda study: study.write_bytes(b"garbage" * 1000), "file is not a database"),
+        (lambda study: study.write_bytes(study.read_bytes()[:-4096]), "database disk image is malformed"),
+        # SQLite opens this one, and Optuna reads all trials of it
+        (lambda study: study.write_bytes(study.read_bytes()[:-100]), "it is damaged"),
+        (a_folder, "unable to open database file"),
+        (another_database, "table studies has no column named study_name"),
+        (a_later_format, "The runtime optuna version .* is no longer compatible .*"),
+    ],
+)
+def test_a_study_that_cannot_be_read_is_refused(
+    run: Callable[..., Any], tmp_path: Path, harm: Callable[[Path], object], reason: str
+) -> None:
+    run(Trainings(), 2)
+    harm(study := tmp_path / "search/study.db")
+    trainings = Trainings()
+    with pytest.raises(ArtefactError) as caught:
+        run(trainings, 3)
+    said = f"{study} cannot be read as a search: move it away to begin a new one"
+    assert re.fullmatch(rf"{re.escape(said)} \({reason}\)", str(caught.value))
+    assert not trainings.recipes
+    study.rename(tmp_path / "away")
+    assert len(run(trainings, 1).trials) == 1
+
+
+def test_a_file_in_place_of_the_folder_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "search").write_text("mine")
+    with pytest.raises(ArtefactError, match=r"cannot write .*search: File exists"):
+        run(Trainings(), 1)
 
 
 def test_a_training_that_fails_is_counted_with_its_reason(

@@ -128,7 +128,7 @@ def test_both_readers_learn_the_rule(world: World, tmp_path: Path) -> None:
     manifest = json.loads((out / MANIFEST).read_text())
     assert Recipe.read(manifest["recipe"]) == world.recipe()
     assert manifest["training"]["best_epochs"] == report.best_epochs
-    assert list(out.parent.rglob("events.out.tfevents.*"))
+    assert list(out.parent.glob("tensorboard/model/events.out.tfevents.*"))
     assert not list(out.rglob("events.out.tfevents.*"))
 
 

@@ -105,6 +105,7 @@ def test_killed_in_each_phase_it_ends_with_the_same_weights(
     assert killed["files"] == whole["files"]
     left = sorted(path.name for path in (tmp_path / "runs").iterdir())
     assert left == ["model", "model.rejected.jsonl", "tensorboard"]
+    assert [path.name for path in (tmp_path / "runs/tensorboard").iterdir()] == ["model"]  # all three starts' curves
 
 
 def test_ctrl_c_says_how_to_go_on(
