@@ -142,7 +142,8 @@ class Known:
     """
 
     def __init__(self, histories: Histories, count: int) -> None:
-        self._count, self._histories = count, histories
+        self._count = count
+        self._histories = Histories(histories.offsets, histories.items)  # without texts, which nobody takes here
         self._keys = torch.from_numpy(np.unique(histories.people * count + histories.items))
 
     def of_catalog(self, people: np.ndarray) -> Bool[Tensor, "b n"]:
@@ -153,8 +154,21 @@ class Known:
         return known
 
     def of(self, people: np.ndarray, candidates: Int[Tensor, " m"]) -> Bool[Tensor, "b m"]:
-        """bool ``(B, M)`` over `candidates`, in memory that does not grow with the catalog."""
-        wanted = torch.from_numpy(people)[:, None] * self._count + candidates.cpu()
+        """bool ``(B, M)`` over `candidates`, in any order, repeats and all; no other matrix of that size is made."""
+        past = self._histories.take(people)
+        items, owner = torch.from_numpy(past.items), torch.from_numpy(past.people)
+        ordered, place = candidates.cpu().sort()
+        first = torch.searchsorted(ordered, items)
+        often = torch.searchsorted(ordered, items, right=True) - first
+        event = torch.arange(len(items)).repeat_interleave(often)
+        repeat = torch.arange(len(event)) - (often.cumsum(0) - often)[event]
+        known = torch.zeros(len(people), len(candidates), dtype=torch.bool)
+        known[owner[event], place[first[event] + repeat]] = True
+        return known
+
+    def pairs(self, people: np.ndarray, items: Int[Tensor, " p"]) -> Bool[Tensor, " p"]:
+        """Whether each of int64 ``(P,)`` people knows the item beside them."""
+        wanted = torch.from_numpy(people) * self._count + items.cpu()
         if not len(self._keys):
             return torch.zeros(wanted.shape, dtype=torch.bool)
         found = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from towers.history import Histories
 from training.negatives import Known, Memory, Negatives, among, with_targets
@@ -18,8 +22,38 @@ def test_known_both_ways_against_sets() -> None:
     people = np.array([5, 1, 4, 0, 5])
     sets = [set(histories.items[histories.offsets[p] : histories.offsets[p + 1]].tolist()) for p in people]
     assert known.of_catalog(people).tolist() == [[item in own for item in range(9)] for own in sets]
-    candidates = [8, 0, 3, 5, 1]
-    assert known.of(people, torch.tensor(candidates)).tolist() == [[c in own for c in candidates] for own in sets]
+    for candidates in ([8, 0, 3, 5, 1], [3, 8, 3, 1, 8, 3], []):  # in any order, some of them several times
+        wanted = torch.tensor(candidates, dtype=torch.int64)
+        assert known.of(people, wanted).tolist() == [[c in own for c in candidates] for own in sets]
+    items = [8, 2, 5, 3, 4]
+    assert known.pairs(people, torch.tensor(items)).tolist() == [i in own for i, own in zip(items, sets, strict=True)]
+    assert known.pairs(people, torch.tensor(items)).tolist() == [False, False, False, True, False]
+
+
+def test_known_of_nobody() -> None:
+    known, people = Known(Histories.of([[], []]), 3), np.array([1, 0])
+    assert known.of(people, torch.tensor([2, 0])).tolist() == [[False, False]] * 2
+    assert known.pairs(people, torch.tensor([2, 0])).tolist() == [False, False]
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that is made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        self.nbytes = max([self.nbytes, *(t.nbytes for t in tree_leaves(made) if isinstance(t, Tensor))])
+        return made
+
+
+def test_known_takes_a_byte_for_each_person_and_candidate() -> None:
+    known = Known(Histories.of([[n % 400, (7 * n) % 400] for n in range(300)]), 400)
+    people, candidates = np.arange(300), torch.arange(400)
+    with Largest() as largest:
+        found = known.of(people, candidates)
+    assert found.equal(known.of_catalog(people))
+    assert largest.nbytes == 300 * 400
 
 
 def test_weights_without_a_uniform_share_by_hand() -> None:

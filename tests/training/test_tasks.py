@@ -132,6 +132,14 @@ def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
     assert found["click"].item() == pytest.approx(np.mean(losses), rel=1e-9)
 
 
+def test_what_was_drawn_is_looked_up_pair_by_pair(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody beside everything that was drawn would be a matrix of which one value a column is used."""
+    objective = make(tiny_bert, contrastive_weight=0.0, click_weight=1.0)
+    expected = losses_of(objective)["click"].item()
+    monkeypatch.setattr(Known, "of", None)
+    assert losses_of(objective)["click"].item() == expected
+
+
 def test_what_counts_more_teaches_more(tiny_bert: Path) -> None:
     """Each loss is the mean of those of single events, as much as each counts."""
     objective = make(tiny_bert, rating_weight=1.0, click_weight=1.0)
