@@ -16,7 +16,7 @@ from towers.template import columns_of
 from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
 from training.ranks import Ranks
-from training.sampling import Windows, set_target_chances, set_windows, target_chances, windows
+from training.sampling import Windows, set_target_chances, set_windows, shares_of_others, target_chances, windows
 from training.sentences import SentencePool, SentenceSampler
 from training.step import Sentences, SentenceVectors
 
@@ -86,17 +86,17 @@ class Feed:
 
     @property
     def targets(self) -> np.ndarray:
-        """How often each item is expected as a target in an epoch, float64 ``(N,)``."""
-        return self._by_item(self._chances(self._past))
+        """What share of others' targets each item is expected to be, float64 ``(N,)``."""
+        return self._of_others(self._chances(self._past))
 
     @property
     def anchor_targets(self) -> np.ndarray:
-        """How often each item is expected to follow an anchor that is read in an epoch, float64 ``(N,)``."""
+        """The same of what follows the anchors that are read."""
         follows = np.zeros(len(self._past.items), bool)
         if self.anchors is not None:
             follows[self.anchors.events + 1] = True
         most = self._config.anchors_per_step
-        return self._by_item(target_chances(self._past, self._length, chosen=follows, most=most))
+        return self._of_others(target_chances(self._past, self._length, chosen=follows, most=most))
 
     def order(self) -> np.ndarray:
         """Everybody who trains, int64 ``(P,)``, in random order."""
@@ -115,8 +115,8 @@ class Feed:
         """How likely each event is a target in an epoch, float64 ``(E,)``."""
         return (target_chances if self._windows is windows else set_target_chances)(past, self._length)
 
-    def _by_item(self, chances: np.ndarray) -> np.ndarray:
-        return np.bincount(self._past.items, weights=chances, minlength=self._items)
+    def _of_others(self, chances: np.ndarray) -> np.ndarray:
+        return shares_of_others(self._past, chances, people=len(self.people), items=self._items)
 
     def _pooled_sentences(self, device: torch.device) -> SentenceVectors | None:
         """Sentences of random items as the frozen encoder reads them."""

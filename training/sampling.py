@@ -131,3 +131,19 @@ def set_target_chances(histories: Histories, length: int) -> np.ndarray:
     """The same as `set_windows` draws them: all events of a person are equally likely."""
     lengths = histories.lengths[histories.people]
     return np.minimum(length, lengths - 1) / lengths
+
+
+def shares_of_others(histories: Histories, chances: np.ndarray, *, people: int, items: int) -> np.ndarray:
+    """What share of others' targets each item is expected to be, to somebody who does not know it: float64 ``(N,)``.
+
+    Who does not know an item is never asked for it. So however often it is asked for, the others are, and they have all
+    targets but one person's.
+
+    Args:
+        histories: of the people.
+        chances: float64 ``(E,)`` how likely each event is a target in an epoch.
+        people: how many are drawn in an epoch, each once.
+        items: number of items N.
+    """
+    counts = np.bincount(histories.items, weights=chances, minlength=items)
+    return counts / (counts.sum() or 1) * (people / max(people - 1, 1))

@@ -58,7 +58,7 @@ def make(
         model=model,
         items=items,
         known=Known(HISTORIES, COUNT),
-        negatives=Negatives(counts, 1) if sampled else None,
+        negatives=Negatives(counts / counts.sum(), 1) if sampled else None,
         config=TrainConfig(**train),
         ranks=ranks,
     )
@@ -112,7 +112,7 @@ def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
         head.bias.fill_(0.3)
     generator = torch.Generator().manual_seed(0)
     if sampled:  # the sample is drawn first
-        Negatives(np.ones(COUNT), 1).draw(ALL.targets[ALL.inputs.mask], generator)
+        Negatives(np.ones(COUNT), 1).draw(ALL.targets[ALL.inputs.mask], 2, generator)
     drawn = torch.randint(COUNT, (7,), generator=generator).tolist()
     queries, vectors = everything(objective)
     scale, losses, passed_over = float(objective.model.scale.detach()), [], 0
