@@ -498,7 +498,13 @@ def test_mined_are_the_nearest_of_exact_search_that_are_new_and_met(world: World
     vectors = model.embed_items(world.catalog)
     scores = model.encode(past, model.memory(world.catalog, vectors)) @ vectors.T
     scores[past.people, past.items] = -np.inf
+    assert (np.argsort(-scores, kind="stable")[:, :6] == 3).any()
+    scores[:, unmet] = -np.inf
     for person, found in enumerate(hard.of(np.arange(len(past))).tolist()):
-        nearest = np.argsort(-scores[person], kind="stable")[:6].tolist()
-        assert found == [-1 if item in (3, 30) else item for item in nearest]
-    assert (hard.lists == -1).any()
+        assert found == np.argsort(-scores[person], kind="stable")[:6].tolist()
+    unmet[:-3] = True  # three are left, of which some know some
+    hard.mine(ranker(world, model), past, unmet)
+    scores[:, unmet] = -np.inf
+    for person, found in enumerate(hard.lists.tolist()):
+        left = np.flatnonzero(np.isfinite(scores[person]))
+        assert sorted(found) == [-1] * (6 - len(left)) + left.tolist()
