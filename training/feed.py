@@ -48,7 +48,7 @@ class Feed:
         progress: show a bar on standard error while those sentences are embedded.
 
     Raises:
-        InputError: nobody has two events, or none of weight above 0 after another.
+        InputError: nobody has two events (of sets: two items), or none of weight above 0 after another.
     """
 
     def __init__(
@@ -63,14 +63,15 @@ class Feed:
         pooled: bool,
         progress: bool,
     ) -> None:
-        self.people = np.flatnonzero(past.lengths >= 2)
-        if not len(self.people):
-            raise InputError("training needs people with at least 2 events before the validation event, none has them")
         self._encoder, self._rng, self._config = model.encoder, rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
-        self._past = _one_on_average(past, self._chances(past))
+        chances = self._chances(past)
+        self.people = np.unique(past.people[chances > 0])
+        if not len(self.people):
+            raise InputError("training needs people with at least 2 events before the validation event, none has them")
+        self._past = _one_on_average(past, chances)
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
