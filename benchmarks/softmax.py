@@ -65,7 +65,8 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     rng = np.random.default_rng(0)
     popularity = rng.zipf(1.3, PEOPLE * 100) % size
     known = Known(Histories.of([list(part) for part in np.split(popularity, PEOPLE)]), size)
-    negatives = Negatives(np.bincount(popularity, minlength=size) + 1, UNIFORM)
+    counts = np.bincount(popularity, minlength=size) + 1
+    negatives = Negatives(counts / counts.sum(), UNIFORM)
     queries = F.normalize(torch.randn(POSITIONS, DIMENSION, generator=generator), dim=1).requires_grad_()
     items = F.normalize(torch.randn(size, DIMENSION, generator=generator), dim=1).requires_grad_()
     targets = torch.from_numpy(popularity[:POSITIONS])
@@ -79,7 +80,7 @@ def _steps(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
             return contrastive(queries, items[targets], items, scale=scale, left_out=left_out).mean()
 
     def sampled() -> Tensor:
-        sample = negatives.draw(targets, generator)
+        sample = negatives.draw(targets, PEOPLE, generator)
         left_out = with_targets(known.of(people, sample.items)[owner], sample.items, targets)
         more = {"left_out": left_out, "log_weight": sample.log_weight}
         with autocast(device):

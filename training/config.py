@@ -81,7 +81,7 @@ class TrainConfig(OptimizerConfig):
     popular_negatives: int = Field(default=0, ge=0)
     """Items drawn in each step by how often they were met, to the power of 0.75."""
     memory_negatives: int = Field(default=0, ge=0)
-    """Items of the steps before that stay negatives, with the vectors that they had then. They want a correction:
+    """Items of the steps before that stay negatives, with the vectors that they had then. They need a correction:
     without one, rare items are hardly pushed away."""
     hard_negatives: int = Field(default=0, ge=0)
     """Each person's nearest items that they have not met, found with the index, which count beside the sample."""
@@ -139,6 +139,11 @@ class TrainConfig(OptimizerConfig):
         for name in ("popular_negatives", "memory_negatives", "hard_negatives"):
             if getattr(self, name) and not self.contrastive_weight:
                 raise ValueError(f"{name} is above 0, but contrastive_weight is 0: leave out one of them")
+        if self.memory_negatives and self.correction == "none":
+            raise ValueError(
+                f"memory_negatives is {self.memory_negatives}, but correction is 'none', and without one rare items, "
+                "which the memory alone has in most steps, are hardly pushed away: leave out one of them"
+            )
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from towers.template import columns_of
 from training.anchors import Anchors, AnchorTexts
 from training.config import Recipe
 from training.ranks import Ranks
-from training.sampling import Windows, set_target_chances, set_windows, target_chances, windows
+from training.sampling import Windows, set_target_chances, set_windows, shares_of_others, target_chances, windows
 from training.sentences import SentencePool, SentenceSampler
 from training.step import Sentences, SentenceVectors
 
@@ -48,7 +48,7 @@ class Feed:
         progress: show a bar on standard error while those sentences are embedded.
 
     Raises:
-        InputError: nobody has two events, or none of weight above 0 after another.
+        InputError: nobody has two events (of sets: two items), or none of weight above 0 after another.
     """
 
     def __init__(
@@ -63,14 +63,15 @@ class Feed:
         pooled: bool,
         progress: bool,
     ) -> None:
-        self.people = np.flatnonzero(past.lengths >= 2)
-        if not len(self.people):
-            raise InputError("training needs people with at least 2 events before the validation event, none has them")
         self._encoder, self._rng, self._config = model.encoder, rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
-        self._past = _one_on_average(past, self._chances(past))
+        chances = self._chances(past)
+        self.people = np.unique(past.people[chances > 0])
+        if not len(self.people):
+            raise InputError("training needs people with at least 2 events before the validation event, none has them")
+        self._past = _one_on_average(past, chances)
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
@@ -86,17 +87,17 @@ class Feed:
 
     @property
     def targets(self) -> np.ndarray:
-        """How often each item is expected as a target in an epoch, float64 ``(N,)``."""
-        return self._by_item(self._chances(self._past))
+        """What share of others' targets each item is expected to be, float64 ``(N,)``."""
+        return self._of_others(self._chances(self._past))
 
     @property
     def anchor_targets(self) -> np.ndarray:
-        """How often each item is expected to follow an anchor that is read in an epoch, float64 ``(N,)``."""
+        """The same of what follows the anchors that are read."""
         follows = np.zeros(len(self._past.items), bool)
         if self.anchors is not None:
             follows[self.anchors.events + 1] = True
         most = self._config.anchors_per_step
-        return self._by_item(target_chances(self._past, self._length, chosen=follows, most=most))
+        return self._of_others(target_chances(self._past, self._length, chosen=follows, most=most))
 
     def order(self) -> np.ndarray:
         """Everybody who trains, int64 ``(P,)``, in random order."""
@@ -115,8 +116,8 @@ class Feed:
         """How likely each event is a target in an epoch, float64 ``(E,)``."""
         return (target_chances if self._windows is windows else set_target_chances)(past, self._length)
 
-    def _by_item(self, chances: np.ndarray) -> np.ndarray:
-        return np.bincount(self._past.items, weights=chances, minlength=self._items)
+    def _of_others(self, chances: np.ndarray) -> np.ndarray:
+        return shares_of_others(self._past, chances, people=len(self.people), items=self._items)
 
     def _pooled_sentences(self, device: torch.device) -> SentenceVectors | None:
         """Sentences of random items as the frozen encoder reads them."""

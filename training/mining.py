@@ -35,9 +35,8 @@ class HardNegatives:
         Args:
             ranker: asks the index of the model as it is now.
             past: training histories of P people; who has none keeps an empty list.
-            unmet: ``(N,)`` items that nobody has met, which are nobody's negatives.
+            unmet: ``(N,)`` items that nobody has met, which are nobody's negatives and not looked among.
         """
         people = np.flatnonzero(past.lengths)
-        rows = torch.tensor(ranker.retrieve(past.take(people), self.lists.shape[1]).rows)
-        rows[unmet.cpu()[rows.clamp(min=0)]] = -1
-        self.lists[torch.from_numpy(people), : rows.shape[1]] = rows
+        found = ranker.among(~unmet.cpu().numpy()).retrieve(past.take(people), self.lists.shape[1])
+        self.lists[torch.from_numpy(people)] = torch.tensor(found.rows)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool
 
 from indexing.excluded import Excluded
+from indexing.filters import Where
 from indexing.hits import Hits
 from indexing.index import ItemIndex
 from indexing.interests import search_interests
@@ -47,6 +52,7 @@ class IndexRanker:
             raise InputError(f"the index holds items that the catalog lacks, such as {strange!r}")
         self._model = model
         self._index = index
+        self._where: Where | None = None
         self._index_rows = index.ids.rows(catalog.ids.array)
         has_vector = (self._index_rows >= 0)[:, None]
         self._memory = model.memory(catalog, np.where(has_vector, index.vectors[self._index_rows], np.float32(0)))
@@ -54,6 +60,15 @@ class IndexRanker:
         self._together = together
         self._bonus = model.standing(log, len(catalog)) if log is not None else None
         self._popular = _popular(log, len(catalog), float(model.trend_half_life)) if log is not None else None
+
+    def among(self, items: Bool[np.ndarray, " n"]) -> IndexRanker:
+        """One that finds only some of the catalog's N items, as many as it is asked for while there are any."""
+        found = copy(self)
+        found._index = copy(self._index)
+        found._index.attributes = pa.table({"among": items[self._catalog_rows]})
+        found._where = {"among": True}
+        found._popular = None if self._popular is None else np.where(items, self._popular, -np.inf)
+        return found
 
     def rank(self, histories: Histories, k: int) -> Hits:
         """The k best items of each history, its own items left out."""
@@ -79,7 +94,7 @@ class IndexRanker:
         rows = self._index_rows[histories.items]
         seen = Excluded(histories.people[rows >= 0], rows[rows >= 0])
         bonus = None if self._bonus is None else self._bonus[self._catalog_rows]
-        hits = search_interests(self._index, queries, k, exclude=seen, bonus=bonus)
+        hits = search_interests(self._index, queries, k, exclude=seen, bonus=bonus, where=self._where)
         return Hits(np.where(hits.rows < 0, -1, self._catalog_rows[hits.rows]), hits.scores)
 
     def _readable(self, histories: Histories) -> np.ndarray:

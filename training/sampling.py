@@ -44,7 +44,7 @@ def windows(histories: Histories, people: np.ndarray, length: int, rng: np.rando
     """A window of at most ``length + 1`` events of each person.
 
     Longer pasts give their newest window half of the time and a random one otherwise, so that old events
-    are learned from too.
+    are learned from too. What somebody met before is asked for again where they came back to it.
     """
     starts, ends = histories.offsets[people], histories.offsets[people + 1]
     spare = np.maximum(ends - starts - (length + 1), 0)
@@ -65,16 +65,30 @@ def windows(histories: Histories, people: np.ndarray, length: int, rng: np.rando
 
 
 def set_windows(histories: Histories, people: np.ndarray, length: int, rng: np.random.Generator) -> Windows:
-    """A window of at most ``length + 1`` events of each person, drawn at random and in random order.
+    """A window of at most ``length + 1`` items of each person, drawn at random and in random order.
 
-    Each event then asks for one that might as well have been the next: a reader learns from sets of every size. The
-    positions that `Windows.events` speaks of are those in this order, which no other has.
+    Each event then asks for one that might as well have been the next: a reader learns from sets of every size. An item
+    that was met several times is there once, by one of its events at random: what is asked for is new. The positions
+    that `Windows.events` speaks of are those in this order, which no other has.
     """
-    past = histories.take(people)
+    past = _each_item_once(histories.take(people), rng)
     order = np.lexsort((rng.random(len(past.items)), past.people))
     weights = None if past.weights is None else past.weights[order]
     shuffled = Histories(past.offsets, past.items[order], ratings=past.ratings[order], weights=weights)
     return replace(windows(shuffled, np.arange(len(people)), length, rng), people=people)
+
+
+def _each_item_once(histories: Histories, rng: np.random.Generator) -> Histories:
+    """One event for each item of a person, at random; drawn before the order, which else would begin with repeats."""
+    order = rng.permutation(len(histories.items))
+    kept = np.zeros(len(order), bool)
+    kept[order[np.unique(_pairs(histories)[order], return_index=True)[1]]] = True
+    return histories.keep(kept)
+
+
+def _pairs(histories: Histories) -> np.ndarray:
+    """A number for each event, int64 ``(E,)``, the same where person and item are."""
+    return histories.people * (histories.items.max(initial=0) + 1) + histories.items
 
 
 def batches(people: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -128,6 +142,23 @@ def target_chances(
 
 
 def set_target_chances(histories: Histories, length: int) -> np.ndarray:
-    """The same as `set_windows` draws them: all events of a person are equally likely."""
-    lengths = histories.lengths[histories.people]
-    return np.minimum(length, lengths - 1) / lengths
+    """The same as `set_windows` draws them: all items of a person are equally likely, and so are an item's events."""
+    _, first, pair, often = np.unique(_pairs(histories), return_index=True, return_inverse=True, return_counts=True)
+    sizes = np.bincount(histories.people[first], minlength=len(histories))[histories.people]
+    return np.minimum(length, sizes - 1) / sizes / often[pair]
+
+
+def shares_of_others(histories: Histories, chances: np.ndarray, *, people: int, items: int) -> np.ndarray:
+    """What share of others' targets each item is expected to be, to somebody who does not know it: float64 ``(N,)``.
+
+    Who does not know an item is never asked for it. So however often it is asked for, the others are, and they have all
+    targets but one person's.
+
+    Args:
+        histories: of the people.
+        chances: float64 ``(E,)`` how likely each event is a target in an epoch.
+        people: how many are drawn in an epoch, each once.
+        items: number of items N.
+    """
+    counts = np.bincount(histories.items, weights=chances, minlength=items)
+    return counts / (counts.sum() or 1) * (people / max(people - 1, 1))

@@ -182,7 +182,7 @@ class Step:
         return Asked(targets, self.windows.people, anchors.rows, weights, sample, anchors.own)
 
     def _draw(self, negatives: Negatives | None, targets: Tensor) -> Candidates | None:
-        return None if negatives is None else negatives.draw(targets, self.generator)
+        return None if negatives is None else negatives.draw(targets, len(self.windows.people), self.generator)
 
     def _draw_alone(self) -> dict[str, Int[Tensor, " a"]]:
         """Items to look for by one kind of their content, where there is more than one kind."""

@@ -167,7 +167,7 @@ class Click(nn.Module):
         queries, asked = step.queries
         drawn = torch.randint(len(step.items.id_rows), (len(asked.targets),), generator=step.generator)
         drawn = drawn.to(asked.targets.device)
-        known = step.known.of(asked.people, drawn).to(drawn.device)[asked.owner, torch.arange(len(drawn))]
+        known = step.known.pairs(asked.people[asked.owner.cpu().numpy()], drawn).to(drawn.device)
         left_out = known | step.items.unmet[drawn] | (drawn == asked.targets)
         own = asked.own
         taken = F.softplus(-self._logits(model, queries, step.vectors_of(asked.targets[own])))

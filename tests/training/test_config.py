@@ -58,6 +58,11 @@ from training.config import Recipe
             "memory_negatives is above 0, but contrastive_weight is 0: leave out one of them",
         ),
         (
+            {"train": {"memory_negatives": 64, "correction": "none"}},
+            "memory_negatives is 64, but correction is 'none', and without one rare items, which the memory alone has "
+            "in most steps, are hardly pushed away: leave out one of them",
+        ),
+        (
             {"user": {"sequence": False}, "train": {"views_weight": 0.5}},
             "the recipe: train.views_weight is 0.5, but only the sequence reader reads views of a past: turn on",
         ),

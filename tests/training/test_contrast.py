@@ -46,7 +46,7 @@ class Case:
     def draw(cls, seed: int, items: int, queries: int, hard: int, interests: int = 1) -> Case:
         """With several interests a query is as many vectors, with one it is one."""
         rng = np.random.default_rng(seed)
-        people = rng.permutation(5)[: rng.integers(1, 5)]
+        people = rng.permutation(5)[: rng.integers(2, 5)]  # who is alone has uniform negatives, which here may be none
         past = Histories.of([rng.integers(items, size=rng.integers(0, 5)).tolist() for _ in range(5)])
         targets = torch.from_numpy(rng.integers(items, size=queries))
         unmet = torch.from_numpy(rng.random(items) < 0.2)
@@ -67,7 +67,7 @@ class Case:
 
     def negatives(self, uniform: int, popular: int, memory: int) -> Negatives:
         """The sampler after two steps, whose vectors were others."""
-        negatives = Negatives(self.counts, uniform, popular=popular, memory=memory)
+        negatives = Negatives(self.counts / self.counts.sum(), uniform, popular=popular, memory=memory)
         for items, vectors in self.kept:
             negatives.memory.keep(items, vectors)
         return negatives
@@ -80,7 +80,9 @@ class Case:
         hard = HardNegatives(5, self.hard.shape[1]) if negatives is not None and self.hard.shape[1] else None
         if hard is not None:
             hard.lists = self.hard
-        sample = negatives.draw(self.targets, torch.Generator().manual_seed(1)) if negatives is not None else None
+        sample = None
+        if negatives is not None:
+            sample = negatives.draw(self.targets, len(self.people), torch.Generator().manual_seed(1))
         losses = []
         for ranks in (Ranks(rank, processes) for rank in range(processes)):
             contrast = Contrast(items, Known(self.past, len(catalog)), hard, _config(correction, part), ranks)
@@ -125,9 +127,10 @@ class Case:
         today = Counter(torch.cat(sources).tolist())
         share, smoothed = self.counts / self.counts.sum(), self.counts**0.75 / (self.counts**0.75).sum()
         targets, uniform, popular = (len(source) for source in sources)
-        expected = [(targets + len(kept)) * share[n] + uniform / count + popular * smoothed[n] for n in range(count)]
+        others = targets * (len(self.people) - 1) / len(self.people)
+        expected = [(others + len(kept)) * share[n] + uniform / count + popular * smoothed[n] for n in range(count)]
         stale = {item: negatives.memory.vectors[row] for row, item in enumerate(kept)}  # the newest comes last
-        missed = [(1 - share[n]) ** targets * (1 - smoothed[n]) ** popular * (1 - 1 / count) ** uniform for n in today]
+        missed = [(1 - share[n]) ** others * (1 - smoothed[n]) ** popular * (1 - 1 / count) ** uniform for n in today]
         with_gradient = [expected[n] - len(kept) * share[n] * miss for n, miss in zip(today, missed, strict=True)]
         vectors = stale | {item: catalog[item] for item in today}
         if correction != "none":
@@ -231,11 +234,11 @@ def _gradient(
     """For the items, of three queries beside a batch of others and what is kept of batches before."""
     catalog = case.vectors.clone().requires_grad_()
     items = Items(Contents({}, {}), torch.arange(len(catalog)), case.unmet)
-    negatives = Negatives(case.counts, 4, memory=0 if kept is None else len(kept))
+    negatives = Negatives(case.counts / case.counts.sum(), 4, memory=0 if kept is None else len(kept))
     if kept is not None:
         negatives.memory.keep(kept, case.vectors[kept])
     contrast = Contrast(items, Known(case.past, len(catalog)), None, _config(correction, 100), Ranks())
-    sample = negatives.draw(batch, generator)
+    sample = negatives.draw(batch, 10**9, generator)  # who asks is none of those whose targets these are
     sample = replace(sample, targets_log_weight=-negatives._expected(case.targets, len(batch)).log())
     asked = Asked(case.targets, case.people, case.owner, torch.ones(3), sample, slice(None))
     scale = torch.tensor(case.scale).double()

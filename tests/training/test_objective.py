@@ -60,7 +60,7 @@ class Step:
             model=self.model,
             items=self.items,
             known=Known(HISTORIES, COUNT),
-            negatives=Negatives(counts, draws) if sampled else None,
+            negatives=Negatives(counts / counts.sum(), draws) if sampled else None,
             config=TrainConfig(**{"sentence_weight": 0.5, **(train or {})}),
         )
         self.objective.eval()

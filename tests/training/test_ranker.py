@@ -35,3 +35,18 @@ def test_without_times_it_is_what_is_popular_ever(tiny_run: Any) -> None:
     log = Histories.of([[7, 7], [7, 2], [2, 5]])
     ranker = IndexRanker(tiny_run.model, tiny_run.index, tiny_run.catalog, log=log, depth=20)
     np.testing.assert_array_equal(ranker.retrieve(Histories.of([[]]), 3).rows, [[7, 2, 5]])
+
+
+def test_among_some_items_only_they_are_found(tiny_run: Any) -> None:
+    """The best of them, by somebody's past and by what is popular; the ranker itself still finds all."""
+    _, histories = tiny_run.log.histories(tiny_run.catalog)
+    ranker = IndexRanker(tiny_run.model, tiny_run.index, tiny_run.catalog, log=histories)
+    people = Histories.of([histories.take([3]).items.tolist(), []])
+    everything = ranker.rank(people, 40)
+    items = np.arange(40) % 3 > 0
+    found = ranker.among(items).rank(people, 6)
+    for row in range(2):
+        best = [item for item in everything.rows[row].tolist() if item >= 0 and items[item]][:6]
+        assert len(best) == 6
+        assert found.rows[row].tolist() == best
+    np.testing.assert_array_equal(ranker.rank(people, 40).rows, everything.rows)

@@ -88,11 +88,30 @@ def test_a_set_is_shown_whole_where_it_fits_and_each_order_is_as_likely(historie
 def test_a_large_set_gives_a_part_of_it_at_random(histories: Histories) -> None:
     seen = set_windows(histories, np.full(4000, 4), 4, np.random.default_rng(4))
     start, end = histories.offsets[4:6]
-    expected = Counter(histories.items[start:end].tolist())
+    items = set(histories.items[start:end].tolist())
+    assert 4 < len(items) < 12
     found = Counter(seen.inputs.items.flatten().tolist())
-    assert set(found) == set(expected)
-    for item, often in expected.items():
-        assert found[item] / 16_000 == pytest.approx(often / 12, abs=0.015)
+    assert set(found) == items
+    for item in items:
+        assert found[item] / 16_000 == pytest.approx(1 / len(items), abs=0.015)
+
+
+def test_a_set_is_asked_for_what_it_has_not_read() -> None:
+    """And an item that was met several times is rated and weighed as in one of its events, each equally often."""
+    often = Histories.of([[1, 2, 1, 3, 2, 4], [5, 5]], ratings=[[0.1, 0.2, 0.3, 0.4, 0.6, 0.8], [0.5, 0.5]])
+    often = replace(often, weights=1 + often.ratings)
+    seen = set_windows(often, np.tile([0, 1], 3000), 4, np.random.default_rng(5))
+    assert seen.inputs.mask.sum(1).tolist() == [3, 0] * 3000
+    whole = np.column_stack([seen.inputs.items[::2, -3:], seen.targets[::2, -1:]])
+    assert (np.sort(whole, axis=1) == [1, 2, 3, 4]).all()
+    asked = seen.inputs.mask
+    np.testing.assert_allclose(seen.weights[asked], 1 + seen.ratings[asked])
+    found = Counter(zip(seen.targets[asked].tolist(), (10 * seen.ratings[asked]).round().tolist(), strict=True))
+    chances = set_target_chances(often, 4)
+    assert chances.tolist() == pytest.approx([3 / 8, 3 / 8, 3 / 8, 3 / 4, 3 / 8, 3 / 4, 0, 0])
+    assert len(found) == 6
+    for item, tenths, chance in zip(often.items[:6], [1, 2, 3, 4, 6, 8], chances[:6], strict=True):
+        assert found[item, tenths] / 3000 == pytest.approx(chance, abs=0.05)
 
 
 def test_anchors_have_successors_and_include_the_last_that_has_one(histories: Histories) -> None:

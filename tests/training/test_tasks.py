@@ -58,7 +58,7 @@ def make(
         model=model,
         items=items,
         known=Known(HISTORIES, COUNT),
-        negatives=Negatives(counts, 1) if sampled else None,
+        negatives=Negatives(counts / counts.sum(), 1) if sampled else None,
         config=TrainConfig(**train),
         ranks=ranks,
     )
@@ -112,7 +112,7 @@ def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
         head.bias.fill_(0.3)
     generator = torch.Generator().manual_seed(0)
     if sampled:  # the sample is drawn first
-        Negatives(np.ones(COUNT), 1).draw(ALL.targets[ALL.inputs.mask], generator)
+        Negatives(np.ones(COUNT), 1).draw(ALL.targets[ALL.inputs.mask], 2, generator)
     drawn = torch.randint(COUNT, (7,), generator=generator).tolist()
     queries, vectors = everything(objective)
     scale, losses, passed_over = float(objective.model.scale.detach()), [], 0
@@ -130,6 +130,14 @@ def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
     found = losses_of(objective)
     assert set(found) == {"loss", "click"}
     assert found["click"].item() == pytest.approx(np.mean(losses), rel=1e-9)
+
+
+def test_what_was_drawn_is_looked_up_pair_by_pair(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody beside everything that was drawn would be a matrix of which one value a column is used."""
+    objective = make(tiny_bert, contrastive_weight=0.0, click_weight=1.0)
+    expected = losses_of(objective)["click"].item()
+    monkeypatch.setattr(Known, "of", None)
+    assert losses_of(objective)["click"].item() == expected
 
 
 def test_what_counts_more_teaches_more(tiny_bert: Path) -> None:

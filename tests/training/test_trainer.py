@@ -427,9 +427,9 @@ def test_each_reader_has_the_negatives_of_its_own_targets(world: World, monkeypa
     """With one anchor a person, the text reader's only target is everybody's last event."""
     draw, shares = Negatives.draw, []
 
-    def spy(negatives: Negatives, targets: torch.Tensor, generator: torch.Generator) -> Any:
-        shares.append(negatives._share.tolist())
-        return draw(negatives, targets, generator)
+    def spy(negatives: Negatives, targets: torch.Tensor, people: int, generator: torch.Generator) -> Any:
+        shares.append(negatives._share.numpy())
+        return draw(negatives, targets, people, generator)
 
     monkeypatch.setattr(Negatives, "draw", spy)
     recipe = world.recipe({"sequence": SEQUENCE, "text": TEXT}, epochs=1, anchors=1, softmax="sampled")
@@ -438,8 +438,8 @@ def test_each_reader_has_the_negatives_of_its_own_targets(world: World, monkeypa
     events = [past.items[past.offsets[n] : past.offsets[n + 1]].tolist() for n in range(PEOPLE)]
     later = [item for row in events for item in row[1:]]
     last = [row[-1] for row in events]
-    sequence, text = ([some.count(n) / len(some) for n in range(len(world.catalog))] for some in (later, last))
-    assert shares == [sequence, text] * 5  # steps
+    of_all = [[some.count(n) / len(some) for n in range(len(world.catalog))] for some in (later, last)]
+    np.testing.assert_allclose(shares, np.array(of_all * 5) * PEOPLE / (PEOPLE - 1))  # five steps
 
 
 def test_every_epoch_sees_everybody_once_in_an_order_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +529,13 @@ def test_mined_are_the_nearest_of_exact_search_that_are_new_and_met(world: World
     vectors = model.embed_items(world.catalog)
     scores = model.encode(past, model.memory(world.catalog, vectors)) @ vectors.T
     scores[past.people, past.items] = -np.inf
+    assert (np.argsort(-scores, kind="stable")[:, :6] == 3).any()
+    scores[:, unmet] = -np.inf
     for person, found in enumerate(hard.of(np.arange(len(past))).tolist()):
-        nearest = np.argsort(-scores[person], kind="stable")[:6].tolist()
-        assert found == [-1 if item in (3, 30) else item for item in nearest]
-    assert (hard.lists == -1).any()
+        assert found == np.argsort(-scores[person], kind="stable")[:6].tolist()
+    unmet[:-3] = True  # three are left, of which some know some
+    hard.mine(ranker(world, model), past, unmet)
+    scores[:, unmet] = -np.inf
+    for person, found in enumerate(hard.lists.tolist()):
+        left = np.flatnonzero(np.isfinite(scores[person]))
+        assert sorted(found) == [-1] * (6 - len(left)) + left.tolist()
