@@ -17,7 +17,7 @@ from serving.asking import Asker, Media
 from serving.bonuses import Bonuses
 from serving.explain import Explained, Explainer
 from serving.explanation import Explanation
-from serving.finding import Finder, with_removed
+from serving.finding import Finder, with_gone
 from serving.listing import Lister, rating_range, stars
 from serving.moment import away_from
 from serving.people import People, Person, alike, side_by_side
@@ -66,9 +66,8 @@ class Retriever:
     Args:
         model: both towers and the rating head, or the folder of a model.
         index: an index made with `model`, or its place: a folder, or a Milvus such as ``milvus.db``. Its items may be
-            in another order than the catalog's, or other ones: what only the index has is never recommended, what only
-            the catalog has is set aside in histories. What was removed from the index serves in histories, whether the
-            catalog still has it or not.
+            in another order than the catalog's, or other ones: what only the catalog has is set aside in histories,
+            what only the index has, or had before it was removed, is never recommended and serves in histories.
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
@@ -108,10 +107,10 @@ class Retriever:
                 f"{model.space[:12]!r}; build it again with this model"
             )
         self._given, self._log = catalog, log
-        catalog = with_removed(catalog, index)
+        catalog = with_gone(catalog, index)
         self._model, self._index, self._catalog, self._depth = model, index, catalog, depth
         self._steps = read_steps(steps)
-        self._finder = Finder(index, catalog)
+        self._finder = Finder(index, catalog, len(self._given))
         self._store, self._half_life = store, half_life
         self._read: Recent[Any] = Recent(READ)
         self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=self._read)
@@ -332,7 +331,7 @@ class Retriever:
 
     @property
     def catalog(self) -> Catalog:
-        """The items on offer and, behind them, removed ones that people have met."""
+        """The items on offer and, behind them, those that only the index has or had, which people have met."""
         return self._catalog
 
     @property

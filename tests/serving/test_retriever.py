@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import torch
 
 from indexing.build import build_index
 from indexing.index import ItemIndex
+from indexing.writer import IndexWriter
 from serving.retriever import Retriever
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
@@ -266,14 +268,34 @@ def test_an_index_that_lacks_items_sets_them_aside(tiny_run: Any) -> None:
         shop.similar("m03")
 
 
-def test_what_left_the_catalog_is_never_shown(tiny_run: Any) -> None:
+def test_what_left_the_catalog_is_never_shown_and_read_in_histories(
+    tiny_run: Any, shop: Retriever, queries: list[np.ndarray], tmp_path: Path
+) -> None:
     catalog = tiny_run.catalog.select(np.arange(30))
-    shop = Retriever(tiny_run.model, tiny_run.index, catalog, tiny_run.log)
+    smaller = Retriever(tiny_run.model, tiny_run.index, catalog, tiny_run.log)
     items = met(tiny_run, USER)
-    found = shop.recommend(user=USER, k=40)
+    assert any(item >= "m30" for item in items)
+    found = smaller.recommend(user=USER, k=40)
     assert sorted(one.item for one in found) == sorted(set(catalog.ids.to_list()) - set(items))
-    assert sorted(found.unknown) == sorted(item for item in items if item >= "m30")
-    assert {one.item for one in shop.similar("m03", k=40)} == set(catalog.ids.to_list()) - {"m03"}
+    assert found.unknown == ()
+    assert {one.item for one in smaller.similar("m03", k=40)} == set(catalog.ids.to_list()) - {"m03"}
+    with pytest.raises(InputError, match="no item 'm31' in both the index and the catalog"):
+        smaller.explain("m31", user=USER)
+    # It is read as what was removed from the index is.
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    with IndexWriter(folder) as writer:
+        writer.remove(tiny_run.catalog.ids.take(range(30, 40)))
+        writer.publish()
+    removed = Retriever(tiny_run.model, folder, catalog, tiny_run.log)
+    for question in ({"user": USER}, {"history": ["m31", "m02", "m36"]}, {"history": ["m31"]}):
+        assert answers(smaller.recommend(**question)) == answers(removed.recommend(**question))
+        assert queries[-1].tobytes() == queries[-2].tobytes()
+    one = smaller.recommend(history=["m31", "nothing"], k=40)
+    assert one.unknown == ("nothing",)
+    assert {item.item for item in one} == set(catalog.ids.to_list())
+    _, counts = smaller.questions(30)
+    assert not counts[30:].any()
+    np.testing.assert_array_equal(counts[:30], shop.questions(30)[1][:30])
 
 
 def test_similar_items_are_the_nearest_by_cosine(shop: Retriever, tiny_run: Any) -> None:
