@@ -29,10 +29,12 @@ class Finder:
         offered: how many of them are on offer, the first ones; those behind are read in histories, and never found.
 
     Raises:
-        ArtefactError: the index has none of what is on offer.
+        ArtefactError: the index has no items, or none of what is on offer.
     """
 
     def __init__(self, index: Index, catalog: Catalog, offered: int) -> None:
+        if not len(index):
+            raise ArtefactError("the index has no items, so nothing can be recommended: add some, or build it again")
         self._index, self._catalog = index, catalog
         self._vector_rows = index.ids.rows(catalog.ids.array)
         self._index_rows = np.where(np.arange(len(catalog)) < offered, self._vector_rows, -1)

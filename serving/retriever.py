@@ -79,7 +79,7 @@ class Retriever:
             Default: by predicted rating.
 
     Raises:
-        ArtefactError: the index was made with another model, or has no item of the catalog.
+        ArtefactError: the index was made with another model, is empty, or has no item of the catalog.
         InputError: a catalog or log that was not read, a log that has no item of the catalog, steps that there are
             not, or ratings that were mapped from another range than those that the model learned from.
     """
@@ -122,7 +122,8 @@ class Retriever:
         """A retriever over the index as it is now; itself where that is the one it has.
 
         Raises:
-            InputError, ArtefactError: as the `refresh` of the index.
+            InputError, ArtefactError: as `refresh` of the index, or where nothing could be recommended from it; this
+                retriever goes on answering from the one that it has.
         """
         index = self._index.refresh()
         if index is self._index:

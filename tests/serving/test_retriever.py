@@ -298,6 +298,21 @@ def test_what_left_the_catalog_is_never_shown_and_read_in_histories(
     np.testing.assert_array_equal(counts[:30], shop.questions(30)[1][:30])
 
 
+def test_an_index_without_items_is_refused_and_the_one_before_goes_on_serving(tiny_run: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    shop = Retriever(tiny_run.model, folder, tiny_run.catalog)
+    before = answers(shop.recommend(history=["m03"]))
+    with IndexWriter(folder) as writer:
+        writer.remove(tiny_run.catalog.ids.to_list())
+        writer.publish()
+    sentence = "the index has no items, so nothing can be recommended: add some, or build it again"
+    with pytest.raises(ArtefactError, match=sentence):
+        Retriever(tiny_run.model, folder, tiny_run.catalog)
+    with pytest.raises(ArtefactError, match=sentence):
+        shop.refresh()
+    assert answers(shop.recommend(history=["m03"])) == before
+
+
 def test_similar_items_are_the_nearest_by_cosine(shop: Retriever, tiny_run: Any) -> None:
     vectors = tiny_run.index.vectors
     cosines = vectors @ vectors[3]
