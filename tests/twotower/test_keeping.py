@@ -119,13 +119,47 @@ def test_what_cannot_be_added_is_written_down_beside_the_index(run: Any, tmp_pat
     assert "1 items added, 0 replaced" in err
     written = tmp_path / "index.rejected.jsonl"
     lines = [json.loads(line) for line in written.read_text("utf-8").splitlines()]
-    assert [(line["row"], line["reason"], line.get("value")) for line in lines] == [
-        (3, "missing item_id", None),
-        (2, "item of which nothing can be read", "n2"),
+    assert [(line["row"], line.get("item"), line["reason"], line.get("value")) for line in lines] == [
+        (3, None, "missing item_id", None),
+        (2, "n2", "item of which nothing can be read", "n2"),
     ]
-    items.write_text("item_id,title,topic\nn1,a quiet violin,music\n", "utf-8")
+    items.write_text("item_id,title,topic\nn2,a quiet violin,music\n", "utf-8")
     assert run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)[0] == 0
     assert not written.exists()
+
+
+def test_what_was_set_aside_of_other_items_stays_beside_the_index(run: Any, tmp_path: Path, tiny_run: Any) -> None:
+    folder, written = tmp_path / "index", tmp_path / "index.rejected.jsonl"
+    tiny_run.index.save(folder)
+    before = [
+        {"file": "old.csv", "row": 5, "item": "m04", "reason": "image is missing", "value": "a.png"},
+        {"file": "old.csv", "row": 6, "item": "m05", "reason": "image is missing", "value": "b.png"},
+        {"file": "old.csv", "row": 9, "reason": "missing item_id"},
+    ]
+    written.write_text("".join(json.dumps(line) + "\n" for line in before), "utf-8")
+
+    def add(rows: str) -> tuple[int, list[dict[str, Any]], str]:
+        items = tmp_path / "new.csv"
+        items.write_text(f"item_id,title,topic\n{rows}", "utf-8")
+        code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)
+        return code, [json.loads(line) for line in written.read_text("utf-8").splitlines()], err
+
+    code, lines, err = add("n1,a quiet piano,music\n")
+    assert (code, lines) == (0, before), err
+    # What is said of an item ends when it comes again, what is said of a file's faulty rows when that does.
+    code, lines, _ = add("m05,a quiet evening,music\n,a race,motors\n")
+    faulty = {"file": str(tmp_path / "new.csv"), "row": 2, "reason": "missing item_id"}
+    assert (code, lines) == (0, [before[0], before[2], faulty])
+    assert add("n2,a quiet rain,music\n")[1] == [before[0], before[2]]
+    # A batch that is refused changes nothing.
+    (tmp_path / "other.csv").write_text("item_id,title\nm04,a quiet violin\n", "utf-8")
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tmp_path / "other.csv")
+    assert code == 2, err
+    assert [json.loads(line) for line in written.read_text("utf-8").splitlines()] == [before[0], before[2]]
+    written.write_text("[1]\n", "utf-8")
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tmp_path / "new.csv")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "index.rejected.jsonl does not say what was set aside" in err
 
 
 def test_questions_of_any_length_tune(run: Any, tmp_path: Path) -> None:

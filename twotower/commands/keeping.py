@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from indexing.reading import Vectors
     from indexing.store import Writer
     from towers.ids import IdList
+    from towers.rejected import Rejected
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index, have items come and go in it, look at it.")
@@ -114,18 +115,22 @@ def add(
 ) -> None:
     """Add items to an index, or replace them, and publish the next version.
 
-    Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl.
+    Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl, beside what that
+    says of other items.
     """
     from indexing.address import Address
     from indexing.store import open_writer
 
     with open_writer(folder) as writer:
         before = len(writer)
-        beside = folder if Address.read(folder) is None else None
-        named, found, attributes, space = _items(model, catalog, vectors, ids, beside)
-        writer.upsert(named.array, found, attributes, space=space)
+        given = _items(model, catalog, vectors, ids, folder if Address.read(folder) is None else None)
+        writer.upsert(given.ids.array, given.vectors, given.attributes, space=given.space)
         new = len(writer) - before
-        tell(f"{new:,} items added, {len(named) - new:,} replaced; {_published(writer, keep)}")
+        tell(f"{new:,} items added, {len(given.ids) - new:,} replaced; {_published(writer, keep)}")
+    if given.aside is not None:
+        from indexing.build import write_rejected
+
+        write_rejected(given.aside, folder)
 
 
 @index.command()
@@ -205,16 +210,17 @@ def drift(
     from indexing.store import open_index
 
     old = open_index(folder)
-    named, found, _, space = _items(model, catalog, vectors, ids)
-    moved = drift(old, ItemIndex.from_arrays(named, found, kind=FLAT, space=space), k=k)
+    given = _items(model, catalog, vectors, ids)
+    moved = drift(old, ItemIndex.from_arrays(given.ids, given.vectors, kind=FLAT, space=given.space), k=k)
     table = Table(f"{moved.items:,} items in both", *(f"{100 * share:.0f} %" for share in QUANTILES))
     for name, cosines in (("cosine of old and new", moved.quantiles), ("after the best rotation", moved.turned)):
         table.add_row(name, *("" if cosines is None else f"{one:.3f}" for one in cosines or QUANTILES))
+    same = old.space == given.space
     table.caption = (
         f"{moved.neighbours:.1%} of the {k} nearest are still among them; {moved.added:,} items added, "
-        f"{moved.dropped:,} dropped" + ("" if old.space == space else "; of another space: build an index of all anew")
+        f"{moved.dropped:,} dropped" + ("" if same else "; of another space: build an index of all anew")
     )
-    show(table, asdict(moved) | {"same_space": old.space == space}, json)
+    show(table, asdict(moved) | {"same_space": same}, json)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any]:
@@ -261,27 +267,37 @@ def _readable(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+class _Given(NamedTuple):
+    """What is to be put, and what is to stand beside the index as set aside; None where nothing is written there."""
+
+    ids: IdList
+    vectors: np.ndarray
+    attributes: pa.Table | None
+    space: str
+    aside: Rejected | None
+
+
 def _items(
     model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None, beside: Path | None = None
-) -> tuple[IdList, np.ndarray, pa.Table | None, str]:
-    """Ids, vectors, attributes and space of what is to be put; what cannot be is written down beside a folder."""
+) -> _Given:
+    """What is to be put into an index; `beside` is its folder, where it has one."""
     if not _has_model(model, catalog, vectors, ids):
-        return *_own(vectors, ids), ""
-    from indexing.build import attributes_of, readable, write_rejected
+        return _Given(*_own(vectors, ids), "", None)
+    from indexing.build import aside_before, attributes_of, readable, set_aside
     from towers.media import told_of
     from towers.model import TwoTower
     from towers.rejected import Rejected
 
     towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
+    before = Rejected() if beside is None else aside_before(items, beside)
     unread: list[Rejected] = []
     vectors_found = towers.embed_items(items, unread=unread)
     for faults in unread:
         if faults.count:
             tell(f"{catalog}: {told_of(faults)}")
     named, found = readable(items, vectors_found)
-    if beside is not None:
-        write_rejected(items, sum(unread, Rejected()), named, beside)
-    return named, found, attributes_of(items, named), towers.space
+    aside = None if beside is None else before + set_aside(items, sum(unread, Rejected()), named)
+    return _Given(named, found, attributes_of(items, named), towers.space, aside)
 
 
 def _has_model(model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None) -> bool:
