@@ -103,7 +103,7 @@ def test_a_model_adds_items_to_its_index_and_removed_ones_stay_in_histories(
         assert some.unknown == ()
     code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tiny_run.items)
     assert code == 0
-    assert "2 items added, 38 replaced" in err
+    assert "2 items added, 0 replaced, 38 unchanged" in err
     again = Retriever(tiny_run.model, folder, tiny_run.catalog, tiny_run.log)
     assert [one.item for one in again.recommend(history=["m02", "m04", "m06"], k=5)] == expected
 
@@ -160,6 +160,28 @@ def test_what_was_set_aside_of_other_items_stays_beside_the_index(run: Any, tmp_
     code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tmp_path / "new.csv")
     assert (code, len(err.splitlines())) == (1, 1)
     assert "index.rejected.jsonl does not say what was set aside" in err
+
+
+def test_what_an_index_has_just_so_is_not_added_again(run: Any, tmp_path: Path, tiny_run: Any) -> None:
+    folder = tmp_path / "index"
+    tiny_run.index.save(folder)
+    text = tiny_run.items.read_text("utf-8")
+
+    def add(items: str) -> str:
+        (tmp_path / "items.csv").write_text(items, "utf-8")
+        asked = ("--model", tiny_run.model_folder, "--catalog", tmp_path / "items.csv")
+        code, _, err = run("index", "add", folder, *asked)
+        assert code == 0, err
+        return err
+
+    assert add(text) == f"0 items added, 0 replaced, 40 unchanged; version 000001 of {folder} is current\n"
+    lines = text.splitlines(keepends=True)
+    assert add(lines[0] + lines[3]).startswith("0 items added, 0 replaced, 1 unchanged; version 000001")
+    assert lines[3].endswith(",music\n")
+    assert ItemIndex.load(folder).get("m02").attributes["topic"] == "music"
+    lines[3] = lines[3].replace(",music\n", ",rain\n")
+    assert add("".join(lines)).startswith("0 items added, 1 replaced, 39 unchanged; version 000002")
+    assert ItemIndex.load(folder).get("m02").attributes["topic"] == "rain"
 
 
 def test_questions_of_any_length_tune(run: Any, tmp_path: Path) -> None:

@@ -113,20 +113,22 @@ def add(
     ids: Ids = None,
     keep: Keep = 3,
 ) -> None:
-    """Add items to an index, or replace them, and publish the next version.
+    """Add items to an index, or replace those that have changed, and publish the next version, if there are any.
 
     Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl, beside what that
     says of other items.
     """
     from indexing.address import Address
     from indexing.store import open_writer
+    from indexing.unchanged import upsert_changed
 
     with open_writer(folder) as writer:
         before = len(writer)
         given = _items(model, catalog, vectors, ids, folder if Address.read(folder) is None else None)
-        writer.upsert(given.ids.array, given.vectors, given.attributes, space=given.space)
+        put = upsert_changed(writer, given.ids, given.vectors, given.attributes, space=given.space)
         new = len(writer) - before
-        tell(f"{new:,} items added, {len(given.ids) - new:,} replaced; {_published(writer, keep)}")
+        left = f", {len(given.ids) - put:,} unchanged" if put < len(given.ids) else ""
+        tell(f"{new:,} items added, {put - new:,} replaced{left}; {_published(writer, keep)}")
     if given.aside is not None:
         from indexing.build import write_rejected
 
