@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import torch
 
 from indexing import approximate, beyond_memory
+from indexing.attributes import as_attributes
+from indexing.batch import Make
 from indexing.index import ItemIndex
 from indexing.published import remember, waiting_changes
 from indexing.shards import Shards, agree_on_plan, working_folder
@@ -71,6 +73,13 @@ def attributes_of(catalog: Catalog, ids: IdList) -> pa.Table | None:
     """
     names = [field.name for field in catalog.table.schema if is_attribute(field)]
     return catalog.table.select(names).take(pa.array(catalog.rows(ids.array))) if names else None
+
+
+def make_of(model: TwoTower, catalog: Catalog) -> Make:
+    """What the items of an index of this catalog will share."""
+    table = attributes_of(catalog, IdList(catalog.ids.array[:0]))
+    schema = None if table is None else as_attributes(table, 0).schema
+    return Make(catalog.ids.array.type, model.config.item.dimension, model.space, schema)
 
 
 def is_attribute(field: pa.Field) -> bool:

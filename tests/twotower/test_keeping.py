@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexing.index import ItemIndex
+from indexing.milvus import MilvusIndex
 from indexing.store import open_index, open_writer
 from indexing.writer import IndexWriter
 from serving.retriever import Retriever
+from towers.model import TwoTower
 from twotower.cli import main
 
 
@@ -268,6 +270,34 @@ def test_a_model_asks_a_milvus_as_it_asks_a_folder(run: Any, tiny_run: Any, tmp_
         )
     assert "m10" not in [one.item for one in shop.recommend(history=["m04"], k=39)]
     assert "m10" in [one.item for one in shop.refresh().recommend(history=["m04"], k=39)]
+
+
+def test_a_milvus_of_other_items_is_refused_before_anything_is_embedded(
+    run: Any, tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--model", tiny_run.model_folder, "--catalog", tiny_run.items, "--store")
+    index, short = tiny_run.index, np.eye(8, dtype=np.float32)[:1]
+    MilvusIndex.build(f"{tmp_path}/shop.db#space", index.ids, index.vectors, index.attributes, space="0" * 64)
+    MilvusIndex.build(f"{tmp_path}/shop.db#length", ["m01"], short, index.attributes[:1], space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#ids", [1], index.vectors[:1], index.attributes[:1], space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#columns", ["m01"], index.vectors[:1], {"n": [1]}, space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#same", ["m01"], index.vectors[:1], index.attributes[:1], space=index.space)
+    assert run("index", "build", *asked, f"{tmp_path}/shop.db#same")[0] == 0
+    assert len(open_index(f"{tmp_path}/shop.db#same")) == 40
+
+    def embed(*_: Any, **__: Any) -> None:
+        raise AssertionError("it embeds")
+
+    monkeypatch.setattr(TwoTower, "embed_items", embed)
+    for name, sentence in (
+        ("space", f"other space: 000000000000, these have {index.space[:12]}; name another"),
+        ("length", "other dimension: 8, these have 16"),
+        ("ids", "other ids: int64, these have large_string"),
+        ("columns", "other attributes: n: int64, these have title: large_string topic: large_string"),
+    ):
+        code, out, err = run("index", "build", *asked, f"{tmp_path}/shop.db#{name}")
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert f"#{name} holds items of {sentence}" in err
 
 
 def test_drift_says_how_far_new_vectors_have_moved(run: Any, tiny_run: Any, tmp_path: Path) -> None:

@@ -76,10 +76,11 @@ def build(
     With --out, a build that was killed goes on when the same command is given again. Rows, pictures and sounds that
     cannot be used, and items of which nothing is left, are written, with the reason, to OUT.rejected.jsonl.
     """
-    from indexing.build import build_index
+    from indexing.build import build_index, make_of
     from indexing.index import ItemIndex
     from indexing.milvus import MilvusIndex
     from indexing.nearest import FLAT
+    from towers.model import TwoTower
 
     if (out is None) == (store is None):
         raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
@@ -90,6 +91,8 @@ def build(
     if _has_model(model, catalog, vectors, ids):
         assert model is not None
         items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
+        if store is not None:
+            MilvusIndex.refuse_early(store, kind, make_of(TwoTower.load(model), items))
         built = build_index(model, items, out=out, kind=own, shard=shard, mmap=mmap, ray=ray, workers=workers)
     elif mmap or ray or workers is not None:
         raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
