@@ -122,11 +122,12 @@ def build_index(
         mmap: keep the vectors in files, not in memory, while building and in the index that is returned; needs `out`,
             and a `kind` that `indexing.beyond_memory` can build.
         ray: embed on a Ray cluster (`indexing.spread.over_ray`), with the same vectors, bit for bit.
-        workers: of the cluster; None for as many as it has room for.
+        workers: of the cluster, with `ray` alone; None for as many as it has room for.
         cache: where content vectors are kept; default: the cache folder.
 
     Raises:
-        InputError: no item of which anything can be read, or a kind that cannot be used.
+        InputError: no item of which anything can be read, a kind that cannot be used, or `mmap` or `workers` without
+            what they need.
         ArtefactError: `model` is not the folder of a model, `out` cannot be written, or is being built by another.
 
     Warns:
@@ -135,6 +136,8 @@ def build_index(
     """
     if shard < 1:
         raise InputError(f"a shard needs at least 1 item, got {shard}")
+    if workers is not None and not ray:
+        raise InputError("workers are those of a Ray cluster: ask for one, with ray, or leave them out")
     if mmap and out is None:
         raise InputError("mmap keeps the vectors in the files of an index: say in which folder, with out")
     towers = model if isinstance(model, TwoTower) else TwoTower.load(model)

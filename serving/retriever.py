@@ -40,6 +40,7 @@ from towers.tables import missing_name
 if TYPE_CHECKING:
     from serving.store.store import Store
 
+ASKED = ("user", "history", "text", "image", "audio", "person", "where", "steps", "k")  # arguments of `recommend`
 READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
 
 
@@ -201,12 +202,14 @@ class Retriever:
         Histories and texts are read together, which takes half the time; pictures and sounds one by one.
 
         Args:
-            questions: arguments of `recommend`.
+            questions: arguments of `recommend`; errors that name a question count them from 0.
         """
         answers: list[Recommendations | TwoTowerError | None] = [None] * len(questions)
         together: dict[int, _Asked] = {}
         for place, question in enumerate(questions):
             try:
+                if strange := [name for name in question if name not in ASKED]:
+                    raise InputError(f"question {place} {missing_name('argument', str(strange[0]), ASKED)}")
                 if question.keys() & {"image", "audio"}:
                     answers[place] = self.recommend(**question)
                     continue
@@ -276,6 +279,8 @@ class Retriever:
                 read, or a k that is no whole number from 1 on.
         """
         _check_k(k)
+        if by is not None and not isinstance(by, str):
+            raise InputError(f"by must be a kind of content, such as 'text', got {by!r}")
         self._finder.refuse_unknown(item)
         hits = self._finder.like(item, k, query=None if by is None else self._vector_by(item, by), where=where)
         like = f"items like {item}" + (f" by {by}" if by is not None else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import torch
 from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
-from serving.retriever import Retriever
+from serving.retriever import ASKED, Retriever
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
@@ -483,3 +484,24 @@ def test_questions_answered_together_have_the_answers_of_each_alone(tiny_run: An
         assert [one.score for one in answer] == pytest.approx([one.score for one in alone], abs=1e-5)
         assert (answer.query, answer.unknown, answer.steps) == (alone.query, alone.unknown, alone.steps)
     assert sum(isinstance(answer, TwoTowerError) for answer in together) == 4
+
+
+def test_a_question_with_an_argument_that_there_is_not_costs_the_others_nothing(shop: Retriever) -> None:
+    first, second, third = shop.recommend_many([{"user": USER}, {"user": USER, "hystory": ["m01"]}, {"user": 3}])
+    assert [one.item for one in first] == [one.item for one in shop.recommend(user=USER)]
+    assert isinstance(second, InputError)
+    assert str(second) == (
+        "question 1 has no argument 'hystory' (did you mean 'history'?); it has: "
+        "user, history, text, image, audio, person, where, steps, k"
+    )
+    assert [one.item for one in third] == [one.item for one in shop.recommend(user=3)]
+
+
+def test_the_arguments_that_are_known_are_those_of_a_question() -> None:
+    assert tuple(inspect.signature(Retriever.recommend).parameters)[1:] == ASKED
+
+
+@pytest.mark.parametrize("by", [1, ["text"], b"text"])
+def test_a_kind_of_content_is_named_by_a_string(shop: Retriever, by: Any) -> None:
+    with pytest.raises(InputError, match="by must be a kind of content, such as 'text', got "):
+        shop.similar("m03", by=by)

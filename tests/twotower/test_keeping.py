@@ -66,6 +66,11 @@ def test_a_life_on_the_command_line(run: Any, tmp_path: Path) -> None:
     ("arguments", "sentence", "code"),
     [
         (["remove", "INDEX", "a", "z"], "1 of 2 items ('z') is not in the index, so nothing was removed", 2),
+        (
+            ["build", "--model", "m", "--catalog", "c.csv", "--out", "new", "--workers", "2"],
+            "--workers is for --ray: without it the items are embedded here",
+            2,
+        ),
         (["add", "INDEX"], "where do the items come from? Give --model and --catalog, or --vectors", 2),
         (["add", "INDEX", "--vectors", "no.parquet"], "no.parquet cannot be read as parquet", 2),
         (["rollback", "INDEX"], "is the first version, there is none to go back to", 2),

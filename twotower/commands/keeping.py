@@ -89,6 +89,8 @@ def build(
     if mmap and store is not None:
         raise InputError("--mmap is for --out: a Milvus keeps its vectors itself")
     if _has_model(model, catalog, vectors, ids):
+        if workers is not None and not ray:
+            raise InputError("--workers is for --ray: without it the items are embedded here, in this process")
         assert model is not None
         items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
         if store is not None:
