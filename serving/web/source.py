@@ -81,14 +81,15 @@ class Source:
         return self._offer(offer.model, catalog, offer.log)
 
     def remove(self, offer: Offer, items: Sequence[Id]) -> Offer:
-        """Have items found no more.
+        """Have items found no more; one may be of the catalog alone, as of some nothing can be read.
 
         Raises:
-            InputError: one that is not there; then nothing is changed.
+            InputError: one that comes twice; then nothing is changed.
             ArtefactError: it cannot be written, or another writer is at work.
         """
         with self._writer() as writer:
-            writer.remove(items)
+            if there := [item for item in items if item in writer]:
+                writer.remove(there)
             self.changes.remove(items)
             writer.publish()
         return self._offer(offer.model, without(offer.catalog, items), offer.log)
