@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from indexing import approximate, beyond_memory
+from indexing.attributes import as_attributes
+from indexing.batch import Make
 from indexing.index import ItemIndex
 from indexing.published import remember, waiting_changes
 from indexing.shards import Shards, agree_on_plan, working_folder
@@ -72,6 +75,13 @@ def attributes_of(catalog: Catalog, ids: IdList) -> pa.Table | None:
     return catalog.table.select(names).take(pa.array(catalog.rows(ids.array))) if names else None
 
 
+def make_of(model: TwoTower, catalog: Catalog) -> Make:
+    """What the items of an index of this catalog will share."""
+    table = attributes_of(catalog, IdList(catalog.ids.array[:0]))
+    schema = None if table is None else as_attributes(table, 0).schema
+    return Make(catalog.ids.array.type, model.config.item.dimension, model.space, schema)
+
+
 def is_attribute(field: pa.Field) -> bool:
     """Whether it is a value of an item, or a list of words."""
     kind = field.type
@@ -112,11 +122,12 @@ def build_index(
         mmap: keep the vectors in files, not in memory, while building and in the index that is returned; needs `out`,
             and a `kind` that `indexing.beyond_memory` can build.
         ray: embed on a Ray cluster (`indexing.spread.over_ray`), with the same vectors, bit for bit.
-        workers: of the cluster; None for as many as it has room for.
+        workers: of the cluster, with `ray` alone; None for as many as it has room for.
         cache: where content vectors are kept; default: the cache folder.
 
     Raises:
-        InputError: no item of which anything can be read, or a kind that cannot be used.
+        InputError: no item of which anything can be read, a kind that cannot be used, or `mmap` or `workers` without
+            what they need.
         ArtefactError: `model` is not the folder of a model, `out` cannot be written, or is being built by another.
 
     Warns:
@@ -125,6 +136,8 @@ def build_index(
     """
     if shard < 1:
         raise InputError(f"a shard needs at least 1 item, got {shard}")
+    if workers is not None and not ray:
+        raise InputError("workers are those of a Ray cluster: ask for one, with ray, or leave them out")
     if mmap and out is None:
         raise InputError("mmap keeps the vectors in the files of an index: say in which folder, with out")
     towers = model if isinstance(model, TwoTower) else TwoTower.load(model)
@@ -289,26 +302,50 @@ def _tell(unread: Rejected, catalog: Catalog, index: ItemIndex, out: Path | None
     if unread.count:
         warnings.warn(told_of(unread), UserWarning, stacklevel=3)
     if out is not None:
-        write_rejected(catalog, unread, index.ids, out)
+        write_rejected(set_aside(catalog, unread, index.ids), out)
 
 
-def write_rejected(catalog: Catalog, unread: Rejected, ids: IdList, out: Path) -> None:
-    """Write all that an index has not of a catalog to ``OUT.rejected.jsonl``, which is gone if there is nothing.
+def set_aside(catalog: Catalog, unread: Rejected, ids: IdList) -> Rejected:
+    """All that an index has not of a catalog, each with the item whose it is.
 
     Args:
         catalog: items, and the rows of their file that were set aside.
         unread: their pictures, sounds and vectors that cannot be used.
         ids: items that the index was given; of the others nothing can be read.
-        out: folder of the index.
-
-    Raises:
-        ArtefactError: the file cannot be written.
     """
     empty = catalog.select(np.flatnonzero(ids.rows(catalog.ids.array) < 0))
     rows, values = empty.loaded.rows, empty.table[ITEM_ID]
     nothing = Rejected.of(file=empty.loaded.file, rows=rows, reason="item of which nothing can be read", values=values)
-    every, path = catalog.rejected + unread + nothing, out.with_name(f"{out.name}.rejected.jsonl")
+    every = catalog.rejected + unread + nothing
+    at = pc.index_in(every.table["row"], value_set=pa.array(catalog.loaded.rows))
+    items = catalog.ids.array.cast(pa.large_string()).take(at.combine_chunks())
+    place = every.table.column_names.index("item")
+    return Rejected(every.table.set_column(place, "item", items), every.total)
+
+
+def aside_before(catalog: Catalog, out: Path) -> Rejected:
+    """What was set aside beside an index before, but for the items of a catalog and the faulty rows of its file.
+
+    Raises:
+        ArtefactError: the file that says so cannot be read.
+    """
+    before = Rejected.read(_rejected_of(out))
+    same_file = pc.equal(before.table["file"], catalog.loaded.file)
+    again = pc.if_else(before.table["item"].is_valid(), pa.array(catalog.rows(before.table["item"]) >= 0), same_file)
+    return Rejected(before.table.filter(pc.invert(again)))
+
+
+def write_rejected(every: Rejected, out: Path) -> None:
+    """Write what is set aside to ``OUT.rejected.jsonl``, which is gone if there is nothing.
+
+    Raises:
+        ArtefactError: the file cannot be written.
+    """
     if every.count:
-        every.write(path)
+        every.write(_rejected_of(out))
     else:
-        path.unlink(missing_ok=True)
+        _rejected_of(out).unlink(missing_ok=True)
+
+
+def _rejected_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.rejected.jsonl")

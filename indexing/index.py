@@ -263,8 +263,10 @@ class ItemIndex:
         A row that scores as much as the k-th nearest counts as found.
 
         Raises:
-            InputError: no queries, or ones that cannot be used.
+            InputError: no items, no queries, or ones that cannot be used.
         """
+        if len(self) == 0:
+            raise InputError("this index has no items, so there is nothing that a search could find")
         if len(queries) == 0:
             raise InputError("recall is a mean over queries, got none")
         width = min(k, len(self))

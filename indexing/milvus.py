@@ -87,17 +87,27 @@ class MilvusIndex:
         return cls(collection)
 
     @staticmethod
-    def refuse_early(place: str | Path | Address, kind: str) -> None:
+    def refuse_early(place: str | Path | Address, kind: str, make: Make | None = None) -> None:
         """Refuse, before hours of embedding, what `build` would refuse after them.
 
+        Args:
+            place, kind: as in `build`.
+            make: what the items will share; None where it is not known yet.
+
         Raises:
-            InputError: a kind that Milvus does not know.
-            ArtefactError: it does not answer, or a stranger's collection is there.
+            InputError: a kind that Milvus does not know, or attributes that it cannot keep.
+            ArtefactError: it does not answer, or a collection of a stranger or of another make is there.
         """
         refuse_kind(kind)
+        if make is not None:
+            columns_of(make.attributes)
         there = Collection.find(address_of(place))
         if there is not None:
-            there.close()
+            try:
+                if make is not None:
+                    _refuse_other(there, make)
+            finally:
+                there.close()
 
     @classmethod
     def open(cls, place: str | Path | Address, *, space: str | None = None) -> MilvusIndex:
@@ -309,14 +319,24 @@ def _of_make(address: Address, make: Make, kind: str) -> Collection:
     there = Collection.find(address)
     if there is None:
         return Collection.create(address, make, kind)
-    for name, has, wanted in zip(("ids", "dimension", "space", "attributes"), there.make, make, strict=True):
-        if has != wanted:
-            raise ArtefactError(
-                f"{address} holds items of other {name}: {_short(has)}, these have {_short(wanted)}; name another "
-                f"collection, as in {address.uri}#songs"
-            )
+    _refuse_other(there, make)
     return there
 
 
-def _short(value: Any) -> str:
-    return " ".join(str(value).split())[:100] or "none"
+def _refuse_other(there: Collection, make: Make) -> None:
+    """Refuse a collection whose items share something else than those that it is to hold.
+
+    Raises:
+        ArtefactError: they do.
+    """
+    for name, has, wanted in zip(("ids", "dimension", "space", "attributes"), there.make, make, strict=True):
+        if has != wanted:
+            most = 12 if name == "space" else 100  # so many digits of a fingerprint are told everywhere
+            raise ArtefactError(
+                f"{there.address} holds items of other {name}: {_short(has, most)}, these have {_short(wanted, most)}; "
+                f"name another collection, as in {there.address.uri}#songs"
+            )
+
+
+def _short(value: Any, most: int) -> str:
+    return " ".join(str(value).split())[:most] or "none"

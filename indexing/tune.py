@@ -107,9 +107,12 @@ def tune(
         kinds: FAISS factory strings to try; None for `grid`.
 
     Raises:
-        InputError: no queries, a wish that is no number above 0, or one that nothing fulfils, with what comes nearest.
+        InputError: no items, no queries, a wish that is no number above 0, or one that nothing fulfils, with what comes
+            nearest.
     """
     _check_wishes(recall, latency_ms, memory_bytes)
+    if not len(index):
+        raise InputError("this index has no items, so there is nothing to measure: add some first")
     if not len(queries):
         raise InputError("tuning needs people's vectors as queries, got none")
     if recall is None and latency_ms is None and memory_bytes is None:

@@ -26,15 +26,20 @@ class Finder:
     Args:
         index: in any order; what only it has is never found.
         catalog: N items.
+        offered: how many of them are on offer, the first ones; those behind are read in histories, and never found.
 
     Raises:
-        ArtefactError: the index has none of them.
+        ArtefactError: the index has no items, or none of what is on offer.
     """
 
-    def __init__(self, index: Index, catalog: Catalog) -> None:
+    def __init__(self, index: Index, catalog: Catalog, offered: int) -> None:
+        if not len(index):
+            raise ArtefactError("the index has no items, so nothing can be recommended: add some, or build it again")
         self._index, self._catalog = index, catalog
-        self._catalog_rows = catalog.rows(index.ids.array)
-        self._index_rows = index.ids.rows(catalog.ids.array)
+        self._vector_rows = index.ids.rows(catalog.ids.array)
+        self._index_rows = np.where(np.arange(len(catalog)) < offered, self._vector_rows, -1)
+        rows = catalog.rows(index.ids.array)
+        self._catalog_rows = np.where(rows < offered, rows, -1)
         self._gone = np.flatnonzero(self._catalog_rows < 0)
         if not (self._index_rows >= 0).any():
             raise ArtefactError(
@@ -46,7 +51,7 @@ class Finder:
     @cached_property
     def has_vector(self) -> np.ndarray:
         """bool ``(N,)`` what can be read in histories: items of the index, and removed ones."""
-        return (self._index_rows >= 0) | (self._removed_rows >= 0)
+        return (self._vector_rows >= 0) | (self._removed_rows >= 0)
 
     @property
     def on_offer(self) -> np.ndarray:
@@ -55,7 +60,7 @@ class Finder:
 
     def vectors(self) -> np.ndarray:
         """float32 ``(N, D)`` what histories are read by: vectors of the index, the last ones of removed items, or 0."""
-        rows, removed = self._index_rows, self._removed_rows
+        rows, removed = self._vector_rows, self._removed_rows
         vectors = np.zeros((len(self._catalog), self._index.dimension), np.float32)
         vectors[removed >= 0] = self._index.removed.vectors[removed[removed >= 0]]
         vectors[rows >= 0] = self._index.vectors[rows[rows >= 0]]
@@ -65,7 +70,7 @@ class Finder:
         """What steps know of the items: attributes as the index has them, else as the catalog does."""
         table = self._catalog.table
         if self._index.attributes is not None:
-            table = self._index.attributes.take(pa.array(self._index_rows, mask=self._index_rows < 0))
+            table = self._index.attributes.take(pa.array(self._vector_rows, mask=self._vector_rows < 0))
         return Items(self._catalog.ids, vectors, table, counts)
 
     def row_of(self, item: Id) -> int:
@@ -174,9 +179,9 @@ class Finder:
         return (self._index.vectors[self._index_rows[rows]] @ queries.T).argmax(axis=1)
 
 
-def with_removed(catalog: Catalog, index: Index) -> Catalog:
-    """The catalog and, behind it, items that were removed from it and from the index, which people still have met."""
-    ids = index.removed.ids.array
+def with_gone(catalog: Catalog, index: Index) -> Catalog:
+    """The catalog and, behind it, items that it has no longer and the index has or had, which people still have met."""
+    ids = pa.concat_arrays([index.ids.array, index.removed.ids.array])
     gone = ids.filter(pa.array(catalog.rows(ids) < 0))
     same = cast_exact(gone, catalog.ids.array.type).drop_null()
     return catalog.followed_by(same) if len(same) else catalog

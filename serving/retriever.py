@@ -17,7 +17,7 @@ from serving.asking import Asker, Media
 from serving.bonuses import Bonuses
 from serving.explain import Explained, Explainer
 from serving.explanation import Explanation
-from serving.finding import Finder, with_removed
+from serving.finding import Finder, with_gone
 from serving.listing import Lister, rating_range, stars
 from serving.moment import away_from
 from serving.people import People, Person, alike, side_by_side
@@ -40,6 +40,7 @@ from towers.tables import missing_name
 if TYPE_CHECKING:
     from serving.store.store import Store
 
+ASKED = ("user", "history", "text", "image", "audio", "person", "where", "steps", "k")  # arguments of `recommend`
 READ = 1024  # texts whose reading is kept, as whoever is answered may then ask why
 
 
@@ -66,9 +67,8 @@ class Retriever:
     Args:
         model: both towers and the rating head, or the folder of a model.
         index: an index made with `model`, or its place: a folder, or a Milvus such as ``milvus.db``. Its items may be
-            in another order than the catalog's, or other ones: what only the index has is never recommended, what only
-            the catalog has is set aside in histories. What was removed from the index serves in histories, whether the
-            catalog still has it or not.
+            in another order than the catalog's, or other ones: what only the catalog has is set aside in histories,
+            what only the index has, or had before it was removed, is never recommended and serves in histories.
         catalog: the items on offer.
         log: what people did; needed to ask for a `user`.
         depth: candidates that are retrieved and then re-ranked; more where more are asked for.
@@ -80,7 +80,7 @@ class Retriever:
             Default: by predicted rating.
 
     Raises:
-        ArtefactError: the index was made with another model, or has no item of the catalog.
+        ArtefactError: the index was made with another model, is empty, or has no item of the catalog.
         InputError: a catalog or log that was not read, a log that has no item of the catalog, steps that there are
             not, or ratings that were mapped from another range than those that the model learned from.
     """
@@ -108,10 +108,10 @@ class Retriever:
                 f"{model.space[:12]!r}; build it again with this model"
             )
         self._given, self._log = catalog, log
-        catalog = with_removed(catalog, index)
+        catalog = with_gone(catalog, index)
         self._model, self._index, self._catalog, self._depth = model, index, catalog, depth
         self._steps = read_steps(steps)
-        self._finder = Finder(index, catalog)
+        self._finder = Finder(index, catalog, len(self._given))
         self._store, self._half_life = store, half_life
         self._read: Recent[Any] = Recent(READ)
         self._memory = replace(model.memory(catalog, self._finder.vectors()).fading(half_life), read=self._read)
@@ -123,7 +123,8 @@ class Retriever:
         """A retriever over the index as it is now; itself where that is the one it has.
 
         Raises:
-            InputError, ArtefactError: as the `refresh` of the index.
+            InputError, ArtefactError: as `refresh` of the index, or where nothing could be recommended from it; this
+                retriever goes on answering from the one that it has.
         """
         index = self._index.refresh()
         if index is self._index:
@@ -201,12 +202,14 @@ class Retriever:
         Histories and texts are read together, which takes half the time; pictures and sounds one by one.
 
         Args:
-            questions: arguments of `recommend`.
+            questions: arguments of `recommend`; errors that name a question count them from 0.
         """
         answers: list[Recommendations | TwoTowerError | None] = [None] * len(questions)
         together: dict[int, _Asked] = {}
         for place, question in enumerate(questions):
             try:
+                if strange := [name for name in question if name not in ASKED]:
+                    raise InputError(f"question {place} {missing_name('argument', str(strange[0]), ASKED)}")
                 if question.keys() & {"image", "audio"}:
                     answers[place] = self.recommend(**question)
                     continue
@@ -276,6 +279,8 @@ class Retriever:
                 read, or a k that is no whole number from 1 on.
         """
         _check_k(k)
+        if by is not None and not isinstance(by, str):
+            raise InputError(f"by must be a kind of content, such as 'text', got {by!r}")
         self._finder.refuse_unknown(item)
         hits = self._finder.like(item, k, query=None if by is None else self._vector_by(item, by), where=where)
         like = f"items like {item}" + (f" by {by}" if by is not None else "")
@@ -332,7 +337,7 @@ class Retriever:
 
     @property
     def catalog(self) -> Catalog:
-        """The items on offer and, behind them, removed ones that people have met."""
+        """The items on offer and, behind them, those that only the index has or had, which people have met."""
         return self._catalog
 
     @property

@@ -13,9 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from towers.artefact import atomic_file
+from towers.errors import ArtefactError
 
 SCHEMA = pa.schema(
-    {"file": pa.large_string(), "row": pa.int64(), "reason": pa.large_string(), "value": pa.large_string()}
+    {
+        "file": pa.large_string(),
+        "row": pa.int64(),
+        "item": pa.large_string(),
+        "reason": pa.large_string(),
+        "value": pa.large_string(),
+    }
 )
 LONGEST_VALUE = 200
 
@@ -26,7 +33,8 @@ class Rejected:
 
     Args:
         table: one line a row set aside: ``file``; ``row``, the data row of that file, counted from 1 without the
-            header and without blank lines; ``reason``; ``value``, the start of what stood there as text, or null.
+            header and without blank lines; ``item``, whose it is, or null where that is not told; ``reason``;
+            ``value``, the start of what stood there as text, or null.
         total: rows looked at, the good ones included.
     """
 
@@ -38,7 +46,8 @@ class Rejected:
         """The same reason for int64 ``(n,)`` `rows`; `values` is what stood in each, of any type that has a text."""
         count = len(rows)
         shown = pa.nulls(count, pa.large_string()) if values is None else _shown(values)
-        return cls(pa.table([[file] * count, rows, [reason] * count, shown], schema=SCHEMA))
+        items = pa.nulls(count, pa.large_string())
+        return cls(pa.table([[file] * count, rows, items, [reason] * count, shown], schema=SCHEMA))
 
     def __add__(self, other: Rejected) -> Rejected:
         return Rejected(pa.concat_tables([self.table, other.table]), self.total + other.total)
@@ -74,6 +83,19 @@ class Rejected:
         """What `to_bytes` gave."""
         facts = json.loads(content)
         return cls(pa.Table.from_pylist(facts["rows"], schema=SCHEMA), facts["total"])
+
+    @classmethod
+    def read(cls, path: Path) -> Rejected:
+        """What `write` wrote; none where there is no such file.
+
+        Raises:
+            ArtefactError: it cannot be read, or holds something else.
+        """
+        try:
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            return cls(pa.Table.from_pylist([dict(json.loads(line)) for line in lines], schema=SCHEMA))
+        except (OSError, ValueError, TypeError) as error:
+            raise ArtefactError(f"{path} does not say what was set aside ({error}): move it away") from error
 
     def write(self, path: Path) -> None:
         """Write one JSON object a line to `path`, whole or not at all; an earlier file there is replaced.

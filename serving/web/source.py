@@ -81,17 +81,21 @@ class Source:
         return self._offer(offer.model, catalog, offer.log)
 
     def remove(self, offer: Offer, items: Sequence[Id]) -> Offer:
-        """Have items found no more.
+        """Have items found no more; one may be of the catalog alone, as of some nothing can be read.
 
         Raises:
-            InputError: one that is not there; then nothing is changed.
+            InputError: one of the index that comes twice, or the last ones of all; then nothing is changed.
             ArtefactError: it cannot be written, or another writer is at work.
         """
+        left = without(offer.catalog, items)
         with self._writer() as writer:
-            writer.remove(items)
+            if there := [item for item in items if item in writer]:
+                writer.remove(there)
+            if not any(item.as_py() in writer for item in left.ids.array):
+                raise InputError("nothing would be left that can be recommended: put other items first")
             self.changes.remove(items)
             writer.publish()
-        return self._offer(offer.model, without(offer.catalog, items), offer.log)
+        return self._offer(offer.model, left, offer.log)
 
     def _catch_up(self, model: TwoTower, catalog: Catalog) -> None:
         """Have an index find what came over HTTP while it was built elsewhere, such as by a refresh."""

@@ -149,6 +149,8 @@ def test_two_builds_of_one_index_and_what_cannot_be_built_are_refused_before_any
         built(tiny_run, tmp_path, kind="nonsense")
     with pytest.raises(InputError, match="beyond memory go kinds with plain inverted lists"):
         built(tiny_run, tmp_path, kind="HNSW32", mmap=True)
+    with pytest.raises(InputError, match="workers are those of a Ray cluster: ask for one, with ray"):
+        build_index(tiny_run.model, tiny_run.catalog, workers=2)
     with pytest.raises(InputError, match="say in which folder"):
         built(tiny_run, tmp_path, out=None, mmap=True)
     with pytest.raises(InputError, match="at least 1 item"):

@@ -238,8 +238,8 @@ def test_building_again_brings_a_collection_to_what_is_given(tmp_path: Path) -> 
         (
             ["c"],
             VECTORS[:1],
-            {"space": "another"},
-            "holds items of other space: none, these have another; name another",
+            {"space": "0123456789abcdef"},
+            "holds items of other space: none, these have 0123456789ab; name another",
         ),
         ([1], VECTORS[:1], {}, "other ids: large_string, these have int64"),
         (["c"], unit(RNG.normal(size=(1, 4))), {}, "other dimension: 8, these have 4"),

@@ -12,8 +12,10 @@ import pytest
 
 from indexing import approximate
 from indexing import tune as tuning
+from indexing.changes import changed
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
+from indexing.journal import Change
 from indexing.tune import Setting, _choose, _groups, grid, tune
 from indexing.vectors import unit
 from towers.errors import InputError
@@ -103,6 +105,15 @@ def test_wishes_that_are_none(index, wish):
         tune(index, PEOPLE, **wish)
     with pytest.raises(InputError, match="needs people's vectors"):
         tune(index, PEOPLE[:0])
+
+
+def test_an_index_without_items_has_nothing_to_measure():
+    empty = changed(ItemIndex.from_arrays(["a"], PEOPLE[:1].copy()), [Change(pa.array(["a"], pa.large_string()))])
+    assert len(empty) == 0
+    with pytest.raises(InputError, match="this index has no items, so there is nothing to measure: add some first"):
+        tune(empty, PEOPLE)
+    with pytest.raises(InputError, match="this index has no items, so there is nothing that a search could find"):
+        empty.recall(PEOPLE, 10)
 
 
 def test_the_fastest_with_enough_recall_or_the_best():

@@ -119,10 +119,10 @@ def test_what_cannot_be_read_is_told_and_its_item_keeps_the_rest(shop: Shop) -> 
     lines = [json.loads(line) for line in (shop.folder / "model.rejected.jsonl").read_text("utf-8").splitlines()]
     assert {line["row"]: (line["reason"], line["value"]) for line in lines} == found
     lines = [json.loads(line) for line in (shop.folder / "index.rejected.jsonl").read_text("utf-8").splitlines()]
-    assert {(line["row"], line["reason"], line["value"]) for line in lines} == {
-        (BROKEN + 1, "image is cut off", f"covers/{BROKEN}.png"),
-        (OUTSIDE + 1, "image lies outside the catalog's folder", "../secret.png"),
-        (EMPTY + 1, "item of which nothing can be read", f"t{EMPTY}"),
+    assert {(line["row"], line["item"], line["reason"], line["value"]) for line in lines} == {
+        (BROKEN + 1, f"t{BROKEN:02}", "image is cut off", f"covers/{BROKEN}.png"),
+        (OUTSIDE + 1, f"t{OUTSIDE:02}", "image lies outside the catalog's folder", "../secret.png"),
+        (EMPTY + 1, f"t{EMPTY}", "item of which nothing can be read", f"t{EMPTY}"),
     }
     assert sum("2 pictures, sounds or vectors of 24 items cannot be used" in line for line in shop.told) == 2
     assert shop.retriever._index.ids.to_list() == [f"t{n:02}" for n in range(ITEMS) if n != EMPTY]

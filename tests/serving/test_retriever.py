@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +20,8 @@ import torch
 
 from indexing.build import build_index
 from indexing.index import ItemIndex
-from serving.retriever import Retriever
+from indexing.writer import IndexWriter
+from serving.retriever import ASKED, Retriever
 from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from towers.history import Histories
@@ -266,14 +269,49 @@ def test_an_index_that_lacks_items_sets_them_aside(tiny_run: Any) -> None:
         shop.similar("m03")
 
 
-def test_what_left_the_catalog_is_never_shown(tiny_run: Any) -> None:
+def test_what_left_the_catalog_is_never_shown_and_read_in_histories(
+    tiny_run: Any, shop: Retriever, queries: list[np.ndarray], tmp_path: Path
+) -> None:
     catalog = tiny_run.catalog.select(np.arange(30))
-    shop = Retriever(tiny_run.model, tiny_run.index, catalog, tiny_run.log)
+    smaller = Retriever(tiny_run.model, tiny_run.index, catalog, tiny_run.log)
     items = met(tiny_run, USER)
-    found = shop.recommend(user=USER, k=40)
+    assert any(item >= "m30" for item in items)
+    found = smaller.recommend(user=USER, k=40)
     assert sorted(one.item for one in found) == sorted(set(catalog.ids.to_list()) - set(items))
-    assert sorted(found.unknown) == sorted(item for item in items if item >= "m30")
-    assert {one.item for one in shop.similar("m03", k=40)} == set(catalog.ids.to_list()) - {"m03"}
+    assert found.unknown == ()
+    assert {one.item for one in smaller.similar("m03", k=40)} == set(catalog.ids.to_list()) - {"m03"}
+    with pytest.raises(InputError, match="no item 'm31' in both the index and the catalog"):
+        smaller.explain("m31", user=USER)
+    # It is read as what was removed from the index is.
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    with IndexWriter(folder) as writer:
+        writer.remove(tiny_run.catalog.ids.take(range(30, 40)))
+        writer.publish()
+    removed = Retriever(tiny_run.model, folder, catalog, tiny_run.log)
+    for question in ({"user": USER}, {"history": ["m31", "m02", "m36"]}, {"history": ["m31"]}):
+        assert answers(smaller.recommend(**question)) == answers(removed.recommend(**question))
+        assert queries[-1].tobytes() == queries[-2].tobytes()
+    one = smaller.recommend(history=["m31", "nothing"], k=40)
+    assert one.unknown == ("nothing",)
+    assert {item.item for item in one} == set(catalog.ids.to_list())
+    _, counts = smaller.questions(30)
+    assert not counts[30:].any()
+    np.testing.assert_array_equal(counts[:30], shop.questions(30)[1][:30])
+
+
+def test_an_index_without_items_is_refused_and_the_one_before_goes_on_serving(tiny_run: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_run.index_folder, tmp_path / "index")
+    shop = Retriever(tiny_run.model, folder, tiny_run.catalog)
+    before = answers(shop.recommend(history=["m03"]))
+    with IndexWriter(folder) as writer:
+        writer.remove(tiny_run.catalog.ids.to_list())
+        writer.publish()
+    sentence = "the index has no items, so nothing can be recommended: add some, or build it again"
+    with pytest.raises(ArtefactError, match=sentence):
+        Retriever(tiny_run.model, folder, tiny_run.catalog)
+    with pytest.raises(ArtefactError, match=sentence):
+        shop.refresh()
+    assert answers(shop.recommend(history=["m03"])) == before
 
 
 def test_similar_items_are_the_nearest_by_cosine(shop: Retriever, tiny_run: Any) -> None:
@@ -446,3 +484,24 @@ def test_questions_answered_together_have_the_answers_of_each_alone(tiny_run: An
         assert [one.score for one in answer] == pytest.approx([one.score for one in alone], abs=1e-5)
         assert (answer.query, answer.unknown, answer.steps) == (alone.query, alone.unknown, alone.steps)
     assert sum(isinstance(answer, TwoTowerError) for answer in together) == 4
+
+
+def test_a_question_with_an_argument_that_there_is_not_costs_the_others_nothing(shop: Retriever) -> None:
+    first, second, third = shop.recommend_many([{"user": USER}, {"user": USER, "hystory": ["m01"]}, {"user": 3}])
+    assert [one.item for one in first] == [one.item for one in shop.recommend(user=USER)]
+    assert isinstance(second, InputError)
+    assert str(second) == (
+        "question 1 has no argument 'hystory' (did you mean 'history'?); it has: "
+        "user, history, text, image, audio, person, where, steps, k"
+    )
+    assert [one.item for one in third] == [one.item for one in shop.recommend(user=3)]
+
+
+def test_the_arguments_that_are_known_are_those_of_a_question() -> None:
+    assert tuple(inspect.signature(Retriever.recommend).parameters)[1:] == ASKED
+
+
+@pytest.mark.parametrize("by", [1, ["text"], b"text"])
+def test_a_kind_of_content_is_named_by_a_string(shop: Retriever, by: Any) -> None:
+    with pytest.raises(InputError, match="by must be a kind of content, such as 'text', got "):
+        shop.similar("m03", by=by)

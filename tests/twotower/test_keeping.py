@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexing.index import ItemIndex
+from indexing.milvus import MilvusIndex
 from indexing.store import open_index, open_writer
 from indexing.writer import IndexWriter
 from serving.retriever import Retriever
+from towers.model import TwoTower
 from twotower.cli import main
 
 
@@ -64,6 +66,11 @@ def test_a_life_on_the_command_line(run: Any, tmp_path: Path) -> None:
     ("arguments", "sentence", "code"),
     [
         (["remove", "INDEX", "a", "z"], "1 of 2 items ('z') is not in the index, so nothing was removed", 2),
+        (
+            ["build", "--model", "m", "--catalog", "c.csv", "--out", "new", "--workers", "2"],
+            "--workers is for --ray: without it the items are embedded here",
+            2,
+        ),
         (["add", "INDEX"], "where do the items come from? Give --model and --catalog, or --vectors", 2),
         (["add", "INDEX", "--vectors", "no.parquet"], "no.parquet cannot be read as parquet", 2),
         (["rollback", "INDEX"], "is the first version, there is none to go back to", 2),
@@ -103,7 +110,7 @@ def test_a_model_adds_items_to_its_index_and_removed_ones_stay_in_histories(
         assert some.unknown == ()
     code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tiny_run.items)
     assert code == 0
-    assert "2 items added, 38 replaced" in err
+    assert "2 items added, 0 replaced, 38 unchanged" in err
     again = Retriever(tiny_run.model, folder, tiny_run.catalog, tiny_run.log)
     assert [one.item for one in again.recommend(history=["m02", "m04", "m06"], k=5)] == expected
 
@@ -119,13 +126,69 @@ def test_what_cannot_be_added_is_written_down_beside_the_index(run: Any, tmp_pat
     assert "1 items added, 0 replaced" in err
     written = tmp_path / "index.rejected.jsonl"
     lines = [json.loads(line) for line in written.read_text("utf-8").splitlines()]
-    assert [(line["row"], line["reason"], line.get("value")) for line in lines] == [
-        (3, "missing item_id", None),
-        (2, "item of which nothing can be read", "n2"),
+    assert [(line["row"], line.get("item"), line["reason"], line.get("value")) for line in lines] == [
+        (3, None, "missing item_id", None),
+        (2, "n2", "item of which nothing can be read", "n2"),
     ]
-    items.write_text("item_id,title,topic\nn1,a quiet violin,music\n", "utf-8")
+    items.write_text("item_id,title,topic\nn2,a quiet violin,music\n", "utf-8")
     assert run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)[0] == 0
     assert not written.exists()
+
+
+def test_what_was_set_aside_of_other_items_stays_beside_the_index(run: Any, tmp_path: Path, tiny_run: Any) -> None:
+    folder, written = tmp_path / "index", tmp_path / "index.rejected.jsonl"
+    tiny_run.index.save(folder)
+    before = [
+        {"file": "old.csv", "row": 5, "item": "m04", "reason": "image is missing", "value": "a.png"},
+        {"file": "old.csv", "row": 6, "item": "m05", "reason": "image is missing", "value": "b.png"},
+        {"file": "old.csv", "row": 9, "reason": "missing item_id"},
+    ]
+    written.write_text("".join(json.dumps(line) + "\n" for line in before), "utf-8")
+
+    def add(rows: str) -> tuple[int, list[dict[str, Any]], str]:
+        items = tmp_path / "new.csv"
+        items.write_text(f"item_id,title,topic\n{rows}", "utf-8")
+        code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", items)
+        return code, [json.loads(line) for line in written.read_text("utf-8").splitlines()], err
+
+    code, lines, err = add("n1,a quiet piano,music\n")
+    assert (code, lines) == (0, before), err
+    # What is said of an item ends when it comes again, what is said of a file's faulty rows when that does.
+    code, lines, _ = add("m05,a quiet evening,music\n,a race,motors\n")
+    faulty = {"file": str(tmp_path / "new.csv"), "row": 2, "reason": "missing item_id"}
+    assert (code, lines) == (0, [before[0], before[2], faulty])
+    assert add("n2,a quiet rain,music\n")[1] == [before[0], before[2]]
+    # A batch that is refused changes nothing.
+    (tmp_path / "other.csv").write_text("item_id,title\nm04,a quiet violin\n", "utf-8")
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tmp_path / "other.csv")
+    assert code == 2, err
+    assert [json.loads(line) for line in written.read_text("utf-8").splitlines()] == [before[0], before[2]]
+    written.write_text("[1]\n", "utf-8")
+    code, _, err = run("index", "add", folder, "--model", tiny_run.model_folder, "--catalog", tmp_path / "new.csv")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "index.rejected.jsonl does not say what was set aside" in err
+
+
+def test_what_an_index_has_just_so_is_not_added_again(run: Any, tmp_path: Path, tiny_run: Any) -> None:
+    folder = tmp_path / "index"
+    tiny_run.index.save(folder)
+    text = tiny_run.items.read_text("utf-8")
+
+    def add(items: str) -> str:
+        (tmp_path / "items.csv").write_text(items, "utf-8")
+        asked = ("--model", tiny_run.model_folder, "--catalog", tmp_path / "items.csv")
+        code, _, err = run("index", "add", folder, *asked)
+        assert code == 0, err
+        return err
+
+    assert add(text) == f"0 items added, 0 replaced, 40 unchanged; version 000001 of {folder} is current\n"
+    lines = text.splitlines(keepends=True)
+    assert add(lines[0] + lines[3]).startswith("0 items added, 0 replaced, 1 unchanged; version 000001")
+    assert lines[3].endswith(",music\n")
+    assert ItemIndex.load(folder).get("m02").attributes["topic"] == "music"
+    lines[3] = lines[3].replace(",music\n", ",rain\n")
+    assert add("".join(lines)).startswith("0 items added, 1 replaced, 39 unchanged; version 000002")
+    assert ItemIndex.load(folder).get("m02").attributes["topic"] == "rain"
 
 
 def test_questions_of_any_length_tune(run: Any, tmp_path: Path) -> None:
@@ -144,12 +207,14 @@ def test_history_vectors_of_removed_items_are_theirs(tiny_run: Any, tmp_path: Pa
         writer.publish()
     smaller = tiny_run.catalog.select(np.arange(3, 40))
     shop = Retriever(tiny_run.model, folder, smaller)
-    found = shop.recommend(history=["m00", "m02", "m04"], k=3)
-    assert found.unknown == ("m00",)  # in the index, but neither removed nor in the catalog: nothing vouches for it
-    assert found.query == "a history of 2 items"
-    vectors = shop._memory.vectors.numpy()
-    np.testing.assert_array_equal(vectors[-1], tiny_run.index.get("m02").vector)
-    assert len(vectors) == 38
+    found = shop.recommend(history=["m00", "m02", "m04", "m99"], k=3)
+    assert found.unknown == ("m99",)  # neither the index nor what was removed from it vouches for it
+    assert found.query == "a history of 3 items"
+    vectors, ids = shop._memory.vectors.numpy(), shop.catalog.ids.to_list()
+    for one in ("m00", "m02", "m04"):
+        np.testing.assert_array_equal(vectors[ids.index(one)], tiny_run.index.get(one).vector)
+    assert sorted(ids) == tiny_run.catalog.ids.to_list()
+    assert np.flatnonzero(shop.on_offer).tolist() == list(range(37))
 
 
 def test_a_life_in_a_milvus_on_the_command_line(run: Any, tmp_path: Path) -> None:
@@ -210,6 +275,34 @@ def test_a_model_asks_a_milvus_as_it_asks_a_folder(run: Any, tiny_run: Any, tmp_
         )
     assert "m10" not in [one.item for one in shop.recommend(history=["m04"], k=39)]
     assert "m10" in [one.item for one in shop.refresh().recommend(history=["m04"], k=39)]
+
+
+def test_a_milvus_of_other_items_is_refused_before_anything_is_embedded(
+    run: Any, tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--model", tiny_run.model_folder, "--catalog", tiny_run.items, "--store")
+    index, short = tiny_run.index, np.eye(8, dtype=np.float32)[:1]
+    MilvusIndex.build(f"{tmp_path}/shop.db#space", index.ids, index.vectors, index.attributes, space="0" * 64)
+    MilvusIndex.build(f"{tmp_path}/shop.db#length", ["m01"], short, index.attributes[:1], space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#ids", [1], index.vectors[:1], index.attributes[:1], space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#columns", ["m01"], index.vectors[:1], {"n": [1]}, space=index.space)
+    MilvusIndex.build(f"{tmp_path}/shop.db#same", ["m01"], index.vectors[:1], index.attributes[:1], space=index.space)
+    assert run("index", "build", *asked, f"{tmp_path}/shop.db#same")[0] == 0
+    assert len(open_index(f"{tmp_path}/shop.db#same")) == 40
+
+    def embed(*_: Any, **__: Any) -> None:
+        raise AssertionError("it embeds")
+
+    monkeypatch.setattr(TwoTower, "embed_items", embed)
+    for name, sentence in (
+        ("space", f"other space: 000000000000, these have {index.space[:12]}; name another"),
+        ("length", "other dimension: 8, these have 16"),
+        ("ids", "other ids: int64, these have large_string"),
+        ("columns", "other attributes: n: int64, these have title: large_string topic: large_string"),
+    ):
+        code, out, err = run("index", "build", *asked, f"{tmp_path}/shop.db#{name}")
+        assert (code, out, len(err.splitlines())) == (1, "", 1)
+        assert f"#{name} holds items of {sentence}" in err
 
 
 def test_drift_says_how_far_new_vectors_have_moved(run: Any, tiny_run: Any, tmp_path: Path) -> None:

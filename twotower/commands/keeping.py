@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from indexing.reading import Vectors
     from indexing.store import Writer
     from towers.ids import IdList
+    from towers.rejected import Rejected
 
 app = typer.Typer()
 index = typer.Typer(no_args_is_help=True, help="Build an index, have items come and go in it, look at it.")
@@ -75,10 +76,11 @@ def build(
     With --out, a build that was killed goes on when the same command is given again. Rows, pictures and sounds that
     cannot be used, and items of which nothing is left, are written, with the reason, to OUT.rejected.jsonl.
     """
-    from indexing.build import build_index
+    from indexing.build import build_index, make_of
     from indexing.index import ItemIndex
     from indexing.milvus import MilvusIndex
     from indexing.nearest import FLAT
+    from towers.model import TwoTower
 
     if (out is None) == (store is None):
         raise InputError("where should the index be? Give --out FOLDER, or --store for a Milvus")
@@ -87,8 +89,12 @@ def build(
     if mmap and store is not None:
         raise InputError("--mmap is for --out: a Milvus keeps its vectors itself")
     if _has_model(model, catalog, vectors, ids):
+        if workers is not None and not ray:
+            raise InputError("--workers is for --ray: without it the items are embedded here, in this process")
         assert model is not None
         items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
+        if store is not None:
+            MilvusIndex.refuse_early(store, kind, make_of(TwoTower.load(model), items))
         built = build_index(model, items, out=out, kind=own, shard=shard, mmap=mmap, ray=ray, workers=workers)
     elif mmap or ray or workers is not None:
         raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
@@ -112,20 +118,26 @@ def add(
     ids: Ids = None,
     keep: Keep = 3,
 ) -> None:
-    """Add items to an index, or replace them, and publish the next version.
+    """Add items to an index, or replace those that have changed, and publish the next version, if there are any.
 
-    Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl.
+    Of an index in a folder, what cannot be used is written, with the reason, to FOLDER.rejected.jsonl, beside what that
+    says of other items.
     """
     from indexing.address import Address
     from indexing.store import open_writer
+    from indexing.unchanged import upsert_changed
 
     with open_writer(folder) as writer:
         before = len(writer)
-        beside = folder if Address.read(folder) is None else None
-        named, found, attributes, space = _items(model, catalog, vectors, ids, beside)
-        writer.upsert(named.array, found, attributes, space=space)
+        given = _items(model, catalog, vectors, ids, folder if Address.read(folder) is None else None)
+        put = upsert_changed(writer, given.ids, given.vectors, given.attributes, space=given.space)
         new = len(writer) - before
-        tell(f"{new:,} items added, {len(named) - new:,} replaced; {_published(writer, keep)}")
+        left = f", {len(given.ids) - put:,} unchanged" if put < len(given.ids) else ""
+        tell(f"{new:,} items added, {put - new:,} replaced{left}; {_published(writer, keep)}")
+    if given.aside is not None:
+        from indexing.build import write_rejected
+
+        write_rejected(given.aside, folder)
 
 
 @index.command()
@@ -205,16 +217,17 @@ def drift(
     from indexing.store import open_index
 
     old = open_index(folder)
-    named, found, _, space = _items(model, catalog, vectors, ids)
-    moved = drift(old, ItemIndex.from_arrays(named, found, kind=FLAT, space=space), k=k)
+    given = _items(model, catalog, vectors, ids)
+    moved = drift(old, ItemIndex.from_arrays(given.ids, given.vectors, kind=FLAT, space=given.space), k=k)
     table = Table(f"{moved.items:,} items in both", *(f"{100 * share:.0f} %" for share in QUANTILES))
     for name, cosines in (("cosine of old and new", moved.quantiles), ("after the best rotation", moved.turned)):
         table.add_row(name, *("" if cosines is None else f"{one:.3f}" for one in cosines or QUANTILES))
+    same = old.space == given.space
     table.caption = (
         f"{moved.neighbours:.1%} of the {k} nearest are still among them; {moved.added:,} items added, "
-        f"{moved.dropped:,} dropped" + ("" if old.space == space else "; of another space: build an index of all anew")
+        f"{moved.dropped:,} dropped" + ("" if same else "; of another space: build an index of all anew")
     )
-    show(table, asdict(moved) | {"same_space": old.space == space}, json)
+    show(table, asdict(moved) | {"same_space": same}, json)
 
 
 def _folder_facts(folder: Path) -> dict[str, Any]:
@@ -261,27 +274,37 @@ def _readable(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+class _Given(NamedTuple):
+    """What is to be put, and what is to stand beside the index as set aside; None where nothing is written there."""
+
+    ids: IdList
+    vectors: np.ndarray
+    attributes: pa.Table | None
+    space: str
+    aside: Rejected | None
+
+
 def _items(
     model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None, beside: Path | None = None
-) -> tuple[IdList, np.ndarray, pa.Table | None, str]:
-    """Ids, vectors, attributes and space of what is to be put; what cannot be is written down beside a folder."""
+) -> _Given:
+    """What is to be put into an index; `beside` is its folder, where it has one."""
     if not _has_model(model, catalog, vectors, ids):
-        return *_own(vectors, ids), ""
-    from indexing.build import attributes_of, readable, write_rejected
+        return _Given(*_own(vectors, ids), "", None)
+    from indexing.build import aside_before, attributes_of, readable, set_aside
     from towers.media import told_of
     from towers.model import TwoTower
     from towers.rejected import Rejected
 
     towers, items = TwoTower.load(model), read_catalog(catalog)  # type: ignore[arg-type]
+    before = Rejected() if beside is None else aside_before(items, beside)
     unread: list[Rejected] = []
     vectors_found = towers.embed_items(items, unread=unread)
     for faults in unread:
         if faults.count:
             tell(f"{catalog}: {told_of(faults)}")
     named, found = readable(items, vectors_found)
-    if beside is not None:
-        write_rejected(items, sum(unread, Rejected()), named, beside)
-    return named, found, attributes_of(items, named), towers.space
+    aside = None if beside is None else before + set_aside(items, sum(unread, Rejected()), named)
+    return _Given(named, found, attributes_of(items, named), towers.space, aside)
 
 
 def _has_model(model: Path | None, catalog: Path | None, vectors: Path | None, ids: Path | None) -> bool:

@@ -75,6 +75,34 @@ def test_a_removed_item_is_gone_for_good_but_stays_in_histories(client: Any, sou
     assert service.post("/v1/items/remove", json={"items": [past]}).status_code == 404
 
 
+def test_an_item_that_the_index_lacks_goes_from_the_catalog(client: Any, source: Any) -> None:
+    with IndexWriter(source.index) as writer:
+        writer.remove(["m06"])
+        version = writer.publish()
+    service = client()
+    assert service.get("/v1/item", params={"item": "m06"}).status_code == 200
+    assert service.post("/v1/items/remove", json={"items": ["m06"]}).status_code == 200
+    assert service.get("/v1/item", params={"item": "m06"}).status_code == 404
+    assert ItemIndex.load(source.index).version == version
+    assert service.post("/v1/items/remove", json={"items": ["m06"]}).status_code == 404
+    # Among others, it does not keep them.
+    with IndexWriter(source.index) as writer:
+        writer.remove(["m08"])
+        writer.publish()
+    assert service.post("/v1/items/remove", json={"items": ["m08", "m10"]}).status_code == 200
+    assert "m10" not in ItemIndex.load(source.index)
+    assert [source.load().row(item) for item in ("m06", "m08", "m10")] == [-1, -1, -1]
+
+
+def test_the_last_items_cannot_be_removed(offer: Any, source: Any) -> None:
+    items = offer.catalog.ids.to_list()
+    with pytest.raises(InputError, match="nothing would be left that can be recommended: put other items first"):
+        source.remove(offer, items)
+    assert len(ItemIndex.load(source.index)) == len(items)
+    assert len(source.load().catalog) == len(items)
+    assert source.remove(offer, items[1:]).catalog.ids.to_list() == items[:1]
+
+
 def test_a_removed_item_that_comes_again_has_nothing_of_what_it_was(client: Any, source: Any) -> None:
     service = client()
     assert service.get("/v1/item", params={"item": "m04"}).json()["image"]
