@@ -53,6 +53,8 @@ def empty(kind: str, dimension: int) -> Any:
         raise InputError(f"the index kind {kind!r} has a graph of 1 neighbour, expected at least 2")
     if "ZnLattice" in kind:
         raise InputError(f"the index kind {kind!r} is one whose vectors FAISS writes and cannot read again")
+    if "Panorama" in kind:  # a copy has lists of another class, which it then refuses to search
+        raise InputError(f"the index kind {kind!r} is one that FAISS cannot copy, so that no item could come or go")
     with faiss_errors(f"an index of kind {kind!r} over vectors of {dimension} dimensions"):
         index = library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT)
         _accept_few_vectors(index)

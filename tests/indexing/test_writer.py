@@ -140,6 +140,33 @@ def test_a_kind_that_faiss_cannot_copy_is_built_anew(tmp_path):
     assert index.search(VECTORS[1:2], 1).rows[0, 0] == index.ids.rows(["i1"])[0]
 
 
+def test_a_graph_that_needs_more_than_are_left_goes_on_with_those_that_are_gone(tmp_path):
+    folder = make(tmp_path / "index", "NSG16")
+    with IndexWriter(folder) as writer:
+        writer.remove(NAMES[: COUNT - 50])
+        writer.publish()
+        with pytest.raises(InputError, match="50 vectors"):
+            writer.compact()
+        removed = ItemIndex.load(folder)
+        assert (len(removed), removed.tombstones) == (50, COUNT - 50)
+        writer.add(["new"], QUERIES[:1], numbers([0]))
+        writer.upsert([NAMES[-1]], QUERIES[1:2], numbers([0]))
+        writer.publish()
+    with IndexWriter(folder) as writer:
+        writer.add([f"more {n}" for n in range(58)], QUERIES[2:], numbers(range(58)))
+        small = ItemIndex.load(folder)
+        writer.publish()
+    grown = ItemIndex.load(folder)
+    assert (len(small), small.tombstones) == (51, COUNT - 49)
+    assert (len(grown), grown.tombstones) == (109, 0)
+    for index in (removed, small, grown):
+        exact = exact_search(QUERIES, index.vectors, 5)
+        hits = index.search(QUERIES, 5)
+        np.testing.assert_array_equal(hits.scores[:, 0], exact.scores[:, 0])
+        assert index.recall(QUERIES, 5) >= 0.95
+    assert grown.ids.take(grown.search(QUERIES[:3], 1).rows[:, 0]) == ["new", NAMES[-1], "more 0"]
+
+
 def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF8,PQ4x4,RFlat")
     index.set_parameters("nprobe=8")
