@@ -36,7 +36,8 @@ def build(kind: str, vectors: np.ndarray) -> Any:
     index = empty(kind, vectors.shape[1])
     with faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
         card.train(index, vectors)
-        card.add(index, vectors)
+        if len(vectors):  # to be given none makes FAISS end the process where codes are packed (RaBitQfs)
+            card.add(index, vectors)
     return index
 
 

@@ -66,7 +66,7 @@ def worn(index: ItemIndex) -> bool:
     """Whether compaction is worth its while: many tombstones, or many more vectors than FAISS was trained on."""
     total = len(index) + index.tombstones
     grown = total > GROWTH * index.built and approximate.learns(index.kind, index.dimension)
-    return index.tombstones > DEAD_SHARE * total or grown
+    return len(index) > 0 and (index.tombstones > DEAD_SHARE * total or grown)  # nothing can be learned of none
 
 
 def compacted(index: ItemIndex) -> ItemIndex:

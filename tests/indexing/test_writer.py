@@ -179,7 +179,7 @@ def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
         assert writer.index.recall(VECTORS[:50], 10) >= index.recall(VECTORS[:50], 10) - 0.005
 
 
-@pytest.mark.parametrize("kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4,RFlat", "SQ8"])
+@pytest.mark.parametrize("kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4,RFlat", "SQ8", "NSG16", "RaBitQfs"])
 def test_all_may_go_and_come_again(kind, tmp_path):
     with IndexWriter(make(tmp_path / "index", kind)) as writer:
         writer.remove(NAMES)
