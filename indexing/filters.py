@@ -31,6 +31,8 @@ from indexing.bounds import EQUAL, as_scalar, as_whole, is_whole, plain, wholes
 from towers.errors import InputError
 
 AND, OR, NOT = "and", "or", "not"
+RESERVED = (AND, OR, NOT)
+DEEPEST = 100  # filters in filters
 UNEQUAL, IN = "!=", "in"
 ORDERED: dict[str, Callable[[Any, Any], Any]] = {
     "<": pc.less,
@@ -56,7 +58,7 @@ class Filter:
         """A filter from a dictionary, from JSON text, or a filter itself.
 
         Raises:
-            InputError: it is none, or has an operator that there is not.
+            InputError: it is none, has an operator that there is not, or is nested too deep.
         """
         if isinstance(source, Filter):
             return source
@@ -68,6 +70,7 @@ class Filter:
                     f'a filter must be JSON such as {{"genre": "Comedy", "year": {{">=": 1990}}}}, got {source!r}: '
                     f"{error}"
                 ) from error
+        _refuse_deep(source)
         _check(source)
         assert isinstance(source, Mapping)
         return cls(source)
@@ -89,6 +92,17 @@ class Filter:
 
 Where = Filter | Mapping[str, Any] | str
 """What a search accepts: a filter, or what `Filter.read` makes one of."""
+
+
+def _refuse_deep(condition: Any) -> None:
+    """Refuse what Python could not follow into, nor write down."""
+    level = [condition] if isinstance(condition, Mapping | list | tuple) else []
+    for _ in range(DEEPEST):
+        inner = [part for one in level for part in (one.values() if isinstance(one, Mapping) else one)]
+        level = [part for part in inner if isinstance(part, Mapping | list | tuple)]
+        if not level:
+            return
+    raise InputError(f"a filter is nested more than {DEEPEST} deep: say it with fewer and, or, not in each other")
 
 
 def _check(condition: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from time import perf_counter
 from typing import Any
 
@@ -106,12 +107,16 @@ def tune(
         memory_bytes: most the FAISS index may take.
         k: how many are asked for.
         counts: ``(N,)`` events of each item, for recall in head, torso and tail.
-        kinds: FAISS factory strings to try; None for `grid`.
+        kinds: FAISS factory strings to try, or one; None for `grid`.
 
     Raises:
-        InputError: no queries, a wish that is no number above 0, or one that nothing fulfils, with what comes nearest.
+        InputError: no queries, no kinds, a wish that is no number above 0, or one that nothing fulfils, with what comes
+            nearest.
     """
     _check_wishes(recall, latency_ms, memory_bytes)
+    tried = grid(len(index), index.dimension) if kinds is None else [kinds] if isinstance(kinds, str) else list(kinds)
+    if not tried:
+        raise InputError("tuning needs kinds to try, got none; leave kinds out to have some chosen")
     if not len(queries):
         raise InputError("tuning needs people's vectors as queries, got none")
     if recall is None and latency_ms is None and memory_bytes is None:
@@ -122,7 +127,7 @@ def tune(
     people = _Exam.of(index, queries, k, groups, alone)
     items = _Exam.of(index, index.vectors[asked], k, None, alone)
     settings, on_items, built = [], [], {}
-    for kind in dict.fromkeys(grid(len(index), index.dimension) if kinds is None else kinds):
+    for kind in dict.fromkeys(tried):
         started = perf_counter()
         other = _of_kind(index, kind)
         seconds = perf_counter() - started
@@ -270,7 +275,10 @@ def _groups(counts: np.ndarray, count: int) -> dict[str, np.ndarray]:
 
 
 def _check_wishes(*wishes: float | None) -> None:
-    if any(wish is not None and not wish > 0 for wish in wishes) or (wishes[0] or 0) > 1:
+    said = [wish for wish in wishes if wish is not None]
+    if any(isinstance(wish, bool) or not isinstance(wish, Real) or not wish > 0 for wish in said) or (
+        wishes[0] is not None and wishes[0] > 1
+    ):
         raise InputError(f"recall must be in (0, 1], latency and memory above 0; got {wishes}")
 
 

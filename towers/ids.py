@@ -41,8 +41,8 @@ class IdList:
         series = pl.Series(self.array)
         distinct = series.n_unique()  # Arrow's count takes 300 bytes an id, and is slower
         if distinct != len(self.array):
-            twice, first = len(self.array) - distinct, series.filter(series.is_duplicated())[0]
-            raise InputError(f"ids must be different, got {twice} duplicates among {len(self.array)}, such as {first!r}")
+            twice, one = len(self.array) - distinct, series.filter(series.is_duplicated())[0]
+            raise InputError(f"ids must be different, got {twice} duplicates among {len(self.array)}, such as {one!r}")
 
     def __len__(self) -> int:
         return len(self.array)

@@ -118,6 +118,20 @@ def test_what_is_no_filter_or_does_not_fit_is_refused(condition, reason):
         passing(condition)
 
 
+def nested(times, around):
+    condition = {"year": 1990}
+    for _ in range(times):
+        condition = around(condition)
+    return condition
+
+
+@pytest.mark.parametrize("around", [lambda one: {"not": one}, lambda one: {"or": [one]}, lambda one: {"genre": [one]}])
+def test_a_filter_in_filters_has_an_end(around):
+    with pytest.raises(InputError, match="nested more than 100 deep"):
+        Filter.read(nested(3000, around))
+    assert passing(nested(98, lambda one: {"not": one})) == [1]
+
+
 # What is compared exactly
 
 NOON = datetime(2020, 1, 2, 12)

@@ -262,6 +262,11 @@ def test_ids_and_vectors_must_fit_together():
         ItemIndex.from_arrays([], np.empty((0, 4), np.float32))
 
 
+def test_a_kind_is_a_text():
+    with pytest.raises(InputError, match=r'kind must be "auto" or a factory string of FAISS, such as "Flat", got None'):
+        small(kind=None)
+
+
 def test_vectors_cannot_be_changed_through_the_index():
     with pytest.raises(ValueError, match="read-only"):
         small().vectors[0, 0] = 2

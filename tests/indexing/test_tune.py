@@ -113,12 +113,17 @@ def test_a_limit_of_time_is_one_of_queries_alone(index, monkeypatch):
     assert alone.index.tuned["how"] == ("against exact search, the time is the median of 150 queries, each asked alone")
 
 
-@pytest.mark.parametrize("wish", [{"recall": 0}, {"recall": 1.1}, {"latency_ms": -1}, {"memory_bytes": 0}])
+@pytest.mark.parametrize(
+    "wish",
+    [{"recall": 0}, {"recall": 1.1}, {"recall": "0.9"}, {"recall": True}, {"latency_ms": -1}, {"memory_bytes": 0}],
+)
 def test_wishes_that_are_none(index, wish):
     with pytest.raises(InputError, match=r"recall must be in \(0, 1\], latency and memory above 0"):
         tune(index, PEOPLE, **wish)
     with pytest.raises(InputError, match="needs people's vectors"):
         tune(index, PEOPLE[:0])
+    with pytest.raises(InputError, match="needs kinds to try, got none"):
+        tune(index, PEOPLE, kinds=[])
 
 
 def test_the_fastest_with_enough_recall_or_the_best():

@@ -594,6 +594,7 @@ def test_batches_that_cannot_be_taken_change_nothing(folder, method, ids, vector
 
 def test_other_refusals_change_nothing(folder):
     with IndexWriter(folder) as writer:
+        writer.remove(NAMES[-1:])
         before = files(folder)
         for call, reason in [
             (
@@ -606,11 +607,13 @@ def test_other_refusals_change_nothing(folder):
             (lambda: writer.remove("i1"), "expected a list of ids"),
             (lambda: writer.add(["x"], QUERIES[:1], numbers([1]), space="abc"), "of the space 'abc', the index of ''"),
             (lambda: writer.index.search(QUERIES, 0), "k must be at least 1"),
+            (lambda: writer.publish(keep="a"), "keep must be a whole number of versions, got 'a'"),
+            (lambda: writer.publish(keep=1.5), "keep must be a whole number of versions, got 1.5"),
         ]:
             with pytest.raises(InputError, match=reason):
                 call()
         assert files(folder) == before
-        assert writer.index.ids.to_list() == NAMES
+        assert writer.index.ids.to_list() == NAMES[:-1]
 
 
 def test_vectors_of_two_spaces_never_mix(tmp_path):
