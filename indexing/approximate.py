@@ -23,6 +23,7 @@ from towers.errors import ArtefactError, InputError
 # Numbers, items times dimensions, up to which every vector is compared: a query alone then takes about a millisecond of
 # one thread (1.0 ms for 50,000 × 64, 0.4 ms for 20,000 × 64), and nothing is missed.
 SCANNED = 2**22
+MOST_SENSIBLE = 1_000  # how many to look at that cost little; beyond, more than there are vectors only cost memory
 CODED_ALONE = 128  # dimensions up to which each has a code: beyond, reading the codes takes longer than they spare
 
 
@@ -35,7 +36,8 @@ def build(kind: str, vectors: np.ndarray) -> Any:
     index = empty(kind, vectors.shape[1])
     with faiss_errors(f"an index of kind {kind!r} over {len(vectors)} vectors of {vectors.shape[1]} dimensions"):
         card.train(index, vectors)
-        card.add(index, vectors)
+        if len(vectors):  # to be given none makes FAISS end the process where codes are packed (RaBitQfs)
+            card.add(index, vectors)
     return index
 
 
@@ -52,6 +54,8 @@ def empty(kind: str, dimension: int) -> Any:
         raise InputError(f"the index kind {kind!r} has a graph of 1 neighbour, expected at least 2")
     if "ZnLattice" in kind:
         raise InputError(f"the index kind {kind!r} is one whose vectors FAISS writes and cannot read again")
+    if "Panorama" in kind:  # a copy has lists of another class, which it then refuses to search
+        raise InputError(f"the index kind {kind!r} is one that FAISS cannot copy, so that no item could come or go")
     with faiss_errors(f"an index of kind {kind!r} over vectors of {dimension} dimensions"):
         index = library().index_factory(dimension, kind, library().METRIC_INNER_PRODUCT)
         _accept_few_vectors(index)
@@ -135,15 +139,35 @@ def size(index: Any) -> int:
 def set_parameters(index: Any, parameters: str, example: np.ndarray) -> None:
     """Set FAISS search parameters, and search for `example` float32 ``(1, D)`` to see that they work.
 
+    To look at more vectors than there are finds no more, so FAISS is not told to.
+
     Raises:
         InputError: the index has no such parameter, or cannot search with its value.
     """
-    for name, value in _texts(parameters).items():
-        if not re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value, re.IGNORECASE):
-            raise InputError(f"FAISS refuses the search parameters {parameters!r}: {name} needs a number")
+    values = {name: _number(parameters, name, text) for name, text in _texts(parameters).items()}
+    most = max(index.ntotal, MOST_SENSIBLE)
+    said = ",".join(f"{name}={min(value, most) if _counts(name) else value:.17g}" for name, value in values.items())
     with faiss_errors(f"the search parameters {parameters!r}"):
-        library().ParameterSpace().set_index_parameters(index, parameters)
+        library().ParameterSpace().set_index_parameters(index, said)
         index.search(example, 1)
+
+
+def _number(parameters: str, name: str, text: str) -> float:
+    """The value of a parameter, refused before FAISS, which reads what it can of a text, has seen any."""
+    try:
+        value = float(text) if re.fullmatch(r"[-+.0-9e]+", text, re.IGNORECASE) else math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"FAISS refuses the search parameters {parameters!r}: {name} needs a number")
+    if _counts(name) and value < 1:  # of which FAISS takes some, and then finds little
+        raise InputError(f"FAISS refuses the search parameters {parameters!r}: {name} must be at least 1")
+    return value
+
+
+def _counts(name: str) -> bool:
+    """Whether a parameter says how many, or how many times k, are looked at."""
+    return name.removeprefix("quantizer_") in ("nprobe", "efSearch", "k_factor_rf")
 
 
 def learns(kind: str, dimension: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from indexing.filters import RESERVED
 from towers.errors import InputError
 
 
@@ -20,7 +21,8 @@ def as_attributes(values: Any, count: int, schema: pa.Schema | None = None) -> p
         schema: the columns that it must have, in any order; None where it says itself which there are.
 
     Raises:
-        InputError: no table, other columns, types that cannot be had without loss, or too many or few rows.
+        InputError: no table, other columns, one with the name of a word of filters, types that cannot be had without
+            loss, or too many or few rows.
     """
     try:
         table = values if isinstance(values, pa.Table) else pa.table(values)
@@ -31,6 +33,8 @@ def as_attributes(values: Any, count: int, schema: pa.Schema | None = None) -> p
     names = table.column_names
     if not names:
         raise InputError("attributes have no column; leave them out")
+    if schema is None and (words := [name for name in names if name in RESERVED]):
+        raise InputError(f"attributes have a column {words[0]!r}, which filters could not name: call it otherwise")
     if len(set(names)) < len(names):
         raise InputError(f"attributes have two columns of one name: {', '.join(names)}")
     if table.num_rows != count:

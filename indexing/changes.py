@@ -30,11 +30,7 @@ GROWTH = 2.0
 
 
 def changed(index: ItemIndex, changes: Sequence[Change]) -> ItemIndex:
-    """`index` after `changes`, which were checked; new items come last, in the order in which they were put.
-
-    Raises:
-        InputError: a kind that can only be built whole, and not of so few vectors.
-    """
+    """`index` after `changes`, which were checked; new items come last, in the order in which they were put."""
     if not changes:
         return index
     alive, last = _outcome(changes)
@@ -70,7 +66,7 @@ def worn(index: ItemIndex) -> bool:
     """Whether compaction is worth its while: many tombstones, or many more vectors than FAISS was trained on."""
     total = len(index) + index.tombstones
     grown = total > GROWTH * index.built and approximate.learns(index.kind, index.dimension)
-    return index.tombstones > DEAD_SHARE * total or grown
+    return len(index) > 0 and (index.tombstones > DEAD_SHARE * total or grown)  # nothing can be learned of none
 
 
 def compacted(index: ItemIndex) -> ItemIndex:
@@ -110,9 +106,12 @@ def _with(index: ItemIndex, kept: np.ndarray, vectors: np.ndarray, new: int) -> 
         faiss = approximate.copy(index.faiss)
     except RuntimeError:  # a kind that FAISS cannot copy
         return approximate.build(index.kind, vectors), None, len(vectors)
-    total = faiss.ntotal
-    if new and not approximate.add(faiss, vectors[len(vectors) - new :]):
-        return approximate.build(index.kind, vectors), None, len(vectors)
+    total, added = faiss.ntotal, vectors[len(vectors) - new :]
+    if new and not approximate.add(faiss, added):
+        try:
+            return approximate.build(index.kind, vectors), None, len(vectors)
+        except InputError:  # too few are alive, but not with those that are passed over
+            faiss = approximate.build(index.kind, np.concatenate([faiss.reconstruct_n(0, total), added]))
     before = np.arange(len(index)) if index.places is None else index.places
     places = np.concatenate([before[kept], np.arange(total, total + new)])
     return faiss, None if len(places) == faiss.ntotal else places, index.built

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexing.bounds import wholes
 from towers.errors import InputError
 
 TEXT_BYTES = 65_535  # the longest text that Milvus keeps
@@ -77,13 +78,9 @@ class Column:
         numbers = pa.array(values, pa.int64())
         return (numbers.cast(pa.int32()) if self.kind.bit_width == 32 else numbers).cast(self.kind)
 
-    def number(self, value: pa.Scalar) -> int:
-        """A date or time as the whole number that stands for it."""
-        return value.cast(pa.int32() if self.kind.bit_width == 32 else pa.int64()).as_py()
-
     def _plain(self, column: pa.Array) -> pa.Array:
         if self.stored == "INT64" and pa.types.is_temporal(column.type):
-            return column.cast(pa.int32() if column.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+            return wholes(column)
         return column.cast(
             {"INT64": pa.int64(), "DOUBLE": pa.float64(), "BOOL": pa.bool_()}.get(self.stored, column.type)
         )

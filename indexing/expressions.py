@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from indexing.bounds import EQUAL, as_scalar, as_whole, is_whole
 from indexing.columns import Column
-from indexing.filters import AND, EQUAL, IN, NOT, OR, UNEQUAL, Filter, Where, as_scalar, as_whole
+from indexing.filters import AND, IN, NOT, OR, UNEQUAL, Filter, Where
 from towers.errors import InputError
 
 Said = str | bool
@@ -141,13 +142,10 @@ def _equal(column: Column, value: Any) -> Any:
     kind = column.kind.value_type if column.is_list else column.kind
     if pa.types.is_null(kind):
         return None
-    if pa.types.is_integer(kind):
+    if is_whole(kind):
         bound = as_whole(column.name, EQUAL, value, kind)
         return bound[1] if isinstance(bound, tuple) else None
-    scalar = as_scalar(kind, column.name, value)
-    if pa.types.is_temporal(kind):
-        return column.number(scalar)
-    kept = scalar.as_py()
+    kept = as_scalar(kind, column.name, value).as_py()
     return kept if not isinstance(kept, float) or math.isfinite(kept) else None
 
 
@@ -155,12 +153,9 @@ def _bound(column: Column, sign: str, value: Any) -> tuple[str, Any] | bool:
     """What a column is compared with; True where every value fits, False where none does."""
     if pa.types.is_null(column.kind):
         return False
-    if pa.types.is_integer(column.kind):
+    if is_whole(column.kind):
         return as_whole(column.name, sign, value, column.kind)
-    scalar = as_scalar(column.kind, column.name, value)
-    if pa.types.is_temporal(column.kind):
-        return sign, column.number(scalar)
-    kept = scalar.as_py()
+    kept = as_scalar(column.kind, column.name, value).as_py()
     if isinstance(kept, float) and math.isinf(kept):
         return (kept > 0) == sign.startswith("<")
     return sign, kept

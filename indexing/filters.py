@@ -9,28 +9,31 @@ A filter is a dictionary that could stand in a JSON file or on a command line::
     {"or": [{"genre": "Comedy"}, {"not": {"year": 1990}}]}
 
 A column of lists fits where one element does. An item without a value fits no comparison, and so the ``not`` of each;
-``{"year": null}`` finds it.
+``{"year": null}`` finds it. Numbers, dates and times are compared as they are, and never rounded to what a column can
+hold; see `indexing.bounds`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexing.bounds import EQUAL, as_scalar, as_whole, is_whole, plain, wholes
 from towers.errors import InputError
 
 AND, OR, NOT = "and", "or", "not"
-EQUAL, UNEQUAL, IN = "==", "!=", "in"
+RESERVED = (AND, OR, NOT)
+DEEPEST = 100  # filters in filters
+UNEQUAL, IN = "!=", "in"
 ORDERED: dict[str, Callable[[Any, Any], Any]] = {
     "<": pc.less,
     "<=": pc.less_equal,
@@ -55,7 +58,7 @@ class Filter:
         """A filter from a dictionary, from JSON text, or a filter itself.
 
         Raises:
-            InputError: it is none, or has an operator that there is not.
+            InputError: it is none, has an operator that there is not, or is nested too deep.
         """
         if isinstance(source, Filter):
             return source
@@ -67,6 +70,7 @@ class Filter:
                     f'a filter must be JSON such as {{"genre": "Comedy", "year": {{">=": 1990}}}}, got {source!r}: '
                     f"{error}"
                 ) from error
+        _refuse_deep(source)
         _check(source)
         assert isinstance(source, Mapping)
         return cls(source)
@@ -88,6 +92,17 @@ class Filter:
 
 Where = Filter | Mapping[str, Any] | str
 """What a search accepts: a filter, or what `Filter.read` makes one of."""
+
+
+def _refuse_deep(condition: Any) -> None:
+    """Refuse what Python could not follow into, nor write down."""
+    level = [condition] if isinstance(condition, Mapping | list | tuple) else []
+    for _ in range(DEEPEST):
+        inner = [part for one in level for part in (one.values() if isinstance(one, Mapping) else one)]
+        level = [part for part in inner if isinstance(part, Mapping | list | tuple)]
+        if not level:
+            return
+    raise InputError(f"a filter is nested more than {DEEPEST} deep: say it with fewer and, or, not in each other")
 
 
 def _check(condition: Any) -> None:
@@ -160,79 +175,26 @@ def _compared(column: pa.Array, name: str, sign: str, value: Any) -> np.ndarray:
         return np.bincount(owners[elements], minlength=len(column)) > 0
     if pa.types.is_null(column.type):
         return np.zeros(len(column), bool)
-    if pa.types.is_integer(column.type):
-        return _compared_integers(column, name, sign, value)
+    if is_whole(column.type):
+        return _compared_wholes(column, name, sign, value)
     compare = pc.equal if sign == EQUAL else ORDERED[sign]
     if sign != EQUAL and pa.types.is_boolean(column.type):
         raise InputError(f"{name!r} is true or false, which {sign!r} cannot compare")
-    return _mask(compare(column, as_scalar(column.type, name, value)))
+    bound = as_scalar(column.type, name, value)
+    return _mask(compare(column.cast(bound.type), bound))  # of half floats, which Arrow does not compare
 
 
-def _compared_integers(column: pa.Array, name: str, sign: str, value: Any) -> np.ndarray:
-    """Numbers beyond those of the column, and fractions, are compared as numbers are."""
+def _compared_wholes(column: pa.Array, name: str, sign: str, value: Any) -> np.ndarray:
+    """Values beyond those of the column, and between them, are compared as numbers are."""
     bound = as_whole(name, sign, value, column.type)
     if isinstance(bound, bool):
         return _mask(column.is_valid()) & bound
     sign, whole = bound
     compare = pc.equal if sign == EQUAL else ORDERED[sign]
-    kind = pa.uint64() if pa.types.is_uint64(column.type) else pa.int64()
-    return _mask(compare(column.cast(kind), pa.scalar(whole, kind)))
-
-
-def as_whole(name: str, sign: str, value: Any, kind: pa.DataType) -> tuple[str, int] | bool:
-    """What a column of integers is compared with instead; True where every integer of 64 bits fits, False where none.
-
-    Raises:
-        InputError: a value that is no number.
-    """
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise _wrong_type(kind, name, value)
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{name!r} cannot be compared with {value}")
-    whole = math.floor(value)
-    if whole != value:  # a whole number is above 2.5 where it is above 2, and below it where it is at most 2
-        if sign == EQUAL:
-            return False
-        sign = {"<": "<=", "<=": "<=", ">": ">", ">=": ">"}[sign]
-    low, high = (0, 2**64 - 1) if pa.types.is_uint64(kind) else (-(2**63), 2**63 - 1)
-    if not low <= whole <= high:
-        return sign != EQUAL and getattr(operator, _NAMES[sign])(0, whole)
-    return sign, whole
-
-
-_NAMES = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
-
-
-def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
-    """`value` as one of a column's.
-
-    Raises:
-        InputError: it cannot be compared with that column.
-    """
-    value = value.item() if isinstance(value, np.generic) else value
-    if not _is_comparable(kind, value):
-        raise _wrong_type(kind, name, value)
-    try:
-        if isinstance(value, str) and pa.types.is_temporal(kind):
-            return pa.scalar(value).cast(kind)
-        return pa.scalar(value, kind)
-    except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
-        raise _wrong_type(kind, name, value) from error
-
-
-def _is_comparable(kind: pa.DataType, value: Any) -> bool:
-    if pa.types.is_floating(kind):
-        return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    if pa.types.is_boolean(kind):
-        return isinstance(value, bool)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return isinstance(value, str)
-    return pa.types.is_temporal(kind) and isinstance(value, str | date | datetime)
-
-
-def _wrong_type(kind: pa.DataType, name: str, value: Any) -> InputError:
-    return InputError(f"the filter compares {name!r}, a column of {kind}, with {value!r}")
+    if pa.types.is_decimal(column.type):  # which has no integers to be had of it
+        return _mask(compare(column, pa.scalar(Decimal(f"{whole}E{-column.type.scale}"), column.type)))
+    column = wholes(column)
+    return _mask(compare(column, pa.scalar(whole, column.type)))
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -245,8 +207,14 @@ def _mask(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def _text_of(value: Any) -> Any:
-    if isinstance(value, date | datetime):
+    value = plain(value)
+    if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, np.generic):
-        return value.item()
-    return sorted(value)
+    if isinstance(value, timedelta | np.timedelta64):
+        return float(value / timedelta(seconds=1) if isinstance(value, timedelta) else value / np.timedelta64(1, "s"))
+    if isinstance(value, Decimal):
+        number = int(value) if value == value.to_integral_value() else float(value)
+        return number if Decimal(repr(number)) == value else str(value)
+    if isinstance(value, np.datetime64):
+        return str(value)
+    return sorted(value) if isinstance(value, set | frozenset) else value

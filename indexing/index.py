@@ -115,6 +115,8 @@ class ItemIndex:
             InputError: ids, vectors and attributes that do not fit together, vectors that `check_items` refuses, a
                 kind that FAISS does not know or cannot train on so few vectors, unknown parameters.
         """
+        if not isinstance(kind, str):
+            raise InputError(f'kind must be "auto" or a factory string of FAISS, such as "Flat", got {kind!r}')
         ids = ids if isinstance(ids, IdList) else IdList(ids)
         duplicates = check_items(vectors)
         if len(ids) != len(vectors):

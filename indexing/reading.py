@@ -49,7 +49,7 @@ def read_vectors(path: str | Path, ids: str | Path | None = None) -> Vectors:
         return _from_parquet(path)
     if path.suffix != ".npy":
         raise InputError(f"{path} has the ending {path.suffix!r}, expected .npy or .parquet")
-    vectors = unit(_load(path))
+    vectors = unit(_load(path, "fiu", "numbers"))
     if ids is None:
         return Vectors(IdList(range(len(vectors))), vectors, None)
     return Vectors(_read_ids(Path(ids)), vectors, None)
@@ -64,8 +64,14 @@ def _from_parquet(path: Path) -> Vectors:
         if name not in table.column_names:
             raise InputError(f"{path} has no column {name!r}; it has: {', '.join(table.column_names)}")
     rows = table[VECTOR].combine_chunks()
-    if rows.null_count or not (pa.types.is_list(rows.type) or _is_other_list(rows.type)):
+    if not (pa.types.is_list(rows.type) or _is_other_list(rows.type)):
         raise InputError(f"{path}: the column {VECTOR} must hold a list of numbers in each row, got {rows.type}")
+    if rows.null_count:
+        row, have = rows.is_null().index(True).as_py(), "has" if rows.null_count == 1 else "have"
+        raise InputError(
+            f"{path}: {rows.null_count} of {len(rows)} rows {have} no vector, the first is row {row} "
+            f"(id {table[ITEM_ID][row].as_py()!r})"
+        )
     flat = rows.flatten()
     if flat.null_count or not (pa.types.is_floating(flat.type) or pa.types.is_integer(flat.type)):
         raise InputError(f"{path}: the column {VECTOR} must hold numbers, got {rows.type}, {flat.null_count} missing")
@@ -81,19 +87,21 @@ def _is_other_list(kind: pa.DataType) -> bool:
     return pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _load(path: Path) -> np.ndarray:
+def _load(path: Path, kinds: str, what: str) -> np.ndarray:
+    """One array of numpy's `kinds`, which an error calls `what`."""
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} cannot be read as a numpy array: {error}") from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiuU":
-        raise InputError(f"{path} must hold one array of numbers or text")
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
+        got = f"one of {values.dtype}" if isinstance(values, np.ndarray) else "several"
+        raise InputError(f"{path} must hold one array of {what}, got {got}")
     return values
 
 
 def _read_ids(path: Path) -> IdList:
     if path.suffix == ".npy":
-        return IdList(_load(path).tolist())
+        return IdList(_load(path, "iuU", "texts or whole numbers").tolist())
     try:
         return IdList(path.read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

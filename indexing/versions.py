@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from towers.artefact import MANIFEST, artefact_writer, atomic_file, fsync, read_json, read_manifest, sha256_file
 from towers.errors import ArtefactError, InputError
 
@@ -125,7 +127,9 @@ def earlier_version(folder: Path, kind: str, to: str | None) -> str:
 
 
 def check_keep(keep: int) -> None:
-    """Refuse to keep no version."""
+    """Refuse to keep no version, or a part of one."""
+    if isinstance(keep, bool) or not isinstance(keep, int | np.integer):
+        raise InputError(f"keep must be a whole number of versions, got {keep!r}")
     if keep < 1:
         raise InputError(f"keep must be at least 1 version, got {keep}")
 
@@ -159,8 +163,14 @@ def refuse_stranger(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ArtefactError(f"{folder} is a file; name a folder for the index")
     known = {CURRENT, VERSIONS, *OTHERS}
-    if folder.is_dir() and any(path.name not in known and not path.name.startswith(".") for path in folder.iterdir()):
-        raise ArtefactError(f"{folder} exists and is not an index; it is left alone, name another folder")
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    strange = [name for name in there if name not in known and not name.startswith(".")]
+    if strange and CURRENT in there:
+        raise ArtefactError(f"{folder} holds {strange[0]!r}, which is no part of an index: move it elsewhere")
+    if strange:
+        raise ArtefactError(
+            f"{folder} exists, holds {strange[0]!r}, and is not an index; it is left alone, name another folder"
+        )
 
 
 def _current(folder: Path) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -147,7 +148,7 @@ class IndexWriter:
         self._take(change)
 
     def compact(self) -> None:
-        """Build the FAISS index again from the items that are there; `publish` does it by itself where it is worth it.
+        """Build the FAISS index again from the items that are there; `publish` does it by itself where it pays.
 
         Raises:
             InputError: FAISS cannot build this kind from so few items; nothing is changed.
@@ -174,7 +175,8 @@ class IndexWriter:
             return self._version
         index = self.index
         if not self._rebuilt and worn(index):
-            self.compact()
+            with suppress(InputError):  # too few for this kind; what was acknowledged is published all the same
+                self.compact()
             index = self.index
         try:
             version = write_version(index, self.folder).name

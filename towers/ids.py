@@ -38,10 +38,11 @@ class IdList:
         self.array: pa.Array = as_id_array(ids)
         if self.array.null_count:
             raise InputError(f"{self.array.null_count} of {len(self.array)} ids are missing")
-        distinct = pl.Series(self.array).n_unique()  # Arrow's count takes 300 bytes an id, and is slower
+        series = pl.Series(self.array)
+        distinct = series.n_unique()  # Arrow's count takes 300 bytes an id, and is slower
         if distinct != len(self.array):
-            twice = len(self.array) - distinct
-            raise InputError(f"ids must be different, got {twice} duplicates among {len(self.array)}")
+            twice, one = len(self.array) - distinct, series.filter(series.is_duplicated())[0]
+            raise InputError(f"ids must be different, got {twice} duplicates among {len(self.array)}, such as {one!r}")
 
     def __len__(self) -> int:
         return len(self.array)

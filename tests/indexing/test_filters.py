@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -114,6 +116,135 @@ def test_a_filter_lets_pass_what_it_says(condition, rows):
 def test_what_is_no_filter_or_does_not_fit_is_refused(condition, reason):
     with pytest.raises(InputError, match=reason):
         passing(condition)
+
+
+def nested(times, around):
+    condition = {"year": 1990}
+    for _ in range(times):
+        condition = around(condition)
+    return condition
+
+
+@pytest.mark.parametrize("around", [lambda one: {"not": one}, lambda one: {"or": [one]}, lambda one: {"genre": [one]}])
+def test_a_filter_in_filters_has_an_end(around):
+    with pytest.raises(InputError, match="nested more than 100 deep"):
+        Filter.read(nested(3000, around))
+    assert passing(nested(98, lambda one: {"not": one})) == [1]
+
+
+# What is compared exactly
+
+NOON = datetime(2020, 1, 2, 12)
+UTC = UTC
+EXACT = pa.table(
+    {
+        "half": pa.array(np.array([0.1, 5, 2048, np.nan], np.float16)),
+        "price": pa.array([Decimal("1.50"), Decimal("9.99"), Decimal("2000.00"), None], pa.decimal128(10, 2)),
+        "vast": pa.array([Decimal(10**40), Decimal(10**40 + 1), Decimal(-1), None], pa.decimal256(50, 0)),
+        "day": pa.array([date(2020, 1, 1), date(2020, 1, 2), date(2020, 1, 3), None]),
+        "day64": pa.array([date(2020, 1, 1), date(2020, 1, 2), date(2020, 1, 3), None], pa.date64()),
+        "second": pa.array([datetime(2020, 1, 2), NOON, datetime(9999, 1, 1), None], pa.timestamp("s")),
+        "nano": pa.array([NOON.replace(hour=0), NOON, datetime(2100, 1, 1), None], pa.timestamp("ns")),
+        "utc": pa.array([datetime(2020, 1, 2), NOON, datetime(2021, 1, 1), None], pa.timestamp("us", "UTC")),
+        "clock": pa.array([time(8), time(12, 30), time(23, 59, 59), None], pa.time32("s")),
+        "clock64": pa.array([time(8), time(12, 30, 0, 5), time(23, 59, 59), None], pa.time64("ns")),
+        "length": pa.array([timedelta(0), timedelta(seconds=90), timedelta(days=1), None], pa.duration("ms")),
+        "lengths": pa.array([[timedelta(0)], [], [timedelta(seconds=5)], None], pa.list_(pa.duration("s"))),
+        "prices": pa.array([[Decimal("1.5")], [Decimal("2.5"), None], [], None], pa.list_(pa.decimal128(5, 1))),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ({"half": {"<": 5}}, [0]),
+        ({"half": 0.1}, [0]),
+        ({"half": [5, 2049]}, [1]),
+        ({"half": {"<": 2049}}, [0, 1, 2]),
+        ({"half": {"<": 1e9}}, [0, 1, 2]),
+        ({"price": 2000}, [2]),
+        ({"price": 9.99}, [1]),
+        ({"price": Decimal("9.99")}, [1]),
+        ({"price": Decimal("9.990000001")}, []),
+        ({"price": {">": Decimal("9.98999")}}, [1, 2]),
+        ({"price": {"<": 9.991}}, [0, 1]),
+        ({"price": "1.50"}, [0]),
+        ({"price": ["1.5", 9.99, None]}, [0, 1, 3]),
+        ({"price": {">": -1e300}}, [0, 1, 2]),
+        ({"price": {">=": 1e300}}, []),
+        ({"vast": 10**40 + 1}, [1]),
+        ({"vast": {"<=": Decimal(10**40)}}, [0, 2]),
+        ({"vast": {">": -0.5}}, [0, 1]),
+        ({"day": {"<": NOON}}, [0, 1]),
+        ({"day": {">=": NOON}}, [2]),
+        ({"day": NOON}, []),
+        ({"day": datetime(2020, 1, 2)}, [1]),
+        ({"day": "2020-01-02T12:00"}, []),
+        ({"day": {"<=": "2020-01-02T12:00"}}, [0, 1]),
+        ({"day64": {"<": NOON}}, [0, 1]),
+        ({"day64": date(2020, 1, 3)}, [2]),
+        ({"second": NOON.replace(microsecond=5)}, []),
+        ({"second": {"<": NOON.replace(microsecond=5)}}, [0, 1]),
+        ({"second": {">=": "2020-01-02T12:00:00.000005"}}, [2]),
+        ({"second": {">": "2020-01-02T11:59:59.999999999"}}, [1, 2]),
+        ({"second": date(2020, 1, 2)}, [0]),
+        ({"second": {">": date(2020, 1, 2)}}, [1, 2]),
+        ({"second": "9999-01-01"}, [2]),
+        ({"nano": {"<": "9999-01-01"}}, [0, 1, 2]),
+        ({"nano": {"<": date(1, 1, 1)}}, []),
+        ({"nano": np.datetime64("2020-01-02T12:00:00.000000000")}, [1]),
+        ({"nano": {">": np.datetime64("2020-01-02T11:59:59.999999999")}}, [1, 2]),
+        ({"nano": np.datetime64("2020-01-02")}, [0]),
+        ({"nano": {"<": pd.Timestamp("2020-01-02T12:00:00.000000001")}}, [0, 1]),
+        ({"utc": "2020-01-02"}, [0]),
+        ({"utc": date(2020, 1, 2)}, [0]),
+        ({"utc": "2020-01-02T12:00:00Z"}, [1]),
+        ({"utc": "2020-01-02T12:00:00"}, [1]),
+        ({"utc": NOON}, [1]),
+        ({"utc": "2020-01-02T14:00:00+02:00"}, [1]),
+        ({"utc": datetime(2020, 1, 2, 14, tzinfo=timezone(timedelta(hours=2)))}, [1]),
+        ({"clock": time(12, 30)}, [1]),
+        ({"clock": {"<": "12:30:00.5"}}, [0, 1]),
+        ({"clock64": {">": "12:30:00.000004999"}}, [1, 2]),
+        ({"length": {">=": timedelta(seconds=90)}}, [1, 2]),
+        ({"length": {"<": timedelta(microseconds=1)}}, [0]),
+        ({"length": 90}, [1]),
+        ({"length": {"<": 0.0005}}, [0]),
+        ({"length": np.timedelta64(90_000_000_000, "ns")}, [1]),
+        ({"lengths": 5}, [2]),
+        ({"prices": {">": 1.5}}, [1]),
+    ],
+)
+def test_values_finer_than_a_column_are_not_rounded(condition, rows):
+    for one in (condition, Filter.read(condition).to_json()):
+        assert np.flatnonzero(Filter.read(one).passing(EXACT)).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ({"half": "5"}, "a column of halffloat, with '5'; expected a number"),
+        ({"price": "cheap"}, r"a column of decimal128\(10, 2\), with 'cheap'; expected a number"),
+        ({"price": True}, "with True; expected a number"),
+        ({"price": "NaN"}, "'price' cannot be compared with NaN"),
+        ({"price": "1e999999999"}, r"'price' cannot be compared with 1E\+999999999"),
+        ({"day": 5}, 'expected a date such as "2020-01-31", or a moment without a zone such as "2020-01-31T12:00:00"$'),
+        ({"second": "2020-01-02T12:00:00Z"}, 'or a moment without a zone such as "2020-01-31T12:00:00"$'),
+        ({"second": NOON.replace(tzinfo=UTC)}, "without a zone"),
+        ({"utc": "noon"}, 'or a moment with a zone or in UTC such as "2020-01-31T12:00:00Z"'),
+        ({"utc": time(12)}, "a moment with a zone"),
+        ({"nano": np.datetime64("NaT")}, "with None; expected a date"),
+        ({"clock": NOON}, 'expected a time of day without a zone, such as "12:30:00"'),
+        ({"clock": time(12, tzinfo=UTC)}, "without a zone"),
+        ({"clock": "25:00"}, "with '25:00'; expected a time of day"),
+        ({"length": "90"}, "expected seconds, or a timedelta"),
+        ({"length": time(1)}, "expected seconds, or a timedelta"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_with_a_form_that_can(condition, reason):
+    with pytest.raises(InputError, match=reason):
+        Filter.read(condition).passing(EXACT)
 
 
 # Search

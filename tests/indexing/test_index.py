@@ -238,6 +238,7 @@ def test_auto_scans_small_catalogs_and_codes_larger_ones(monkeypatch):
         ("HNSW00", "count of 0"),
         ("HNSW1", "graph of 1 neighbour"),
         ("ZnLattice4x10_6", "cannot read again"),
+        ("IVF4,FlatPanorama2", "cannot copy"),
         ("IVF99999999999999,Flat", "stoi"),
     ],
 )
@@ -259,6 +260,11 @@ def test_ids_and_vectors_must_fit_together():
         ItemIndex.from_arrays([1, 2, 3], np.ones((3, 1), np.float32))
     with pytest.raises(InputError, match="no vectors to index"):
         ItemIndex.from_arrays([], np.empty((0, 4), np.float32))
+
+
+def test_a_kind_is_a_text():
+    with pytest.raises(InputError, match=r'kind must be "auto" or a factory string of FAISS, such as "Flat", got None'):
+        small(kind=None)
 
 
 def test_vectors_cannot_be_changed_through_the_index():
@@ -296,7 +302,11 @@ def test_parameters_decide_recall_and_are_saved(tmp_path):
     assert poor < 0.98 < 1.0 == index.recall(QUERIES, 10)
 
 
-@pytest.mark.parametrize("parameters", ["nprobe", "nprobe=x", "nprobe=0", "efSearch=9", "nprobe=2,efSearch=9"])
+NUMBERS = ["", "=x", "=1.2.3", "=e", "=-1", "=0"]
+REFUSED = [*(f"nprobe{number}" for number in NUMBERS), "efSearch=9", "nprobe=2,efSearch=9"]
+
+
+@pytest.mark.parametrize("parameters", REFUSED)
 def test_parameters_that_faiss_refuses_change_nothing(parameters):
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF64,Flat", search="nprobe=64")
     with pytest.raises(InputError, match=f"FAISS refuses the search parameters '{parameters}'"):
@@ -313,6 +323,25 @@ def test_a_refused_parameter_does_not_stay_behind_another_that_was_set():
             index.set_parameters(parameters)
     assert index.parameters == "k_factor_rf=16,nprobe=16"
     assert index.recall(QUERIES, 10) == recall
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e999"])
+def test_a_graph_looks_at_one_candidate_at_least(value):
+    index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="HNSW16")
+    with pytest.raises(InputError, match=f"'efSearch={value}': efSearch (must be at least 1|needs a number)"):
+        index.set_parameters(f"efSearch={value}")
+    assert (index.parameters, index.faiss.hnsw.efSearch) == ("efSearch=128", 128)
+
+
+def test_to_look_at_more_than_there_are_costs_no_more(tmp_path):
+    index = ItemIndex.from_arrays(range(20), VECTORS[:20], kind="SQ8,RFlat", search="k_factor_rf=1e8")
+    assert index.faiss.k_factor == 1000
+    index.save(tmp_path)
+    loaded = ItemIndex.load(tmp_path)
+    assert loaded.parameters == "k_factor_rf=1e8"
+    assert loaded.recall(QUERIES, 10) == 1.0
+    index.set_parameters("k_factor_rf=2")
+    assert index.faiss.k_factor == 2
 
 
 def test_flat_has_no_parameters():

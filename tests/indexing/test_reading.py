@@ -47,9 +47,10 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 
     good = {"item_id": [1, 2], "vector": [[1.0, 0.0], [0.0, 1.0]]}
     for name, change, reason in [
-        ("a", {"item_id": [1, 1]}, "1 duplicates among 2"),
+        ("a", {"item_id": [1, 1]}, "1 duplicates among 2, such as 1"),
         ("b", {"vector": [[1.0, 0.0], [1.0]]}, "of one length, got 1 to 2"),
-        ("c", {"vector": [[1.0, 0.0], None]}, "must hold a list of numbers in each row"),
+        ("c", {"vector": [[1.0, 0.0], None]}, r"1 of 2 rows has no vector, the first is row 1 \(id 2\)"),
+        ("n", {"vector": [None, None]}, "must hold a list of numbers in each row, got null"),
         ("d", {"vector": [[1.0, 0.0], [1.0, None]]}, "must hold numbers, got list.*, 1 missing"),
         ("e", {"vector": ["x", "y"]}, "must hold a list of numbers in each row, got string"),
         ("f", {"vector": [[1.0, 0.0], [0.0, 0.0]]}, "1 of 2 vectors are all zeros"),
@@ -68,3 +69,8 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     refused("cannot be read as a numpy array", "pickled.npy")
     np.save(tmp_path / "flat.npy", np.ones(3))
     refused(r"must be \(N, D\)", "flat.npy")
+    np.save(tmp_path / "text.npy", np.array([["1", "2"], ["x", "y"]]))
+    refused("text.npy must hold one array of numbers, got one of <U1", "text.npy")
+    np.save(tmp_path / "x.npy", ROWS)
+    np.save(tmp_path / "halves.npy", np.array([0.5, 1, 2]))
+    refused("halves.npy must hold one array of texts or whole numbers, got one of float64", "x.npy", "halves.npy")

@@ -99,12 +99,33 @@ def test_limits(index):
         tune(index, PEOPLE, recall=1.0, kinds=["PQ2x4"])
 
 
-@pytest.mark.parametrize("wish", [{"recall": 0}, {"recall": 1.1}, {"latency_ms": -1}, {"memory_bytes": 0}])
+def test_a_limit_of_time_is_one_of_queries_alone(index, monkeypatch):
+    searched, search = [], ItemIndex.search
+    monkeypatch.setattr(ItemIndex, "search", lambda self, q, k: searched.append(len(q)) or search(self, q, k))
+    monkeypatch.setattr(tuning, "perf_counter", lambda: float(len(searched)))  # a second a search, however many ask
+    together = tune(index, PEOPLE, recall=0.9, kinds=["Flat"])
+    assert together.chosen.latency_ms == pytest.approx(1000 / len(PEOPLE))
+    assert together.index.tuned["how"] == "against exact search, all queries in one batch, median of 3 rounds"
+    assert set(searched) == {len(PEOPLE), 1000}
+    with pytest.raises(InputError, match=r"the fastest takes 1e\+03 ms a query"):
+        tune(index, PEOPLE, latency_ms=999, kinds=["Flat"])
+    alone = tune(index, PEOPLE, latency_ms=1001, kinds=["Flat"])
+    assert alone.chosen.latency_ms == 1000
+    assert alone.chosen.recall == 1.0
+    assert alone.index.tuned["how"] == ("against exact search, the time is the median of 150 queries, each asked alone")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{"recall": 0}, {"recall": 1.1}, {"recall": "0.9"}, {"recall": True}, {"latency_ms": -1}, {"memory_bytes": 0}],
+)
 def test_wishes_that_are_none(index, wish):
     with pytest.raises(InputError, match=r"recall must be in \(0, 1\], latency and memory above 0"):
         tune(index, PEOPLE, **wish)
     with pytest.raises(InputError, match="needs people's vectors"):
         tune(index, PEOPLE[:0])
+    with pytest.raises(InputError, match="needs kinds to try, got none"):
+        tune(index, PEOPLE, kinds=[])
 
 
 def test_an_index_without_items_has_nothing_to_measure():

@@ -16,7 +16,7 @@ from indexing.vectors import unit
 from indexing.versions import current_version, point_at
 from indexing.writer import IndexWriter
 from towers.artefact import artefact_writer, sha256_file
-from towers.errors import ArtefactError
+from towers.errors import ArtefactError, InputError
 
 FILES = ["vectors.npy", "ids.parquet", "index.faiss"]
 
@@ -232,6 +232,20 @@ def test_a_strangers_folder_is_left_alone(tmp_path):
     with pytest.raises(ArtefactError, match="is a file"):
         make().save(tmp_path / "thesis.tex")
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis.tex"]
+
+
+def test_a_file_beside_an_index_is_named_by_those_who_would_write(folder):
+    (folder / "README").write_text("whose index this is")
+    assert len(ItemIndex.load(folder)) == len(make())
+    for write in (make().save, IndexWriter):
+        with pytest.raises(ArtefactError, match="holds 'README', which is no part of an index: move it elsewhere"):
+            write(folder)
+
+
+@pytest.mark.parametrize("name", ["and", "or", "not"])
+def test_attributes_that_filters_could_not_name_are_refused(name):
+    with pytest.raises(InputError, match=f"attributes have a column '{name}', which filters could not name"):
+        ItemIndex.from_arrays([1, 2], np.eye(2, dtype=np.float32), {"price": [1, 2], name: [1, 2]})
 
 
 def test_an_index_is_tied_to_its_space(folder, tmp_path):

@@ -140,6 +140,33 @@ def test_a_kind_that_faiss_cannot_copy_is_built_anew(tmp_path):
     assert index.search(VECTORS[1:2], 1).rows[0, 0] == index.ids.rows(["i1"])[0]
 
 
+def test_a_graph_that_needs_more_than_are_left_goes_on_with_those_that_are_gone(tmp_path):
+    folder = make(tmp_path / "index", "NSG16")
+    with IndexWriter(folder) as writer:
+        writer.remove(NAMES[: COUNT - 50])
+        writer.publish()
+        with pytest.raises(InputError, match="50 vectors"):
+            writer.compact()
+        removed = ItemIndex.load(folder)
+        assert (len(removed), removed.tombstones) == (50, COUNT - 50)
+        writer.add(["new"], QUERIES[:1], numbers([0]))
+        writer.upsert([NAMES[-1]], QUERIES[1:2], numbers([0]))
+        writer.publish()
+    with IndexWriter(folder) as writer:
+        writer.add([f"more {n}" for n in range(58)], QUERIES[2:], numbers(range(58)))
+        small = ItemIndex.load(folder)
+        writer.publish()
+    grown = ItemIndex.load(folder)
+    assert (len(small), small.tombstones) == (51, COUNT - 49)
+    assert (len(grown), grown.tombstones) == (109, 0)
+    for index in (removed, small, grown):
+        exact = exact_search(QUERIES, index.vectors, 5)
+        hits = index.search(QUERIES, 5)
+        np.testing.assert_array_equal(hits.scores[:, 0], exact.scores[:, 0])
+        assert index.recall(QUERIES, 5) >= 0.95
+    assert grown.ids.take(grown.search(QUERIES[:3], 1).rows[:, 0]) == ["new", NAMES[-1], "more 0"]
+
+
 def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
     index = ItemIndex.from_arrays(range(COUNT), VECTORS, kind="IVF8,PQ4x4,RFlat")
     index.set_parameters("nprobe=8")
@@ -152,7 +179,7 @@ def test_compaction_keeps_the_parameters_that_were_never_named(tmp_path):
         assert writer.index.recall(VECTORS[:50], 10) >= index.recall(VECTORS[:50], 10) - 0.005
 
 
-@pytest.mark.parametrize("kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4,RFlat", "SQ8"])
+@pytest.mark.parametrize("kind", ["Flat", "HNSW16", "IVF8,Flat", "IVF8,PQ8x4,RFlat", "SQ8", "NSG16", "RaBitQfs"])
 def test_all_may_go_and_come_again(kind, tmp_path):
     with IndexWriter(make(tmp_path / "index", kind)) as writer:
         writer.remove(NAMES)
@@ -567,6 +594,7 @@ def test_batches_that_cannot_be_taken_change_nothing(folder, method, ids, vector
 
 def test_other_refusals_change_nothing(folder):
     with IndexWriter(folder) as writer:
+        writer.remove(NAMES[-1:])
         before = files(folder)
         for call, reason in [
             (
@@ -579,11 +607,13 @@ def test_other_refusals_change_nothing(folder):
             (lambda: writer.remove("i1"), "expected a list of ids"),
             (lambda: writer.add(["x"], QUERIES[:1], numbers([1]), space="abc"), "of the space 'abc', the index of ''"),
             (lambda: writer.index.search(QUERIES, 0), "k must be at least 1"),
+            (lambda: writer.publish(keep="a"), "keep must be a whole number of versions, got 'a'"),
+            (lambda: writer.publish(keep=1.5), "keep must be a whole number of versions, got 1.5"),
         ]:
             with pytest.raises(InputError, match=reason):
                 call()
         assert files(folder) == before
-        assert writer.index.ids.to_list() == NAMES
+        assert writer.index.ids.to_list() == NAMES[:-1]
 
 
 def test_vectors_of_two_spaces_never_mix(tmp_path):

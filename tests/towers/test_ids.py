@@ -45,7 +45,7 @@ def test_ids_are_given_back_as_given(given_ids: object, kept: list[object]) -> N
         (pa.array([2**63], pa.uint64()), "ids must fit 64 bits"),
         (pa.array([1.0]), "ids must be strings or integers, got double"),
         (["a", None], "1 of 2 ids are missing"),
-        (["a", "b", "a", "a"], "got 2 duplicates among 4"),
+        (["b", "a", "a", "a"], "got 2 duplicates among 4, such as 'a'"),
         ("i17", "expected a list of ids, got the one value 'i17'"),
     ],
 )

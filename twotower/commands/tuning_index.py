@@ -32,7 +32,9 @@ def tune(
     catalog: Annotated[Path | None, typer.Option(help="Items.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="The log.")] = None,
     recall: Annotated[float | None, typer.Option(help="Share of the nearest to be found; 0.95 without a wish.")] = None,
-    latency: Annotated[float | None, typer.Option(help="Most milliseconds a query may take.")] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="Most milliseconds that a query alone may take: the median, one by one.")
+    ] = None,
     memory: Annotated[int | None, typer.Option(help="Most bytes the FAISS index may take.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many items are asked for.")] = 10,
     json: Json = False,
