@@ -151,3 +151,17 @@ def test_faults_are_rows_set_aside(tmp_path: Path) -> None:
         found = faulty(catalog, "seen", {1: "is cut off"})
         assert found.rows == [{"file": file, "row": 3, "reason": "seen is cut off", **shown}]
     assert faulty(catalog, "seen", {}).rows == []
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_a_bad_vector_is_shown_as_text(tmp_path: Path, kind: pa.DataType) -> None:
+    """Also one that is long, shortened."""
+    nan = float("nan")
+    array = pa.array([[1, 0.5], [nan, 0.5], None], kind)
+    catalog = Catalog.read(pa.table({"item_id": ["a", "b", "c"], "seen": array}))
+    _, _, faults = vectors_of(catalog, "seen")
+    (row,) = faulty(catalog, "seen", faults).rows
+    assert (row["row"], row["reason"], row["value"]) == (2, f"seen {NO_NUMBERS}", "[nan, 0.5]")
+    long = catalog_of(tmp_path, [[1.5] * 5, [0.0] * 5_000])
+    (row,) = faulty(long, "seen", vectors_of(long, "seen")[2]).rows
+    assert row["value"] == str([0.0] * 5_000)[:200]

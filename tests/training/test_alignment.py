@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,37 @@ def test_it_answers_what_is_shown_without_a_log(
         text = aligned.encode(Histories.of([[2]]), memory, [words])
         both = aligned.encode(one_more, shown, [words])
         np.testing.assert_allclose(both, (heard + text) / np.linalg.norm(heard + text), atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_bad_vector_costs_its_item_that_kind_alone(
+    catalog: Catalog, tiny_bert: Path, own_cache: Path, tmp_path: Path, ending: str
+) -> None:
+    """In training, and in an index that is built with the model, where its words remain."""
+    rows = catalog.table.to_pylist()
+    rows[3]["audio"], rows[5]["audio"], rows[7]["audio"] = [1.0], [0.0] * 6, [math.inf, *[0.5] * 5]
+    file = tmp_path / f"items.{ending}"
+    if ending == "parquet":
+        pl.DataFrame(rows, schema_overrides={"audio": pl.List(pl.Float32)}).write_parquet(file)
+    else:
+        rows[7]["audio"][0] = None
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    bad = Catalog.read(file)
+    settings = recipe(tiny_bert, align={"epochs": 1})
+    with pytest.warns(UserWarning, match="3 pictures, sounds or vectors of 24 items cannot be used"):
+        model = train(bad, recipe=settings, out=tmp_path / "model", progress=False)
+    with pytest.warns(UserWarning, match="3 pictures, sounds or vectors of 24 items cannot be used"):
+        index = build_index(model, bad, out=tmp_path / "index", progress=False)
+    assert len(index.ids) == ITEMS
+    for name in ("model", "index"):
+        lines = (tmp_path / f"{name}.rejected.jsonl").read_text("utf-8").splitlines()
+        told = {row["row"]: (row["reason"], row["value"]) for row in map(json.loads, lines)}
+        first = "inf" if ending == "parquet" else "None"
+        assert told == {
+            4: ("audio is a vector of another length: 1 instead of 6", "[1.0]"),
+            6: ("audio is a vector that is not finite, or zero", str([0.0] * 6)),
+            8: ("audio is a vector that is not finite, or zero", f"[{first}, 0.5, 0.5, 0.5, 0.5, 0.5]"),
+        }
 
 
 @pytest.mark.parametrize("tune", [1, "lora", "all"])
