@@ -91,17 +91,13 @@ def vectors_of(
 
 def faulty(catalog: Catalog, column: str, faults: dict[int, str]) -> Rejected:
     """Values of a column that cannot be used, by row, as what is set aside; their items keep what else they have."""
-    values, numbers = catalog.table[column], catalog.loaded.rows
-    parts = [
-        Rejected.of(
-            file=catalog.loaded.file,
-            rows=numbers[[row]],
-            reason=f"{column} {reason}",
-            values=None if pa.types.is_large_binary(values.type) else values.take([row]),
-        )
-        for row, reason in faults.items()
-    ]
-    return sum(parts, Rejected())
+    rows, values = np.fromiter(faults, np.int64, len(faults)), catalog.table[column]
+    return Rejected.of(
+        file=catalog.loaded.file,
+        rows=catalog.loaded.rows[rows],
+        reason=[f"{column} {reason}" for reason in faults.values()],
+        values=None if pa.types.is_large_binary(values.type) else values.take(pa.array(rows)),
+    )
 
 
 def told_of(faults: Rejected) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,14 @@ class Rejected:
     total: int = 0
 
     @classmethod
-    def of(cls, *, file: str, rows: np.ndarray, reason: str, values: pa.ChunkedArray | None = None) -> Rejected:
-        """The same reason for int64 ``(n,)`` `rows`; `values` is what stood in each, of any type."""
+    def of(
+        cls, *, file: str, rows: np.ndarray, reason: str | Sequence[str], values: pa.ChunkedArray | None = None
+    ) -> Rejected:
+        """Int64 ``(n,)`` `rows`, for one reason or each for its own; `values` is what stood in each, of any type."""
         count = len(rows)
+        reasons = [reason] * count if isinstance(reason, str) else reason
         shown = pa.nulls(count, pa.large_string()) if values is None else _shown(values)
-        return cls(pa.table([[file] * count, rows, [reason] * count, shown], schema=SCHEMA))
+        return cls(pa.table([[file] * count, rows, reasons, shown], schema=SCHEMA))
 
     def __add__(self, other: Rejected) -> Rejected:
         return Rejected(pa.concat_tables([self.table, other.table]), self.total + other.total)

@@ -13,6 +13,7 @@ import pytest
 from towers.catalog import Catalog
 from towers.errors import InputError
 from towers.media import NO_NUMBERS, NO_PATH, OUTSIDE, faulty, media_of, vectors_of
+from towers.rejected import Rejected
 
 
 def catalog_of(folder: Path, values: Any, kind: pa.DataType | None = None) -> Catalog:
@@ -151,6 +152,20 @@ def test_faults_are_rows_set_aside(tmp_path: Path) -> None:
         found = faulty(catalog, "seen", {1: "is cut off"})
         assert found.rows == [{"file": file, "row": 3, "reason": "seen is cut off", **shown}]
     assert faulty(catalog, "seen", {}).rows == []
+
+
+def test_many_faults_are_written_down_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its own reason and value, in order; putting 8,000 together one by one took seven seconds."""
+    made: list[int] = []
+    whole = Rejected.of.__func__  # type: ignore[attr-defined]
+    counting = classmethod(lambda cls, **facts: made.append(len(facts["rows"])) or whole(cls, **facts))
+    monkeypatch.setattr(Rejected, "of", counting)
+    catalog = catalog_of(tmp_path, [f"{n}.png" for n in range(8_000)])
+    found = faulty(catalog, "seen", {n: f"is {n}" for n in range(0, 8_000, 2)})
+    assert made == [4_000]
+    assert found.table["row"].to_pylist() == list(range(1, 8_001, 2))
+    assert found.table["reason"].to_pylist() == [f"seen is {n}" for n in range(0, 8_000, 2)]
+    assert found.table["value"].to_pylist() == [f"{n}.png" for n in range(0, 8_000, 2)]
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float32(), 2)])
