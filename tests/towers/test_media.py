@@ -79,6 +79,31 @@ def test_a_column_of_another_type_holds_no_files(tmp_path: Path, values: list[An
         media_of(catalog_of(tmp_path, values), "seen")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "remedy"),
+    [
+        ("audio", [True], r"got bool: set audio = false in the recipe to train without it$"),
+        (
+            "image",
+            [[0.5, 1.0]],
+            r"set image = false .*, or image = {source = \"vectors\"} to read these$",
+        ),
+        ("audio", [["a.ogg"]], r"set audio = false in the recipe to train without it$"),
+        ("cover", [True], r"got bool: name a column of these in the recipe$"),
+    ],
+)
+def test_what_to_set_where_a_column_holds_no_files(column: str, values: list[Any], remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        media_of(Catalog.read(pa.table({"item_id": ["a"], column: values})), column)
+
+
+def test_web_addresses_are_not_fetched(tmp_path: Path) -> None:
+    paths = ["https://example.org/a.png", " HTTP://example.org/a.png", "https.png", "http/a.png"]
+    found, faults = media_of(catalog_of(tmp_path, paths), "seen")
+    assert found == [None, None, tmp_path / "https.png", tmp_path / "http" / "a.png"]
+    assert faults == dict.fromkeys((0, 1), "is a web address, which is not fetched")
+
+
 @pytest.mark.parametrize("read", [media_of, vectors_of])
 def test_no_such_column(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match=r"items.parquet has no column 'sene'.*seen"):

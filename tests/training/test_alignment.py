@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from training.alignment import find_each_other
+from training.config import Recipe
 from training.trainer import train
 
 ITEMS = 24  # even ones are about music, odd ones about motors, and their sounds say which
@@ -147,6 +149,33 @@ def test_a_bad_vector_costs_its_item_that_kind_alone(
             6: ("audio is a vector that is not finite, or zero", str([0.0] * 6)),
             8: ("audio is a vector that is not finite, or zero", f"[{first}, 0.5, 0.5, 0.5, 0.5, 0.5]"),
         }
+
+
+def test_a_column_that_is_read_without_being_asked_for_says_how_to_be_left_alone(
+    tiny_bert: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    """Pictures stand as vectors, whether there is a sound as booleans; no encoder is loaded before that is told."""
+    columns = {
+        "item_id": range(6),
+        "title": ["quiet piano"] * 6,
+        "audio": [True] * 6,
+        "image": [[1.0, n] for n in range(6)],
+    }
+    catalog, file = Catalog.read(pl.DataFrame(columns)), tmp_path / "recipe.toml"
+    lines = [f'text.source = "{tiny_bert}"', "align.epochs = 1", "item = {dimension = 16, hidden = 32}"]
+    for said in ('image = {source = "vectors"}', "audio = false"):
+        file.write_text("\n".join(lines), "utf-8")
+        with pytest.raises(InputError, match=re.escape(said)):
+            train(catalog, recipe=file, weights=tmp_path / "none", progress=False)
+        lines.append(said)
+    file.write_text("\n".join(lines), "utf-8")
+    model = train(catalog, recipe=file, progress=False)
+    assert set(model.config.media) == {"image"}
+    lines[-2] = "image = false"
+    file.write_text("\n".join(lines), "utf-8")
+    assert Recipe.read(file).image is None
+    with pytest.raises(InputError, match="items need two of them"):  # nothing but the text is left
+        train(catalog, recipe=file, progress=False)
 
 
 @pytest.mark.parametrize("tune", [1, "lora", "all"])
