@@ -77,7 +77,7 @@ def vectors_of(
     """
     values = _column(catalog, column)
     kind = values.type
-    if not _lists_numbers(kind):
+    if not _lists_numbers(kind) and not pa.types.is_null(kind):
         raise InputError(f"{catalog.loaded.file}, column {column}: expected lists of numbers, got {kind}")
     rows: Sequence[Any] = values.to_pylist()
     if length is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,37 @@ def test_it_answers_what_is_shown_without_a_log(
         text = aligned.encode(Histories.of([[2]]), memory, [words])
         both = aligned.encode(one_more, shown, [words])
         np.testing.assert_allclose(both, (heard + text) / np.linalg.norm(heard + text), atol=1e-5)
+
+
+def test_a_catalog_without_a_column_is_one_without_such_content(
+    aligned: TwoTower, catalog: Catalog, tiny_bert: Path
+) -> None:
+    """As if no item had any, said once; in training such a column is a slip of the pen."""
+    silent = pl.DataFrame(catalog.table.drop_columns("audio"))
+    bare, empty = Catalog.read(silent), Catalog.read(silent.with_columns(audio=None))
+    ask = {"text": "quiet piano"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        index = build_index(aligned, bare, shard=7, progress=False)
+        assert np.array_equal(index.vectors, build_index(aligned, empty, shard=7, progress=False).vectors)
+    (one,) = told
+    assert str(one.message) == (
+        "the polars frame has no column 'audio'; it has: item_id, title: its items are read without audio"
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        shop, full = (Retriever(aligned, index, items) for items in (bare, empty))
+        for _ in range(2):
+            assert shop.explain("t02", **ask).contents == full.explain("t02", **ask).contents
+            assert [one.item for one in shop.similar("t02", by="text")] == [
+                one.item for one in full.similar("t02", by="text")
+            ]
+            with pytest.raises(InputError, match="item 't02' has no audio in the catalog that can be read"):
+                shop.similar("t02", by="audio")
+        assert not aligned.embed_items(bare, by="audio").any()
+    assert len(told) == 1
+    with pytest.raises(InputError, match="has no column 'audoi'"):
+        train(bare, recipe=recipe(tiny_bert, audio={"source": "yamnet", "column": "audoi"}), progress=False)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl"])
