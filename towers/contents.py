@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from towers.encoders.contract import Encoder
 from towers.fusion import unit
 from towers.media import faulty, media_of, vectors_of
 from towers.rejected import Rejected
+from towers.tables import missing_name
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,18 @@ def read_contents(
         media: where the other kinds stand, and how they are read.
         cache: where vectors are kept.
         progress: show bars on standard error.
+
+    Warns:
+        UserWarning: the catalog has no column of a kind, which is as if no item had any.
     """
     read = {"text": cache.embed(encoders["text"], texts, progress=progress)}
     for name, config in media.items():
-        if config.source == VECTORS:
+        if config.column not in (columns := catalog.table.column_names):
+            absent = missing_name("column", config.column, columns)
+            warnings.warn(f"{catalog.loaded.file} {absent}: its items are read without {name}", stacklevel=2)
+            length = encoders[name].dimension if name in encoders else config.length or 0
+            read[name] = Embedded(torch.zeros(len(texts), length), torch.zeros(len(texts), dtype=torch.bool))
+        elif config.source == VECTORS:
             vectors, present, faults = vectors_of(catalog, config.column, config.length)
             read[name] = Embedded(torch.from_numpy(vectors), torch.from_numpy(present), faults)
         else:

@@ -103,36 +103,41 @@ class VectorCache:
         return Embedded(vectors, present, dict(sorted(faults.items())))
 
     def _parts(self, folder: Path, wanted: Iterable[bytes]) -> list[Path]:
-        """The files in which to look for these keys; of files that do not change, those that may hold one."""
-        if self._only is None:
-            return sorted(folder.glob("*.npz"))
-        if folder not in self._directories:
-            kept = [part for part in sorted(folder.glob("*.npz")) if f"{folder.name}/{part.name}" in self._only]
-            self._directories[folder] = _Directory(kept)
-        return self._directories[folder].holding(wanted)
+        """The files that may hold one of these keys; of those that are not there yet, none."""
+        directory = self._directories.setdefault(folder, _Directory())
+        there = sorted(folder.glob("*.npz"))
+        directory.add([part for part in there if self._only is None or f"{folder.name}/{part.name}" in self._only])
+        return directory.holding(wanted)
 
 
 class _Directory:
-    """Which files may hold a key, by its first eight bytes: looking it up takes no reading.
+    """Which files may hold a key, by its first eight bytes: only the keys of each were read, and once."""
 
-    Args:
-        parts: the files.
-    """
+    def __init__(self) -> None:
+        self._parts: list[Path] = []
+        self._starts, self._owner = np.empty(0, np.uint64), np.empty(0, np.int32)
 
-    def __init__(self, parts: list[Path]) -> None:
-        self._parts = parts
-        starts = [_starts(_keys_in(part)) for part in parts]
-        owner = np.repeat(np.arange(len(parts), dtype=np.int32), [len(one) for one in starts])
-        self._starts = np.concatenate([np.empty(0, np.uint64), *starts])
+    def add(self, parts: list[Path]) -> None:
+        """Read the keys of those of these files that are new; no file ever changes."""
+        known = set(self._parts)
+        new = [part for part in parts if part not in known]
+        if not new:
+            return
+        starts = [_starts(_keys_in(part)) for part in new]
+        numbers = np.arange(len(self._parts), len(self._parts) + len(new), dtype=np.int32)
+        self._parts += new
+        self._starts = np.concatenate([self._starts, *starts])
+        self._owner = np.concatenate([self._owner, np.repeat(numbers, [len(one) for one in starts])])
         order = np.argsort(self._starts, kind="stable")
-        self._starts, self._owner = self._starts[order], owner[order]
+        self._starts, self._owner = self._starts[order], self._owner[order]
 
     def holding(self, wanted: Iterable[bytes]) -> list[Path]:
         """Those that may hold one of these."""
         starts = np.unique(_starts(np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, 32)))
         low, high = (np.searchsorted(self._starts, starts, side=side) for side in ("left", "right"))
-        found = {int(self._owner[place]) for a, b in zip(low, high, strict=True) for place in range(a, b)}
-        return [self._parts[number] for number in sorted(found)]
+        count = high - low  # more than one where files share a key, and then all of them one after another
+        places = np.arange(count.sum()) + np.repeat(high - count.cumsum(), count)
+        return [self._parts[number] for number in np.unique(self._owner[places])]
 
 
 def _starts(keys: np.ndarray) -> np.ndarray:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from towers.catalog import Catalog
+from towers.catalog import MEDIA, Catalog
 from towers.errors import InputError
 from towers.rejected import Rejected
 from towers.tables import missing_name
 
 OUTSIDE = "lies outside the catalog's folder"
+ADDRESSES = ("http:", "https:")
+NOT_FETCHED = "is a web address, which is not fetched"
 NO_PATH = "is no path that leads anywhere"
 OTHER_LENGTH = "is a vector of another length"
 SHORTEST = 1e-12  # length of a vector below which it has no direction in float32
@@ -29,18 +31,17 @@ def media_of(catalog: Catalog, column: str) -> tuple[list[Path | bytes | None], 
     Raises:
         InputError: no such column, or one of another type.
     """
-    values = _column(catalog, column)
-    kind = values.type
-    if pa.types.is_large_binary(kind):
+    values = column_of_files(catalog, column)
+    if pa.types.is_large_binary(values.type):
         return [value or None for value in values.to_pylist()], {}
-    if not pa.types.is_large_string(kind) and not pa.types.is_null(kind):
-        raise InputError(f"{catalog.loaded.file}, column {column}: expected paths or bytes, got {kind}")
     found: list[Path | bytes | None] = []
     faults = {}
     folder = catalog.folder
     for row, value in enumerate(values.to_pylist()):
         path = None
-        if value and value.strip():
+        if value and value.strip().lower().startswith(ADDRESSES):
+            faults[row] = NOT_FETCHED
+        elif value and value.strip():
             try:
                 path = (folder / value).resolve()
             except (OSError, RuntimeError, ValueError):  # a zero in it, or links that lead back to themselves
@@ -49,6 +50,16 @@ def media_of(catalog: Catalog, column: str) -> tuple[list[Path | bytes | None], 
             faults[row], path = OUTSIDE, None
         found.append(path)
     return found, faults
+
+
+def column_of_files(catalog: Catalog, column: str) -> pa.ChunkedArray:
+    """A column of paths or bytes, or without any value; raises as `media_of`."""
+    values = _column(catalog, column)
+    kind = values.type
+    if not (pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or pa.types.is_null(kind)):
+        where = f"{catalog.loaded.file}, column {column}"
+        raise InputError(f"{where}: expected paths or bytes, got {kind}: {_remedy(column, kind)}")
+    return values
 
 
 def vectors_of(
@@ -66,8 +77,7 @@ def vectors_of(
     """
     values = _column(catalog, column)
     kind = values.type
-    lists = pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+    if not _lists_numbers(kind) and not pa.types.is_null(kind):
         raise InputError(f"{catalog.loaded.file}, column {column}: expected lists of numbers, got {kind}")
     rows: Sequence[Any] = values.to_pylist()
     if length is None:
@@ -91,17 +101,13 @@ def vectors_of(
 
 def faulty(catalog: Catalog, column: str, faults: dict[int, str]) -> Rejected:
     """Values of a column that cannot be used, by row, as what is set aside; their items keep what else they have."""
-    values, numbers = catalog.table[column], catalog.loaded.rows
-    parts = [
-        Rejected.of(
-            file=catalog.loaded.file,
-            rows=numbers[[row]],
-            reason=f"{column} {reason}",
-            values=None if pa.types.is_large_binary(values.type) else values.take([row]),
-        )
-        for row, reason in faults.items()
-    ]
-    return sum(parts, Rejected())
+    rows, values = np.fromiter(faults, np.int64, len(faults)), catalog.table[column]
+    return Rejected.of(
+        file=catalog.loaded.file,
+        rows=catalog.loaded.rows[rows],
+        reason=[f"{column} {reason}" for reason in faults.values()],
+        values=None if pa.types.is_large_binary(values.type) else values.take(pa.array(rows)),
+    )
 
 
 def told_of(faults: Rejected) -> str:
@@ -118,3 +124,17 @@ def _column(catalog: Catalog, column: str) -> pa.ChunkedArray:
     if column not in names:
         raise InputError(f"{catalog.loaded.file} {missing_name('column', column, names)}")
     return catalog.table[column]
+
+
+def _lists_numbers(kind: pa.DataType) -> bool:
+    if not (pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def _remedy(column: str, kind: pa.DataType) -> str:
+    """What to set where a column holds no files; those of `MEDIA` are read without being asked for."""
+    if column not in MEDIA:
+        return "name a column of these in the recipe"
+    vectors = f', or {column} = {{source = "vectors"}} to read these' if _lists_numbers(kind) else ""
+    return f"set {column} = false in the recipe to train without it{vectors}"

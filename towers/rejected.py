@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,15 @@ class Rejected:
     total: int = 0
 
     @classmethod
-    def of(cls, *, file: str, rows: np.ndarray, reason: str, values: pa.ChunkedArray | None = None) -> Rejected:
-        """The same reason for int64 ``(n,)`` `rows`; `values` is what stood in each, of any type that has a text."""
+    def of(
+        cls, *, file: str, rows: np.ndarray, reason: str | Sequence[str], values: pa.ChunkedArray | None = None
+    ) -> Rejected:
+        """Int64 ``(n,)`` `rows`, for one reason or each for its own; `values` is what stood in each, of any type."""
         count = len(rows)
+        reasons = [reason] * count if isinstance(reason, str) else reason
         shown = pa.nulls(count, pa.large_string()) if values is None else _shown(values)
         items = pa.nulls(count, pa.large_string())
-        return cls(pa.table([[file] * count, rows, items, [reason] * count, shown], schema=SCHEMA))
+        return cls(pa.table([[file] * count, rows, items, reasons, shown], schema=SCHEMA))
 
     def __add__(self, other: Rejected) -> Rejected:
         return Rejected(pa.concat_tables([self.table, other.table]), self.total + other.total)
@@ -143,5 +147,13 @@ class Loaded:
 
 def _shown(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_large_binary(values.type):
-        values = pa.chunked_array([[v if v is None else v.decode("utf-8", "replace") for v in values.to_pylist()]])
+        values = _written(values, lambda value: value.decode("utf-8", "replace"))
+    elif pa.types.is_nested(values.type):  # lists, of which Arrow makes no text
+        values = _written(values, str)
     return pc.utf8_slice_codeunits(values.cast(pa.large_string()), 0, LONGEST_VALUE)
+
+
+def _written(values: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.ChunkedArray:
+    """The text of each value, null where there is none."""
+    texts = [None if value is None else text(value) for value in values.to_pylist()]
+    return pa.chunked_array([texts], pa.large_string())

@@ -16,6 +16,9 @@ Tune = Annotated[int | Literal["lora", "all"], Field(union_mode="left_to_right")
 """0 (frozen), a number of upper blocks, "lora" (low-rank additions to all blocks, arXiv 2106.09685) or "all"."""
 
 RANK, SCALE = 8, 16  # of the additions; SCALE / RANK multiplies them
+# Take torch's attention apart: they multiply with its weights and call its last matrix, so that nothing put beside the
+# whole of it would ever be used.
+TAKE_APART = ("WavLMSelfAttention",)
 
 
 def let_train(encoder: Encoder, tune: Tune) -> Callable[[], None]:
@@ -81,11 +84,16 @@ def add_low_rank(encoder: nn.Module, blocks: list[nn.Module]) -> Callable[[], No
 
 
 def _matrices(encoder: nn.Module, blocks: list[nn.Module]) -> list[str]:
-    """Names of what multiplies with a matrix inside the blocks; attention of torch's own is one, with all its parts."""
+    """Names of what multiplies with a matrix inside the blocks.
+
+    Attention of torch's own is one, with all its parts, unless its owner takes it apart.
+    """
     inside = {id(part) for block in blocks for part in block.modules()}
     names: list[str] = []
     for name, part in encoder.named_modules():
-        whole = isinstance(part, nn.Linear | nn.MultiheadAttention)
+        owner = type(encoder.get_submodule(name.rpartition(".")[0])).__name__
+        attention = isinstance(part, nn.MultiheadAttention) and owner not in TAKE_APART
+        whole = isinstance(part, nn.Linear) or attention
         full = isinstance(part, nn.Conv1d | nn.Conv2d) and part.groups == 1
         nested = any(name.startswith(f"{other}.") for other in names)
         if id(part) in inside and (whole or full) and not nested:

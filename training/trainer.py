@@ -21,7 +21,7 @@ from towers.errors import ArtefactError, InputError
 from towers.history import Histories
 from towers.ids import IdList
 from towers.interactions import Interactions
-from towers.media import told_of, vectors_of
+from towers.media import column_of_files, told_of, vectors_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
@@ -381,7 +381,11 @@ def new_model(
 
 
 def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:
-    """How pictures and sounds are read: as the recipe says, else by default where the catalog has a column of them."""
+    """How pictures and sounds are read: as the recipe says, else by default where the catalog has a column of them.
+
+    Raises:
+        InputError: no such column, or one of another type.
+    """
     found: dict[str, MediaConfig | None] = {}
     defaults: dict[str, type[MediaConfig]] = {"image": ImageConfig, "audio": AudioConfig}
     for name, default in defaults.items():
@@ -391,6 +395,8 @@ def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:
         if config is not None and config.source == VECTORS:
             vectors, _, _ = vectors_of(catalog, config.column, config.length)
             config = config.model_copy(update={"length": vectors.shape[1]})
+        elif config is not None:
+            column_of_files(catalog, config.column)  # before encoders are loaded, which may mean a download
         found[name] = config
     return found
 

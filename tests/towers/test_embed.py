@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -186,6 +190,82 @@ def test_what_cannot_be_read_is_told_of_and_the_rest_goes_on(tmp_path: Path) -> 
         }
     bad.write_text("4")
     assert VectorCache(tmp_path / "cache").embed(Numbers(), contents).vectors[1].tolist() == [4, 16]
+
+
+def test_what_is_asked_for_is_looked_for_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One content of ten lies in one file of five, or in those of two processes, or in what another wrote since."""
+    monkeypatch.setattr(embed, "CHUNK", 2)
+    read: list[int] = []
+    whole = embed._read_parts
+    monkeypatch.setattr(
+        embed, "_read_parts", lambda parts, wanted: read.append(len(parts := list(parts))) or whole(parts, wanted)
+    )
+    (tmp_path / "other").mkdir()
+    mine, others = VectorCache(tmp_path / "cache"), VectorCache(tmp_path / "other")
+    mine.embed(Numbers(), [b"%d" % n for n in range(10)])
+    others.embed(Numbers(), [b"7", b"20"])
+    (part,) = (tmp_path / "other").glob("*/*.npz")
+    monkeypatch.setattr(Numbers, "prepare", lambda self, content: float(content) + 0.5)  # whatever is embedded anew
+    assert mine.embed(Numbers(), [b"7"]).vectors.tolist() == [[7, 49]]
+    part.rename(tmp_path / "cache" / part.parent.name / part.name)
+    assert mine.embed(Numbers(), [b"20"]).vectors.tolist() == [[20, 400]]
+    assert mine.embed(Numbers(), [b"7", b"3"]).vectors.tolist() == [[7, 49], [3, 9]]
+    assert mine.embed(Numbers(), [b"30"]).vectors.tolist() == [[30.5, 930.25]]
+    assert read == [0, 0, 1, 1, 3, 0]
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+from towers import embed
+from towers.encoders.contract import Encoder
+
+class Numbers(Encoder):
+    modality, dimension, blocks, reading = "image", 2, [], "numbers"
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+    def load(self): ...
+    def prepare(self, content):
+        return float(content)
+    def encode(self, prepared):
+        time.sleep(0.005)
+        values = torch.tensor(prepared)
+        return torch.stack([values, values**2], 1)
+
+embed.CHUNK = 2
+print("ready", flush=True)
+sys.stdin.readline()
+embed.VectorCache(Path(sys.argv[1])).embed(Numbers(), [b"%d" % n for n in range(200)])
+"""
+
+
+def test_of_two_processes_one_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both embed the same 200 contents; the third needs no more than the ten that neither was given."""
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": Path(__file__).parents[2]}
+    with subprocess.Popen(command, **pipes) as killed, subprocess.Popen(command, **pipes) as other:  # type: ignore[call-overload]
+        try:
+            assert [one.stdout.readline() for one in (killed, other)] == ["ready\n"] * 2
+            for one in (killed, other):
+                one.stdin.write("\n")
+                one.stdin.flush()
+            while not all(list(tmp_path.glob(f"*/{one.pid}-*.npz")) for one in (killed, other)):
+                assert killed.poll() is None
+                time.sleep(0.001)
+            killed.kill()
+            assert (killed.wait(60), other.wait(60)) == (-signal.SIGKILL, 0)
+        finally:
+            killed.kill()
+            other.kill()
+    counts = [len(list(tmp_path.glob(f"*/{one.pid}-*.npz"))) for one in (killed, other)]
+    assert 0 < counts[0] < counts[1] == 100
+    asked: list[Any] = []
+    monkeypatch.setattr(Numbers, "prepare", lambda self, content: asked.append(content) or float(content))
+    found = VectorCache(tmp_path).embed(Numbers(), [b"%d" % n for n in range(210)])
+    assert found.vectors.tolist() == [[n, n * n] for n in range(210)]
+    assert sorted(asked) == [b"%d" % n for n in range(200, 210)]
 
 
 def test_batches_of_long_sounds_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

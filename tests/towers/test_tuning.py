@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import ClapFeatureExtractor
 
 pytest.importorskip("open_clip", reason="needs the extra media")
 pytest.importorskip("peft", reason="needs the extra lora")
 
+from tests.towers.test_clap import small_model
+from tests.towers.test_pipelines import BUNDLES
+from towers.encoders.clap import Clap
 from towers.encoders.contract import Encoder
 from towers.encoders.musicnn import MusicNN
 from towers.encoders.openclip import OpenClip, _visual_of
+from towers.encoders.pipelines import SpeechModel
 from towers.encoders.yamnet import YamNet
 from towers.errors import InputError
 from towers.text import TextConfig, TextEncoder
@@ -36,7 +41,7 @@ def random_weights(encoder: Any) -> Any:
     return encoder.eval()
 
 
-@pytest.fixture(params=["bert", "vit", "efficientnet", "yamnet", "musicnn"])
+@pytest.fixture(params=["bert", "vit", "efficientnet", "yamnet", "musicnn", "clap", *BUNDLES])
 def case(request: pytest.FixtureRequest, tiny_bert: Path) -> tuple[Encoder, list[Any]]:
     """An encoder with random weights, and three contents as it reads them."""
     torch.manual_seed(0)
@@ -48,6 +53,11 @@ def case(request: pytest.FixtureRequest, tiny_bert: Path) -> tuple[Encoder, list
         shape = {"model": model, "preprocess": {**PREPROCESS, "size": size}}
         pictures = OpenClip(config=None, visual=_visual_of(model), shape=shape)
         return random_weights(pictures), list(torch.randn(3, 3, size, size))
+    if request.param == "clap":
+        model = small_model(100, fused=False)
+        return Clap(config=None, model=model, extractor=ClapFeatureExtractor()), list(torch.randn(3, 1, 1, 1001, 64))
+    if request.param in BUNDLES:
+        return SpeechModel(BUNDLES[request.param]).eval(), list(torch.randn(3, 1, 4_000))
     sounds = YamNet() if request.param == "yamnet" else MusicNN()
     windows = (96, 64) if request.param == "yamnet" else (187, 96)
     return random_weights(sounds), list(torch.randn(3, 1, *windows))
@@ -66,6 +76,8 @@ def step(encoder: Encoder, contents: list[Any]) -> torch.Tensor:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    moving = {name for name, weight in encoder.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert moving == trained(encoder)
     with torch.inference_mode():
         return encoder.encode(contents)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from training.alignment import find_each_other
+from training.config import Recipe
 from training.trainer import train
 
 ITEMS = 24  # even ones are about music, odd ones about motors, and their sounds say which
@@ -115,6 +119,95 @@ def test_it_answers_what_is_shown_without_a_log(
         text = aligned.encode(Histories.of([[2]]), memory, [words])
         both = aligned.encode(one_more, shown, [words])
         np.testing.assert_allclose(both, (heard + text) / np.linalg.norm(heard + text), atol=1e-5)
+
+
+def test_a_catalog_without_a_column_is_one_without_such_content(
+    aligned: TwoTower, catalog: Catalog, tiny_bert: Path
+) -> None:
+    """As if no item had any, said once; in training such a column is a slip of the pen."""
+    silent = pl.DataFrame(catalog.table.drop_columns("audio"))
+    bare, empty = Catalog.read(silent), Catalog.read(silent.with_columns(audio=None))
+    ask = {"text": "quiet piano"}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        index = build_index(aligned, bare, shard=7, progress=False)
+        assert np.array_equal(index.vectors, build_index(aligned, empty, shard=7, progress=False).vectors)
+    (one,) = told
+    assert str(one.message) == (
+        "the polars frame has no column 'audio'; it has: item_id, title: its items are read without audio"
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        shop, full = (Retriever(aligned, index, items) for items in (bare, empty))
+        for _ in range(2):
+            assert shop.explain("t02", **ask).contents == full.explain("t02", **ask).contents
+            assert [one.item for one in shop.similar("t02", by="text")] == [
+                one.item for one in full.similar("t02", by="text")
+            ]
+            with pytest.raises(InputError, match="item 't02' has no audio in the catalog that can be read"):
+                shop.similar("t02", by="audio")
+        assert not aligned.embed_items(bare, by="audio").any()
+    assert len(told) == 1
+    with pytest.raises(InputError, match="has no column 'audoi'"):
+        train(bare, recipe=recipe(tiny_bert, audio={"source": "yamnet", "column": "audoi"}), progress=False)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_bad_vector_costs_its_item_that_kind_alone(
+    catalog: Catalog, tiny_bert: Path, own_cache: Path, tmp_path: Path, ending: str
+) -> None:
+    """In training, and in an index that is built with the model, where its words remain."""
+    rows = catalog.table.to_pylist()
+    rows[3]["audio"], rows[5]["audio"], rows[7]["audio"] = [1.0], [0.0] * 6, [math.inf, *[0.5] * 5]
+    file = tmp_path / f"items.{ending}"
+    if ending == "parquet":
+        pl.DataFrame(rows, schema_overrides={"audio": pl.List(pl.Float32)}).write_parquet(file)
+    else:
+        rows[7]["audio"][0] = None
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    bad = Catalog.read(file)
+    settings = recipe(tiny_bert, align={"epochs": 1})
+    with pytest.warns(UserWarning, match="3 pictures, sounds or vectors of 24 items cannot be used"):
+        model = train(bad, recipe=settings, out=tmp_path / "model", progress=False)
+    with pytest.warns(UserWarning, match="3 pictures, sounds or vectors of 24 items cannot be used"):
+        index = build_index(model, bad, out=tmp_path / "index", progress=False)
+    assert len(index.ids) == ITEMS
+    for name in ("model", "index"):
+        lines = (tmp_path / f"{name}.rejected.jsonl").read_text("utf-8").splitlines()
+        told = {row["row"]: (row["reason"], row["value"]) for row in map(json.loads, lines)}
+        first = "inf" if ending == "parquet" else "None"
+        assert told == {
+            4: ("audio is a vector of another length: 1 instead of 6", "[1.0]"),
+            6: ("audio is a vector that is not finite, or zero", str([0.0] * 6)),
+            8: ("audio is a vector that is not finite, or zero", f"[{first}, 0.5, 0.5, 0.5, 0.5, 0.5]"),
+        }
+
+
+def test_a_column_that_is_read_without_being_asked_for_says_how_to_be_left_alone(
+    tiny_bert: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    """Pictures stand as vectors, whether there is a sound as booleans; no encoder is loaded before that is told."""
+    columns = {
+        "item_id": range(6),
+        "title": ["quiet piano"] * 6,
+        "audio": [True] * 6,
+        "image": [[1.0, n] for n in range(6)],
+    }
+    catalog, file = Catalog.read(pl.DataFrame(columns)), tmp_path / "recipe.toml"
+    lines = [f'text.source = "{tiny_bert}"', "align.epochs = 1", "item = {dimension = 16, hidden = 32}"]
+    for said in ('image = {source = "vectors"}', "audio = false"):
+        file.write_text("\n".join(lines), "utf-8")
+        with pytest.raises(InputError, match=re.escape(said)):
+            train(catalog, recipe=file, weights=tmp_path / "none", progress=False)
+        lines.append(said)
+    file.write_text("\n".join(lines), "utf-8")
+    model = train(catalog, recipe=file, progress=False)
+    assert set(model.config.media) == {"image"}
+    lines[-2] = "image = false"
+    file.write_text("\n".join(lines), "utf-8")
+    assert Recipe.read(file).image is None
+    with pytest.raises(InputError, match="items need two of them"):  # nothing but the text is left
+        train(catalog, recipe=file, progress=False)
 
 
 @pytest.mark.parametrize("tune", [1, "lora", "all"])

@@ -26,6 +26,11 @@ from training.config import Recipe
         ({"user": {"text": {"history": {"bugdet": 9}}}}, "did you mean 'user.text.history.budget'"),
         ({"train": {"epochs": 0}}, "train.epochs: Input should be greater than or equal to 1, got 0"),
         ({"item": {"dropout": 1.0}}, "item.dropout: Input should be less than 1, got 1.0"),
+        (
+            {"image": {"source": " "}},
+            "image.source: got ' ', expected the name of an encoder, or 'vectors': leave it out for the default",
+        ),
+        ({"audio": {"source": ""}}, "audio.source: got '', expected the name of an encoder"),
         ({"train": {"seed": 2**32}}, "train.seed: Input should be less than 4294967296, got 4294967296"),
         (
             {"train": {"softmax": "full", "hard_negatives": 4}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from towers.projection import Normalise
 from towers.tuning import Tune
@@ -28,6 +28,15 @@ class MediaConfig(BaseModel):
     "all"."""
     length: int | None = Field(default=None, ge=1)
     """Length of the vectors in the column; default: that of the first. Encoders know their own."""
+
+    @field_validator("source")
+    @classmethod
+    def _names_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError(
+                f"got {value!r}, expected the name of an encoder, or {VECTORS!r}: leave it out for the default"
+            )
+        return value
 
     @model_validator(mode="after")
     def _vectors_have_no_encoder(self) -> Self:
