@@ -142,7 +142,7 @@ def build_index(
         raise InputError("mmap keeps the vectors in the files of an index: say in which folder, with out")
     towers = model if isinstance(model, TwoTower) else TwoTower.load(model)
     out = None if out is None else Path(out)
-    _refuse_early(towers, out, kind, mmap)
+    _refuse_early(towers, catalog, out, kind, mmap)
     with working_folder(out) as work:
         job = _Job.of(towers, catalog, shard, work, cache or VectorCache())
         shards = Shards(work, job.keys)
@@ -226,9 +226,9 @@ class _Embedder:
             torch.set_num_threads(before)
 
 
-def _refuse_early(model: TwoTower, out: Path | None, kind: str, mmap: bool) -> None:
+def _refuse_early(model: TwoTower, catalog: Catalog, out: Path | None, kind: str, mmap: bool) -> None:
     """Raise before hours of embedding what would be raised after them."""
-    dimension = model.config.item.dimension
+    dimension = make_of(model, catalog).dimension  # refuses columns that cannot be attributes
     if kind != "auto":
         beyond_memory.check(kind, dimension) if mmap else approximate.empty(kind, dimension)
     if out is not None:

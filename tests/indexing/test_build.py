@@ -155,6 +155,9 @@ def test_two_builds_of_one_index_and_what_cannot_be_built_are_refused_before_any
         built(tiny_run, tmp_path, out=None, mmap=True)
     with pytest.raises(InputError, match="at least 1 item"):
         built(tiny_run, tmp_path, shard=0)
+    table = pl.from_arrow(tiny_run.catalog.table)
+    with pytest.raises(InputError, match="a column 'not', which filters could not name"):
+        build_index(tiny_run.model, Catalog.read(table.with_columns(pl.lit(1).alias("not"))), progress=False)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("mine")
     with pytest.raises(ArtefactError, match="is not an index"):
