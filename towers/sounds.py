@@ -30,6 +30,7 @@ LONGEST = 12 * 3600.0  # seconds; features of an hour take about 90 MB
 SLOWEST, FASTEST = 4_000, 400_000  # samples a second
 LOUDEST = 1e5  # samples lie within -1 and 1, a little outside in some files, within ±32768 where a scale was forgotten
 SILENCE = 1e-5  # a third of the smallest step of 16 bits
+CANCELLED = 0.01  # of the loudest channel's peak; that of a thousand channels with nothing in common is above it
 BLOCK = 1 << 20  # values decoded at once, over all channels: 4 MB
 WIDTH = 6  # of the resampling filter, in zero crossings to either side
 FINEST = 640  # most phases of it; rates with no such ratio move by less than 2 in a thousand, a 30th of a semitone
@@ -42,8 +43,9 @@ PAGE = 65_307  # bytes of the longest Ogg page
 def sound_blocks(source: Path | bytes, rate: int) -> Iterator[Float[Tensor, " samples"]]:
     """A sound as one channel, in consecutive blocks of any length; together they are what `read_sound` gives.
 
-    Channels are averaged. What is wrong only further on is raised when it is met: the silence of a sound is known at
-    its end.
+    Channels are averaged. Where they cancel out, such as a second one that is the first turned over, one of them is
+    taken, which each block of about a million samples decides for itself. What is wrong only further on is raised when
+    it is met: the silence of a sound is known at its end.
 
     Args:
         source: path of a sound file, or its content.
@@ -118,14 +120,15 @@ def _check(sound: soundfile.SoundFile) -> None:
 
 
 def _mono_blocks(sound: soundfile.SoundFile) -> Iterator[Tensor]:
-    """The mean of the channels, checked."""
-    count, peak = 0, 0.0
+    """One channel of all, checked."""
+    count, loudest = 0, 0.0
     size = max(BLOCK // sound.channels, 1)
     while len(block := _decoded(sound, size)):
-        if not (np.abs(block) < LOUDEST).all():  # so written that NaN is caught, too
+        peak = float(np.abs(block).max())
+        if not peak < LOUDEST:  # so written that NaN is caught, too
             raise MediaError("holds samples that are no numbers or far outside -1 to 1")
-        mono = block.mean(axis=1)
-        count, peak = count + len(mono), max(peak, float(np.abs(mono).max()))
+        mono = _mixed(block, peak)
+        count, loudest = count + len(mono), max(loudest, peak)
         if count > LONGEST * sound.samplerate:
             raise MediaError(f"is longer than {LONGEST / 3600:g} hours")
         yield torch.from_numpy(mono)
@@ -135,8 +138,17 @@ def _mono_blocks(sound: soundfile.SoundFile) -> Iterator[Tensor]:
         raise MediaError("has no samples")
     if count < SHORTEST * sound.samplerate:
         raise MediaError(f"is shorter than {SHORTEST * 1000:g} ms")
-    if peak < SILENCE:
+    if loudest < SILENCE:
         raise MediaError("is silent")
+
+
+def _mixed(block: np.ndarray, peak: float) -> np.ndarray:
+    """The mean of the channels; where next to nothing is left of it, the first that is about as loud as the loudest."""
+    mono = block.mean(axis=1)
+    if np.abs(mono).max() >= CANCELLED * peak:
+        return mono
+    loud = np.abs(block).max(axis=0) > peak / 2
+    return block[:, loud.argmax()].copy()
 
 
 def _decoded(sound: soundfile.SoundFile, size: int) -> np.ndarray:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import io
 import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
 pytest.importorskip("open_clip", reason="needs the extra media")
 
 import open_clip
+import soundfile
 
 from serving.retriever import Retriever
 from towers.encoders.contract import REGISTRY, encoder_class
+from towers.errors import MediaError
 from towers.pictures import FORMATS
+from towers.sounds import read_sound
 from training.config import Recipe
 from twotower.cli import app
 
@@ -61,3 +67,18 @@ def test_its_questions_can_be_asked() -> None:
 def test_every_format_of_pictures_is_named() -> None:
     told = {name.replace(" ", "").upper() for name in re.findall(r"[A-Z][A-Za-z]+(?: 2000)?", TEXT)}
     assert set(FORMATS) <= told
+
+
+def test_every_format_of_sounds_is_named_of_which_half_is_read_as_a_whole() -> None:
+    found = re.search(r"sounds in the formats (.*?) say nothing", TEXT, re.DOTALL)
+    assert found is not None
+    told = set(re.findall(r"\w+", found[1])) - {"and"}
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+    hidden = set()
+    for name in soundfile.available_formats().keys() - {"RAW", "SD2"}:  # without a header; of two files
+        file = io.BytesIO()
+        with contextlib.suppress(MediaError, soundfile.LibsndfileError, ValueError):  # not written, or found to be cut
+            soundfile.write(file, samples, 16_000, format=name)
+            read_sound(file.getvalue()[: len(file.getvalue()) // 2], 16_000)
+            hidden.add(name)
+    assert hidden == told
