@@ -67,19 +67,19 @@ def as_whole(name: str, sign: str, value: Any, kind: pa.DataType) -> tuple[str, 
 
 
 def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
-    """`value` as one of a column of texts, truths or numbers with a fraction; half floats as float32.
+    """`value` as one of a column of texts, truths or floats, as near as it can have it; half floats as float32.
 
     Raises:
         InputError: it cannot be compared with that column.
     """
     value = plain(value)
-    if isinstance(value, Decimal) and pa.types.is_floating(kind):
-        value = float(value)
-    if isinstance(value, float) and pa.types.is_float16(kind):
-        value = _half(value)
-    if not _is_comparable(kind, value):
-        raise _wrong_type(kind, name, value)
     try:
+        if pa.types.is_floating(kind) and isinstance(value, int | Decimal) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(value, float) and pa.types.is_float16(kind):
+            value = _half(value)
+        if not _is_comparable(kind, value):
+            raise _wrong_type(kind, name, value)
         return pa.scalar(value, pa.float32() if pa.types.is_float16(kind) else kind)
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
         raise _wrong_type(kind, name, value) from error
@@ -124,8 +124,11 @@ def _number(name: str, kind: pa.DataType, value: Any) -> int | float | Decimal:
             raise _wrong_type(kind, name, value) from error
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _wrong_type(kind, name, value)
-    endless = isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > DIGITS
-    if endless or (not isinstance(value, int) and not math.isfinite(value)):
+    if isinstance(value, Decimal):
+        readable = value.is_finite() and abs(value.adjusted()) <= DIGITS
+    else:
+        readable = isinstance(value, int) or math.isfinite(value)
+    if not readable:
         raise InputError(f"{name!r} cannot be compared with {value}")
     return value
 

@@ -9,8 +9,8 @@ A filter is a dictionary that could stand in a JSON file or on a command line::
     {"or": [{"genre": "Comedy"}, {"not": {"year": 1990}}]}
 
 A column of lists fits where one element does. An item without a value fits no comparison, and so the ``not`` of each;
-``{"year": null}`` finds it. Numbers, dates and times are compared as they are, and never rounded to what a column can
-hold; see `indexing.bounds`.
+``{"year": null}`` finds it. Integers, decimals, dates and times are compared as they are, and never rounded to what a
+column can hold; a column of floats is compared with the nearest float that it can hold. See `indexing.bounds`.
 """
 
 from __future__ import annotations
@@ -213,6 +213,8 @@ def _text_of(value: Any) -> Any:
     if isinstance(value, timedelta | np.timedelta64):
         return float(value / timedelta(seconds=1) if isinstance(value, timedelta) else value / np.timedelta64(1, "s"))
     if isinstance(value, Decimal):
+        if not value.is_finite():
+            return str(value)
         number = int(value) if value == value.to_integral_value() else float(value)
         return number if Decimal(repr(number)) == value else str(value)
     if isinstance(value, np.datetime64):

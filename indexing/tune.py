@@ -128,17 +128,7 @@ def tune(
     alone = latency_ms is not None
     people = _Exam.of(index, queries, k, groups, alone)
     items = _Exam.of(index, index.vectors[asked], k, None, alone)
-    settings, on_items, built = [], [], {}
-    for kind in dict.fromkeys(tried):
-        started = perf_counter()
-        other = _of_kind(index, kind)
-        seconds = perf_counter() - started
-        built[kind] = other
-        size = approximate.size(other.faiss) / len(other)
-        for parameters in approximate.ladder(other.faiss):
-            other.set_parameters(parameters)
-            settings.append(people.mark(other, size, seconds))
-            on_items.append(items.mark(other, size, seconds))
+    built, settings, on_items = _measured(index, tried, people, items)
     within = [
         one
         for one in settings
@@ -164,6 +154,23 @@ def tune(
         "on_items": found,
     }
     return Tuned(best, chosen, settings, found)
+
+
+def _measured(
+    index: ItemIndex, kinds: Iterable[str], people: _Exam, items: _Exam
+) -> tuple[dict[str, ItemIndex], list[Setting], list[Setting]]:
+    """An index of each kind, and what it is worth at each of its parameters, asked by people and by items."""
+    built, settings, on_items = {}, [], []
+    for kind in dict.fromkeys(kinds):
+        started = perf_counter()
+        built[kind] = other = _of_kind(index, kind)
+        seconds = perf_counter() - started
+        size = approximate.size(other.faiss) / len(other)
+        for parameters in approximate.ladder(other.faiss):
+            other.set_parameters(parameters)
+            settings.append(people.mark(other, size, seconds))
+            on_items.append(items.mark(other, size, seconds))
+    return built, settings, on_items
 
 
 def grid(count: int, dimension: int) -> list[str]:

@@ -96,7 +96,7 @@ class Rejected:
             ArtefactError: it cannot be read, or holds something else.
         """
         try:
-            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            lines = path.read_bytes().splitlines() if path.exists() else []  # of text it would split at U+2028, too
             return cls(pa.Table.from_pylist([dict(json.loads(line)) for line in lines], schema=SCHEMA))
         except (OSError, ValueError, TypeError) as error:
             raise ArtefactError(f"{path} does not say what was set aside ({error}): move it away") from error

@@ -217,8 +217,6 @@ class Run:
                     self._join()
                 self._phase(epochs, often)
         self.end_split()
-        for tracker in self.accelerator.trackers:  # what else accelerate ends, a refit still needs
-            tracker.finish()
         self.end_tuning()
         self.model.user.reads_text = self.model.user.text is not None
         return self.report

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,9 @@ PROJECT = "twotower"
 FOLDER = "tensorboard"
 
 
-def begin(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> list[GeneralTracker]:
-    """The trackers of a training that writes to `out`, ready to be told of it.
+@contextmanager
+def begun(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> Iterator[list[GeneralTracker]]:
+    """The trackers of a training that writes to `out`, ready to be told of it; they end with it, however it ends.
 
     TensorBoard's curves go into a folder named as `out` is, in one named `FOLDER` beside it, so that models side by
     side are runs side by side; the others follow their own environment variables (``WANDB_MODE``,
@@ -36,7 +38,12 @@ def begin(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> list
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(f"the tracker {name} needs its library: pip install {name}")
-    return [_begun(name, out, settings) for name in names]
+    with ExitStack() as ends:
+        found = []
+        for name in names:
+            found.append(_begun(name, out, settings))
+            ends.callback(found[-1].finish)
+        yield found
 
 
 def _begun(name: Tracker, out: Path, settings: dict[str, Any]) -> GeneralTracker:

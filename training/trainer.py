@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from training.ranks import Ranks
 from training.ratings import fit_ratings
 from training.sharding import refuse_unusable
 from training.standing import choose_level, choose_new_weights, choose_trend
-from training.trackers import begin, flat
+from training.trackers import begun, flat
 from training.usage import usage
 
 
@@ -238,13 +239,14 @@ def fit(
     if kept is not None and (recipe.pretrain.epochs or is_tuned(model)):
         kept.newest()  # refuses those of another training before what takes long
     curves = out if curves is None else curves
-    begun = begin(recipe.train.trackers, curves, flat(recipe.model_dump(mode="json"))) if curves is not None else None
-    pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
-    alignment = _tune_encoders(model, shown, past, recipe, progress)
-    run = Run(model, shown, past, validation, counts, recipe, begun, progress, checkpoints=kept, watch=watch)
-    if pretraining:
-        run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
-    report = run.go()
+    told = begun(recipe.train.trackers, curves, flat(recipe.model_dump(mode="json"))) if curves is not None else None
+    with told or nullcontext([]) as trackers:
+        pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
+        alignment = _tune_encoders(model, shown, past, recipe, progress)
+        run = Run(model, shown, past, validation, counts, recipe, trackers, progress, checkpoints=kept, watch=watch)
+        if pretraining:
+            run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
+        report = run.go()
     model.eval()
     report.pretraining, report.alignment = pretraining, alignment
     report.words = choose_words(model, shown, asked)

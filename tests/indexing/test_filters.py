@@ -135,9 +135,9 @@ def test_a_filter_in_filters_has_an_end(around):
 # What is compared exactly
 
 NOON = datetime(2020, 1, 2, 12)
-UTC = UTC
 EXACT = pa.table(
     {
+        "single": pa.array([0.5, 2.0**24, 2.0**24 + 4, None], pa.float32()),
         "half": pa.array(np.array([0.1, 5, 2048, np.nan], np.float16)),
         "price": pa.array([Decimal("1.50"), Decimal("9.99"), Decimal("2000.00"), None], pa.decimal128(10, 2)),
         "vast": pa.array([Decimal(10**40), Decimal(10**40 + 1), Decimal(-1), None], pa.decimal256(50, 0)),
@@ -162,6 +162,9 @@ EXACT = pa.table(
         ({"half": 0.1}, [0]),
         ({"half": [5, 2049]}, [1]),
         ({"half": {"<": 2049}}, [0, 1, 2]),
+        ({"single": {"<": 2**24 + 2}}, [0, 1]),
+        ({"single": 2**24 + 1}, [1]),
+        ({"single": Decimal("0.5")}, [0]),
         ({"half": {"<": 1e9}}, [0, 1, 2]),
         ({"price": 2000}, [2]),
         ({"price": 9.99}, [1]),
@@ -224,6 +227,9 @@ def test_values_finer_than_a_column_are_not_rounded(condition, rows):
 @pytest.mark.parametrize(
     ("condition", "reason"),
     [
+        ({"single": Decimal("sNaN")}, "'single', a column of float, with Decimal.'sNaN'.; expected a number"),
+        ({"single": 10**400}, "expected a number"),
+        ({"price": Decimal("sNaN")}, "'price' cannot be compared with sNaN"),
         ({"half": "5"}, "a column of halffloat, with '5'; expected a number"),
         ({"price": "cheap"}, r"a column of decimal128\(10, 2\), with 'cheap'; expected a number"),
         ({"price": True}, "with True; expected a number"),

@@ -230,7 +230,7 @@ class Numbers(Encoder):
     def prepare(self, content):
         return float(content)
     def encode(self, prepared):
-        time.sleep(0.005)
+        time.sleep(0.02)
         values = torch.tensor(prepared)
         return torch.stack([values, values**2], 1)
 

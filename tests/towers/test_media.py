@@ -179,6 +179,15 @@ def test_faults_are_rows_set_aside(tmp_path: Path) -> None:
     assert faulty(catalog, "seen", {}).rows == []
 
 
+def test_what_was_written_down_is_read_again(tmp_path: Path) -> None:
+    """Also text with what some take for the end of a line."""
+    values = pa.chunked_array([["a\u2028b", "c\x85d", "e\nf\r"]])
+    told = Rejected.of(file="items.csv", rows=np.arange(3), reason="is odd\u2029", values=values)
+    told.write(tmp_path / "rejected.jsonl")
+    assert Rejected.read(tmp_path / "rejected.jsonl").rows == told.rows
+    assert Rejected.read(tmp_path / "none.jsonl").rows == []
+
+
 def test_many_faults_are_written_down_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with its own reason and value, in order; putting 8,000 together one by one took seven seconds."""
     made: list[int] = []

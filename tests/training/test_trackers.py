@@ -19,7 +19,7 @@ from towers.errors import ArtefactError, InputError, MissingExtraError
 from towers.model import KIND
 from training import trackers, trainer
 from training.config import Recipe
-from training.trackers import begin, flat
+from training.trackers import begun, flat
 from training.trainer import train
 
 
@@ -61,7 +61,7 @@ def test_a_training_that_is_refitted_has_curves_of_what_it_was_chosen_by(tiny_ru
     recipe["user"]["text"] = False
     out = tmp_path / "first"
     train(tiny_run.catalog, tiny_run.log, recipe=recipe, protocol="temporal", out=out, progress=False)
-    file = min(tmp_path.rglob("events.out.tfevents*"), key=lambda path: len(path.parts))  # settings lie deeper
+    (file,) = tmp_path.rglob("events.out.tfevents*")
     found = EventAccumulator(str(file)).Reload().Scalars("ndcg@20")
     epochs = read_manifest(out, KIND)["training"]["epochs"]
     assert [(one.step, one.value) for one in found] == [(e["epoch"], pytest.approx(e["ndcg@20"])) for e in epochs]
@@ -114,8 +114,33 @@ def test_weights_and_biases_offline(tiny_run: Any, tmp_path: Path, monkeypatch: 
 
 def test_a_tracker_whose_library_is_absent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match="the tracker wandb needs its library: pip install wandb"):
-        begin(["wandb"], tmp_path / "first", {})
+    message = "the tracker wandb needs its library: pip install wandb"
+    with pytest.raises(MissingExtraError, match=message), begun(["wandb"], tmp_path / "first", {}):
+        pass
+
+
+def test_trackers_end_however_a_training_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that had begun when another could not."""
+    ended: list[str] = []
+
+    class Noted(trackers.OneRun):
+        def start(self) -> None:
+            if self.run_name == "late":
+                raise RuntimeError("no room")
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+        def finish(self) -> None:
+            ended.append(self.run_name)
+
+    monkeypatch.setattr(trackers, "_made", lambda name, out: Noted(name, out.parent))
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda _: True)
+    with pytest.raises(ZeroDivisionError), begun(["a", "b"], tmp_path / "first", {}):  # type: ignore[list-item]
+        1 / 0  # noqa: B018
+    assert ended == ["b", "a"]
+    with pytest.raises(InputError, match="late cannot begin"), begun(["c", "late"], tmp_path / "first", {}):  # type: ignore[list-item]
+        pass
+    assert ended == ["b", "a", "c"]
 
 
 @pytest.fixture
