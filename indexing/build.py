@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 
 from indexing import approximate, beyond_memory
-from indexing.aside import set_aside, write_rejected
 from indexing.attributes import as_attributes
 from indexing.batch import Make
 from indexing.index import ItemIndex
@@ -22,6 +21,7 @@ from indexing.published import remember, waiting_changes
 from indexing.shards import Shards, agree_on_plan, working_folder
 from indexing.spread import Embed, here, over_ray
 from indexing.versions import refuse_stranger
+from towers.aside import set_aside, write_rejected
 from towers.bar import bar
 from towers.catalog import ITEM_ID, MEDIA, Catalog
 from towers.embed import VectorCache

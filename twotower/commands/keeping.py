@@ -135,7 +135,7 @@ def add(
         left = f", {len(given.ids) - put:,} unchanged" if put < len(given.ids) else ""
         tell(f"{new:,} items added, {put - new:,} replaced{left}; {_published(writer, keep)}")
     if given.aside is not None:
-        from indexing.aside import write_rejected
+        from towers.aside import write_rejected
 
         write_rejected(given.aside, folder)
 
@@ -290,8 +290,8 @@ def _items(
     """What is to be put into an index; `beside` is its folder, where it has one."""
     if not _has_model(model, catalog, vectors, ids):
         return _Given(*_own(vectors, ids), "", None)
-    from indexing.aside import aside_before, set_aside
     from indexing.build import attributes_of, readable
+    from towers.aside import aside_before, set_aside
     from towers.media import told_of
     from towers.model import TwoTower
     from towers.rejected import Rejected

@@ -1,4 +1,4 @@
-"""What stands beside an index as set aside: ``OUT.rejected.jsonl``."""
+"""What stands beside an index as set aside of a catalog: ``OUT.rejected.jsonl``."""
 
 from __future__ import annotations
 
