@@ -9,6 +9,7 @@ gradient of the whole batch.
 from __future__ import annotations
 
 import atexit
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,12 @@ def process_state() -> PartialState:
 
 
 def _leave() -> None:
-    """Close what connects the processes before the interpreter ends, whose end aborts now and then over its threads."""
+    """Close what connects the processes before the interpreter ends, whose end aborts now and then over its threads.
+
+    They are waited for once nothing holds the connection any more, and a training, a circle of objects, may still do so.
+    """
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
