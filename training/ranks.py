@@ -44,7 +44,7 @@ def process_state() -> PartialState:
 def _leave() -> None:
     """Close what connects the processes before the interpreter ends, whose end aborts now and then over its threads.
 
-    They are waited for once nothing holds the connection any more, and a training, a circle of objects, may still do so.
+    They are waited for once nothing holds the connection any more, and a training, a circle of objects, may still do.
     """
     if dist.is_initialized():
         gc.collect()
