@@ -9,7 +9,7 @@ from towers.contents import Contents
 from towers.embed import VectorCache
 from towers.text import TextEncoder
 from training.config import Recipe
-from training.trainer import new_model
+from training.untrained import new_model
 
 
 def contents_of(catalog: Catalog, recipe: Recipe, *, progress: bool = False) -> Contents:

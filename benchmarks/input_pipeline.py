@@ -29,7 +29,7 @@ from training.config import Recipe
 from training.feed import Feed
 from training.loop import Run
 from training.negatives import Known, Negatives
-from training.trainer import new_model
+from training.untrained import new_model
 
 WARM_UP, STEPS = 3, 20
 DATA: dict[str, tuple[type, str]] = {  # what belongs to the data side of a step
@@ -126,7 +126,7 @@ def _run(catalog: Catalog, past: Histories, softmax: str) -> Run:
     recipe = Recipe.read(values)
     counts = np.bincount(past.items, minlength=len(catalog))
     model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
-    run = Run(model, catalog, past, None, counts, recipe, None, False)
+    run = Run(model, catalog, past, None, counts, recipe, False)
     run.step_module.train()
     return run
 

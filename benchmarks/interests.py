@@ -37,7 +37,7 @@ from training.measuring.protocols import given, leave_one_out
 from training.measuring.splits import Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
-from training.trainer import new_model
+from training.untrained import new_model
 
 INTERESTS = (1, 2, 4)
 LAST_TEN = "last ten"
@@ -162,7 +162,7 @@ def cost(catalog: Catalog, histories: Histories) -> dict[int, dict[str, Any]]:
     for interests in INTERESTS:
         recipe = recipe_of(interests)
         model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
-        runs[interests] = Run(model, catalog, histories, None, counts, recipe, None, False)
+        runs[interests] = Run(model, catalog, histories, None, counts, recipe, False)
         runs[interests].step_module.train()
     steps: dict[int, list[float]] = {interests: [] for interests in INTERESTS}
     for _ in range(WARM_UP + STEPS):

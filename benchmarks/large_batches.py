@@ -27,7 +27,7 @@ from towers.history import Histories
 from towers.text import TextEncoder
 from training.config import Recipe
 from training.loop import Run
-from training.trainer import new_model
+from training.untrained import new_model
 
 ITEMS, EVENTS, RUNS = 1000, 8, 3
 WORDS = ("river", "night", "music", "garden", "engine", "winter", "story", "paper", "silver", "bread")
@@ -119,7 +119,7 @@ def started_run(case: Case) -> Run:
     counts = np.bincount(past.items, minlength=ITEMS)
     set_seed(0)
     model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
-    run = Run(model, catalog, past, None, counts, recipe, None, False)
+    run = Run(model, catalog, past, None, counts, recipe, False)
     run.step_module.train()
     run.place.epoch, model.user.reads_text = 1, True
     return run

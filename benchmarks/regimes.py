@@ -37,7 +37,7 @@ from training.measuring.evaluate import Result, evaluate
 from training.measuring.metrics import paired_difference
 from training.measuring.protocols import leave_one_out
 from training.ranker import IndexRanker
-from training.trainer import new_model
+from training.untrained import new_model
 
 FROZEN = "frozen"
 REGIMES: dict[str, Tune] = {FROZEN: 0, "top 2": 2, "low-rank": "lora", "all": "all"}
@@ -128,7 +128,7 @@ def trained(catalog: Catalog, past: Histories, recipe: Recipe) -> tuple[TwoTower
     model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
     costs: list[Cost] = []
     with patch.object(Run, "_epoch", watched(Run._epoch, costs)):
-        Run(model, catalog, past, None, counts, recipe, None, False, until=[recipe.train.epochs]).go()
+        Run(model, catalog, past, None, counts, recipe, False, until=[recipe.train.epochs]).go()
     return model.eval(), costs
 
 

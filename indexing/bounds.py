@@ -78,11 +78,12 @@ def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
             value = float(value)
         if isinstance(value, float) and pa.types.is_float16(kind):
             value = _half(value)
-        if not _is_comparable(kind, value):
-            raise _wrong_type(kind, name, value)
-        return pa.scalar(value, pa.float32() if pa.types.is_float16(kind) else kind)
+        scalar = pa.scalar(value, pa.float32() if pa.types.is_float16(kind) else kind)
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
         raise _wrong_type(kind, name, value) from error
+    if not _is_comparable(kind, value):  # Arrow would make a truth of 1, and a number of a truth
+        raise _wrong_type(kind, name, value)
+    return scalar
 
 
 def _half(value: float) -> float:

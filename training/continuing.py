@@ -54,7 +54,7 @@ def go_on(
     slower = {name: SLOWER * getattr(recipe.train, name) for name in ("rate", "rate_pretrained")}
     train = recipe.train.model_copy(update={"epochs": epochs, "text_epochs": epochs, **slower})
     recipe = recipe.model_copy(update={"train": train})
-    Run(grown, catalog, past, None, counts, recipe, None, progress, until=[epochs], goes_on=True).go()
+    Run(grown, catalog, past, None, counts, recipe, progress, until=[epochs], goes_on=True).go()
     grown.eval()
     if model.rating.fitted:
         memory = grown.memory(catalog, grown.embed_items(catalog))

@@ -114,8 +114,8 @@ class Run:
         validation: Questions | None,
         counts: np.ndarray,
         recipe: Recipe,
-        trackers: Sequence[GeneralTracker] | None,
         progress: bool,
+        trackers: Sequence[GeneralTracker] = (),
         until: Sequence[int] = (),
         checkpoints: Checkpoints | None = None,
         watch: Watch | None = None,
@@ -127,7 +127,7 @@ class Run:
         self.until, self.checkpoints, self.watch, self.goes_on = until, checkpoints, watch, goes_on
         found = checkpoints.newest() if checkpoints is not None else None  # refuses before the work begins
         self.config: TrainConfig = recipe.train
-        self.accelerator, self.ranks = _accelerator(trackers or ()), Ranks.current()
+        self.accelerator, self.ranks = _accelerator(trackers), Ranks.current()
         model.to(self.accelerator.device)
         self.end_tuning = model.user.text.let_train() if model.user.text is not None else lambda: None
         progress, rng = progress and self.ranks.leads, np.random.default_rng(self.config.seed)

@@ -18,7 +18,7 @@ FOLDER = "tensorboard"
 
 
 @contextmanager
-def begun(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> Iterator[list[GeneralTracker]]:
+def begun(names: Sequence[Tracker], out: Path | None, settings: dict[str, Any]) -> Iterator[list[GeneralTracker]]:
     """The trackers of a training that writes to `out`, ready to be told of it; they end with it, however it ends.
 
     TensorBoard's curves go into a folder named as `out` is, in one named `FOLDER` beside it, so that models side by
@@ -27,7 +27,7 @@ def begun(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> Iter
 
     Args:
         names: which.
-        out: folder of the model to come.
+        out: folder of the model to come; None where there is to be none, and so no curves.
         settings: the flat recipe, which each tracker keeps.
 
     Raises:
@@ -35,6 +35,9 @@ def begun(names: Sequence[Tracker], out: Path, settings: dict[str, Any]) -> Iter
         InputError: a tracker cannot begin, such as without a key, or where its server does not answer.
         ArtefactError: curves cannot be written beside `out`.
     """
+    if out is None:
+        yield []
+        return
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(f"the tracker {name} needs its library: pip install {name}")

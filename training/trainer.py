@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,10 @@ from accelerate.utils import set_seed
 from towers.artefact import MANIFEST, read_manifest, refuse_unwritable
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
-from towers.encoders.contract import encoder_class
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
-from towers.ids import IdList
 from towers.interactions import Interactions
-from towers.media import column_of_files, told_of, vectors_of
+from towers.media import told_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
 from towers.text import TextEncoder
@@ -41,6 +37,7 @@ from training.ratings import fit_ratings
 from training.sharding import refuse_unusable
 from training.standing import choose_level, choose_new_weights, choose_trend
 from training.trackers import begun, flat
+from training.untrained import new_model
 from training.usage import usage
 
 
@@ -238,12 +235,11 @@ def fit(
     kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
     if kept is not None and (recipe.pretrain.epochs or is_tuned(model)):
         kept.newest()  # refuses those of another training before what takes long
-    curves = out if curves is None else curves
-    told = begun(recipe.train.trackers, curves, flat(recipe.model_dump(mode="json"))) if curves is not None else None
-    with told or nullcontext([]) as trackers:
+    settings = flat(recipe.model_dump(mode="json"))
+    with begun(recipe.train.trackers, out if curves is None else curves, settings) as trackers:
         pretraining = pretrain(model, shown, recipe.pretrain, seed=recipe.train.seed, progress=progress)
         alignment = _tune_encoders(model, shown, past, recipe, progress)
-        run = Run(model, shown, past, validation, counts, recipe, trackers, progress, checkpoints=kept, watch=watch)
+        run = Run(model, shown, past, validation, counts, recipe, progress, trackers, checkpoints=kept, watch=watch)
         if pretraining:
             run.accelerator.log({"pretraining": pretraining[-1]}, step=0)  # before the first epoch, as trackers want it
         report = run.go()
@@ -344,7 +340,7 @@ def refit(
     kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
     pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     _tune_encoders(model, catalog, past, recipe, progress)
-    Run(model, catalog, past, None, counts, recipe, None, progress, until=epochs, checkpoints=kept).go()
+    Run(model, catalog, past, None, counts, recipe, progress, until=epochs, checkpoints=kept).go()
     model.eval()
     if chosen.fusion is not None:
         model.user.fusion.set_gate("sequence", 1.0)
@@ -364,43 +360,6 @@ def refit(
         fit_ratings(model, memory, rated, recipe.train.seed)
         model.rating.weight.fill_(chosen.reranking["weight"])
     return model
-
-
-def new_model(
-    catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder, weights: Path | None = None
-) -> TwoTower:
-    """An untrained model whose frequent items have vectors of their own, and which reads the media that there are."""
-    frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)
-    template = recipe.item.template or catalog.default_template()
-    ids = IdList(catalog.ids.array.take(frequent))
-    config = recipe.model().model_copy(update={"data": recipe.data, **_media(recipe, catalog)})
-    media = {
-        name: encoder_class(name, one.source).load(one, weights=weights)
-        for name, one in config.media.items()
-        if one.source != VECTORS
-    }
-    return TwoTower(config=config, encoder=encoder, ids=ids, template=template, media=media)
-
-
-def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:
-    """How pictures and sounds are read: as the recipe says, else by default where the catalog has a column of them.
-
-    Raises:
-        InputError: no such column, or one of another type.
-    """
-    found: dict[str, MediaConfig | None] = {}
-    defaults: dict[str, type[MediaConfig]] = {"image": ImageConfig, "audio": AudioConfig}
-    for name, default in defaults.items():
-        config = getattr(recipe, name)
-        if name not in recipe.model_fields_set and name in catalog.table.column_names:
-            config = default()  # type: ignore[call-arg]
-        if config is not None and config.source == VECTORS:
-            vectors, _, _ = vectors_of(catalog, config.column, config.length)
-            config = config.model_copy(update={"length": vectors.shape[1]})
-        elif config is not None:
-            column_of_files(catalog, config.column)  # before encoders are loaded, which may mean a download
-        found[name] = config
-    return found
 
 
 def _tune_encoders(model: TwoTower, catalog: Catalog, past: Histories, recipe: Recipe, progress: bool) -> float | None:

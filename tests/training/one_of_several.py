@@ -29,7 +29,7 @@ from training.loop import Run
 from training.measuring.protocols import last_event
 from training.ranks import Ranks
 from training.sharding import whole
-from training.trainer import new_model
+from training.untrained import new_model
 
 PEOPLE, ITEMS, EPOCHS = 29, 24, 4  # batches of 7, 7, 7, 7 and 1: the last one leaves a process without anybody
 
@@ -76,7 +76,7 @@ def main(encoder: Path, out: Path, more: str = "") -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     kept = Checkpoints(out.with_suffix(".checkpoint"), {}, 0)
-    run = Run(model, catalog, past, validation, counts, recipe, None, False, checkpoints=kept)
+    run = Run(model, catalog, past, validation, counts, recipe, False, checkpoints=kept)
     ranks = Ranks.current()
     gradients, step = {}, run.optimizer.step
 

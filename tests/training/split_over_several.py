@@ -29,7 +29,7 @@ from training.config import Recipe
 from training.loop import Run
 from training.measuring.protocols import last_event
 from training.ranks import Ranks
-from training.trainer import new_model
+from training.untrained import new_model
 
 PEOPLE, ITEMS, EPOCHS = 29, 24, 4  # batches of 7, 7, 7, 7 and 1: the last one leaves a process without anybody
 ALONE: dict[str, Any] = {"sequence": False}  # the text reader, which then trains from the first step
@@ -77,7 +77,7 @@ def train(encoder: Path, out: Path, *, stop: int = -1, **settings: Any) -> None:
     if recipe.user.text is not None and recipe.user.text.tune == "all":
         model.double()  # states of frozen layers are kept in less
     kept = Checkpoints(out.with_suffix(".checkpoint"), {}, 0)
-    run = Run(model, catalog, past, validation, counts, recipe, None, False, checkpoints=kept)
+    run = Run(model, catalog, past, validation, counts, recipe, False, checkpoints=kept)
     for one in model.modules():
         if isinstance(one, nn.Dropout):
             one.p = 0.0

@@ -23,7 +23,8 @@ from towers.text import TextConfig, TextEncoder
 from training.config import PretrainConfig, Recipe
 from training.measuring.protocols import last_event
 from training.pretraining import MaskedHead, MaskedReader, Masker, pretrain
-from training.trainer import fit, new_model, train
+from training.trainer import fit, train
+from training.untrained import new_model
 
 
 def test_the_head_by_hand() -> None:

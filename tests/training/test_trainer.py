@@ -36,7 +36,8 @@ from training.optimizer import parameter_groups, rate_at
 from training.ranker import IndexRanker
 from training.state import Place
 from training.tasks import Click
-from training.trainer import fit, new_model, refit, train, without_targets
+from training.trainer import fit, refit, train, without_targets
+from training.untrained import new_model
 
 GROUPS, SIZE, PEOPLE, STEPS = ("piano", "violin", "engine", "motor", "rain"), 8, 80, 6
 SEQUENCE = {"dropout": 0.0, "input_dropout": 0.0}  # a rule without exceptions
