@@ -7,7 +7,6 @@ import numpy as np
 from towers.catalog import Catalog
 from towers.contents import Contents
 from towers.embed import VectorCache
-from towers.text import TextEncoder
 from training.config import Recipe
 from training.untrained import new_model
 
@@ -15,5 +14,5 @@ from training.untrained import new_model
 def contents_of(catalog: Catalog, recipe: Recipe, *, progress: bool = False) -> Contents:
     """Frozen content vectors, which lie in the cache from then on, so that no job side by side waits for them."""
     nobody = np.zeros(len(catalog), np.int64)
-    model = new_model(catalog, nobody, recipe, TextEncoder.load(recipe.text))
+    model = new_model(catalog, nobody, recipe)
     return model.contents(catalog, VectorCache(), progress=progress)[0]

@@ -24,7 +24,6 @@ from benchmarks.ml_1m import BASE, read
 from benchmarks.record import Record
 from towers.catalog import Catalog
 from towers.history import Histories
-from towers.text import TextEncoder
 from training.config import Recipe
 from training.feed import Feed
 from training.loop import Run
@@ -125,7 +124,7 @@ def _run(catalog: Catalog, past: Histories, softmax: str) -> Run:
     values["train"] = {**values["train"], "softmax": softmax}
     recipe = Recipe.read(values)
     counts = np.bincount(past.items, minlength=len(catalog))
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    model = new_model(catalog, counts, recipe)
     run = Run(model, catalog, past, None, counts, recipe, False)
     run.step_module.train()
     return run

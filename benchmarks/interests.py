@@ -27,7 +27,6 @@ from towers.catalog import Catalog
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
-from towers.text import TextEncoder
 from training.config import Recipe
 from training.loop import Run
 from training.measuring.comparison import DEPTH
@@ -161,7 +160,7 @@ def cost(catalog: Catalog, histories: Histories) -> dict[int, dict[str, Any]]:
     runs: dict[int, Run] = {}
     for interests in INTERESTS:
         recipe = recipe_of(interests)
-        model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+        model = new_model(catalog, counts, recipe)
         runs[interests] = Run(model, catalog, histories, None, counts, recipe, False)
         runs[interests].step_module.train()
     steps: dict[int, list[float]] = {interests: [] for interests in INTERESTS}

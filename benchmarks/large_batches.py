@@ -24,7 +24,6 @@ from rich.table import Table
 from benchmarks.record import Record
 from towers.catalog import Catalog
 from towers.history import Histories
-from towers.text import TextEncoder
 from training.config import Recipe
 from training.loop import Run
 from training.untrained import new_model
@@ -118,7 +117,7 @@ def started_run(case: Case) -> Run:
     recipe = Recipe.read({"user": {"sequence": False, "text": {"tune": "all"}}, "train": train})
     counts = np.bincount(past.items, minlength=ITEMS)
     set_seed(0)
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    model = new_model(catalog, counts, recipe)
     run = Run(model, catalog, past, None, counts, recipe, False)
     run.step_module.train()
     run.place.epoch, model.user.reads_text = 1, True

@@ -29,7 +29,6 @@ from towers.catalog import Catalog
 from towers.history import Histories
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
-from towers.text import TextEncoder
 from towers.tuning import Tune
 from training.config import Recipe
 from training.loop import Run
@@ -125,7 +124,7 @@ def trained(catalog: Catalog, past: Histories, recipe: Recipe) -> tuple[TwoTower
     """A model after all epochs, and what each took."""
     set_seed(recipe.train.seed)
     counts = np.bincount(past.items, minlength=len(catalog))
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    model = new_model(catalog, counts, recipe)
     costs: list[Cost] = []
     with patch.object(Run, "_epoch", watched(Run._epoch, costs)):
         Run(model, catalog, past, None, counts, recipe, False, until=[recipe.train.epochs]).go()

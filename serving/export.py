@@ -74,7 +74,7 @@ def _check_installed() -> None:
 def _text_reading(model: TwoTower) -> TextReading | None:
     if model.user.text is None:
         return None
-    encoder, history = model.encoder, model.user.text.config.history
+    encoder, history = model.user.text.encoder, model.user.text.config.history
     start, end = encoder.with_specials([])
     return TextReading(
         prefix=encoder.config.prefix,

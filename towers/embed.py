@@ -7,7 +7,7 @@ import os
 import uuid
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -235,7 +235,7 @@ def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tupl
     """Batches of prepared contents, or the `MediaError` of each, some batches ahead of whoever takes them."""
     size = BATCH[encoder.modality]
     if encoder.modality == "text":  # quick enough to do at once, and then to put together what is of one length
-        tokens = sorted(((key, _prepare(encoder, text)) for key, text in chunk), key=lambda pair: -len(pair[1]))
+        tokens = sorted(((key, _prepare(encoder, text)) for key, text in chunk), key=lambda pair: -_length(pair[1]))
         for start in range(0, len(tokens), size):
             one = tokens[start : start + size]
             yield [key for key, _ in one], [ready for _, ready in one]
@@ -249,6 +249,11 @@ def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tupl
                 yield keys, list(ready)
         for keys, ready in ahead:
             yield keys, list(ready)
+
+
+def _length(prepared: Any) -> int:
+    """How many tokens, where an encoder reads tokens."""
+    return len(prepared) if isinstance(prepared, Sized) else 0
 
 
 def _batches(chunk: list[tuple[bytes, Any]], size: int, most: int | None) -> Iterator[list[tuple[bytes, Any]]]:

@@ -33,7 +33,7 @@ from towers.precision import autocast_for
 from towers.rating import RatingConfig, RatingHead
 from towers.rejected import Rejected
 from towers.sequence_reader import SequenceConfig
-from towers.text import TextConfig, TextEncoder
+from towers.text import TextConfig
 from towers.text_reader import TextReaderConfig
 from towers.trend import popularity_of_late
 from towers.user import Memory, UserTower
@@ -132,7 +132,7 @@ class TwoTower(nn.Module):
         self,
         *,
         config: ModelConfig,
-        encoder: TextEncoder,
+        encoder: Encoder,
         ids: IdList,
         template: str,
         media: Mapping[str, Encoder] | None = None,
@@ -269,9 +269,8 @@ class TwoTower(nn.Module):
         if self.user.text is not None:
             config = self.user.text.config.history
             items = catalog.texts(config.template or self.template)
-            text = HistoryText(
-                config=config, items=items, tokenize=self.encoder.tokenize_plain, prefix=self.encoder.config.prefix
-            )
+            reads = self.user.text.encoder
+            text = HistoryText(config=config, items=items, tokenize=reads.tokenize_plain, prefix=reads.config.prefix)
         device = self.log_scale.device
         own = torch.tensor(vectors, device=device)
         return Memory(own, self.id_rows(catalog).to(device), text)
@@ -376,7 +375,7 @@ class TwoTower(nn.Module):
         items = read_json(path / "items.json")
         try:
             config = ModelConfig.model_validate(read_json(path / "config.json"))
-            encoder = TextEncoder.empty(config.text, path / "text")
+            encoder = encoder_class("text", config.text.source).empty(config.text, path / "text")
             media = {
                 name: encoder_class(name, one.source).empty(one, path / name)
                 for name, one in config.media.items()

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from towers.encoders.contract import Encoder
 from towers.errors import InputError
 from towers.fusion import unit
 from towers.history_text import HistoryTextConfig
@@ -44,13 +45,15 @@ class TextReader(nn.Module):
     is chosen on validation data where items' texts have sentences to spare.
 
     Raises:
-        InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for.
+        InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for, or it
+            does not read layer by layer.
     """
 
     words: Tensor
 
-    def __init__(self, *, config: TextReaderConfig, encoder: TextEncoder, hidden: int, dimension: int) -> None:
+    def __init__(self, *, config: TextReaderConfig, encoder: Encoder, hidden: int, dimension: int) -> None:
         super().__init__()
+        encoder = _layered(encoder)
         if config.history.budget > encoder.longest:
             raise InputError(
                 f"user.text.history.budget is {config.history.budget}, but the text encoder reads "
@@ -63,9 +66,9 @@ class TextReader(nn.Module):
         )
         self.register_buffer("words", torch.tensor(1.0))  # all of a sentence found weighs like the nearest vector
 
-    def follow(self, encoder: TextEncoder) -> None:
+    def follow(self, encoder: Encoder) -> None:
         """Share with, and copy from, an encoder that has changed."""
-        self.encoder = encoder.tunable_copy(self.config.tune)
+        self.encoder = _layered(encoder).tunable_copy(self.config.tune)
 
     def let_train(self) -> Callable[[], None]:
         """Put low-rank matrices into its encoder where it is tuned by them; the result merges them in at the end."""
@@ -86,3 +89,12 @@ class TextReader(nn.Module):
     ) -> Float[Tensor, "b d"]:
         """Queries from hidden states after the first `start` layers."""
         return unit(at_least_single(self.project(self.encoder.upper(hidden, mask, start))))
+
+
+def _layered(encoder: Encoder) -> TextEncoder:
+    if isinstance(encoder, TextEncoder):
+        return encoder
+    raise InputError(
+        f"[user.text] fine-tunes the items' text encoder, and {type(encoder).__name__} has no layers of a transformer "
+        "for it: set user.text = false, or choose a text.source of the BERT family"
+    )

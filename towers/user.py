@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from towers.encoders.contract import Encoder
 from towers.errors import InputError
 from towers.evaluating import evaluating
 from towers.fusion import MaskedFusion, added, unit
@@ -19,7 +20,6 @@ from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
 from towers.recent import Recent
 from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
-from towers.text import TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
@@ -93,7 +93,7 @@ class UserTower(nn.Module):
         shape: of what is asked for a person: ``(D,)``, or ``(K, D)`` for several interests.
 
     Raises:
-        InputError: both readers are off.
+        InputError: both readers are off, or the text reader cannot use this encoder.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class UserTower(nn.Module):
         *,
         sequence: SequenceConfig | None,
         text: TextReaderConfig | None,
-        encoder: TextEncoder,
+        encoder: Encoder,
         hidden: int,
         dimension: int,
         interests: int = 1,

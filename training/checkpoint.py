@@ -21,9 +21,9 @@ from torch import Tensor
 
 from towers.artefact import artefact_writer, fsync, read_json, read_manifest, write_json
 from towers.catalog import Catalog
+from towers.encoders.contract import Encoder
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
-from towers.text import TextEncoder
 from training.config import Recipe
 from training.measuring.splits import Questions
 
@@ -158,7 +158,7 @@ def identity(
     past: Histories,
     chosen: Questions | Sequence[int],
     rated: Histories,
-    encoder: TextEncoder,
+    encoder: Encoder,
 ) -> dict[str, Any]:
     """All that decides how a training ends, for comparison: JSON values.
 

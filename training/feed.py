@@ -63,7 +63,7 @@ class Feed:
         pooled: bool,
         progress: bool,
     ) -> None:
-        self._encoder, self._rng, self._config = model.encoder, rng, recipe.train
+        self._reader, self._rng, self._config = model.user.text, rng, recipe.train
         self._ranks = ranks
         self._length = recipe.user.sequence.length if recipe.user.sequence else MOST_EVENTS
         self._windows = windows if recipe.user.sequence is None or recipe.user.sequence.ordered else set_windows
@@ -75,14 +75,14 @@ class Feed:
         self._items = len(catalog)
         self.anchors = _anchors(model, catalog, past, recipe, rng) if model.user.text is not None else None
         self._sampler = self._pool = None
-        self.pool_vectors = torch.empty(0, self._encoder.dimension)
+        self.pool_vectors = torch.empty(0, model.encoder.dimension)
         if self.anchors is not None and recipe.train.sentences:
             self._sampler = SentenceSampler(
                 {name: catalog.texts(f"[{{{name}}}]") for name in columns_of(model.template)}
             )
             if pooled and recipe.item.text:
                 self._pool = SentencePool(self._sampler, self._items, SENTENCES_EACH)
-                pool = VectorCache().embed(self._encoder, self._pool.texts, progress=progress)
+                pool = VectorCache().embed(model.encoder, self._pool.texts, progress=progress)
                 self.pool_vectors = pool.vectors
 
     @property
@@ -128,13 +128,14 @@ class Feed:
 
     def _new_sentences(self, device: torch.device) -> Sentences | None:
         """Sentences of random items for the text reader."""
-        if self._sampler is None:
+        if self._sampler is None or self._reader is None:
             return None
         drawn = self._rng.integers(self._items, size=self._config.sentences)
         pairs = [(row, text) for row in drawn if (text := self._sampler(int(row), self._rng))]
         if not pairs:
             return None
-        ids, mask = self._encoder.pad(self._encoder.tokenize([text for _, text in pairs]))
+        encoder = self._reader.encoder
+        ids, mask = encoder.pad(encoder.tokenize([text for _, text in pairs]))
         return Sentences(ids.to(device), mask.to(device), torch.tensor([int(row) for row, _ in pairs], device=device))
 
 

@@ -48,7 +48,7 @@ def pretrain(
         The mean loss of each epoch, in nats a token.
 
     Raises:
-        InputError: nothing reads text, or no item has one.
+        InputError: nothing reads text, no item has one, or the encoder is no transformer.
         WeightsError: the encoder has no token for masks.
         TwoTowerError: the loss is no number any more.
     """
@@ -57,6 +57,8 @@ def pretrain(
     if not model.config.item.text and model.user.text is None:
         raise InputError("pretrain.epochs is above 0, but nothing reads text: set it to 0, or turn on user.text")
     encoder, ranks, device = model.encoder, Ranks.current(), process_state().device
+    if not isinstance(encoder, TextEncoder):
+        raise InputError(f"pretrain.epochs is above 0, but {type(encoder).__name__} guesses no words: set it to 0")
     losses: list[float] = []
     if ranks.leads:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

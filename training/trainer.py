@@ -21,7 +21,6 @@ from towers.interactions import Interactions
 from towers.media import told_of
 from towers.model import KIND, TwoTower
 from towers.template import columns_of
-from towers.text import TextEncoder
 from training.alignment import align, is_tuned
 from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
 from training.choices import choose_gate, choose_weight, choose_words
@@ -137,8 +136,7 @@ def fit_catalog(
     nobody = {"sequence": None, "interests": 1}  # no past items are there to learn from
     user = recipe.user.model_copy(update=nobody)
     recipe = recipe.model_copy(update={"user": user, "train": recipe.train.model_copy(update={"views_weight": 0.0})})
-    encoder = TextEncoder.load(recipe.text, weights=weights)
-    model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder, weights)
+    model = new_model(catalog, np.zeros(len(catalog), np.int64), recipe, weights)
     pretraining = pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     loss = align(model, catalog, recipe.align, progress=progress)
     model.eval()
@@ -225,14 +223,13 @@ def fit(
         refuse_unusable(recipe)
     refuse_unlearnable(validation, past, recipe)
     set_seed(recipe.train.seed)
-    encoder = TextEncoder.load(recipe.text, weights=weights)
     counts = np.bincount(past.items, minlength=len(catalog))
-    model = new_model(catalog, counts, recipe, encoder, weights)
+    model = new_model(catalog, counts, recipe, weights)
     shown, asked = _hold_out(catalog, model, recipe)
     rated = past if rated is None else rated
     if checkpoints is None and out is not None:
         checkpoints = checkpoint_folder(out)
-    kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, encoder)
+    kept = _checkpoints(checkpoints, recipe, catalog, past, validation, rated, model.encoder)
     if kept is not None and (recipe.pretrain.epochs or is_tuned(model)):
         kept.newest()  # refuses those of another training before what takes long
     settings = flat(recipe.model_dump(mode="json"))
@@ -333,11 +330,10 @@ def refit(
     """
     set_seed(recipe.train.seed)
     counts = np.bincount(past.items, minlength=len(catalog))
-    encoder = TextEncoder.load(recipe.text, weights=weights)
-    model = new_model(catalog, counts, recipe, encoder, weights)
+    model = new_model(catalog, counts, recipe, weights)
     rated = past if rated is None else rated
     epochs = chosen.best_epochs
-    kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, encoder)
+    kept = _checkpoints(checkpoints, recipe, catalog, past, epochs, rated, model.encoder)
     pretrain(model, catalog, recipe.pretrain, seed=recipe.train.seed, progress=progress)
     _tune_encoders(model, catalog, past, recipe, progress)
     Run(model, catalog, past, None, counts, recipe, progress, until=epochs, checkpoints=kept).go()

@@ -12,18 +12,16 @@ from towers.encoders.contract import encoder_class
 from towers.ids import IdList
 from towers.media import column_of_files, vectors_of
 from towers.model import TwoTower
-from towers.text import TextEncoder
 from training.config import Recipe
 
 
-def new_model(
-    catalog: Catalog, counts: np.ndarray, recipe: Recipe, encoder: TextEncoder, weights: Path | None = None
-) -> TwoTower:
+def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, weights: Path | None = None) -> TwoTower:
     """An untrained model whose frequent items have vectors of their own, and which reads the media that there are."""
     frequent = np.flatnonzero(counts >= recipe.item.id_min_events) if recipe.item.ids else np.empty(0, np.int64)
     template = recipe.item.template or catalog.default_template()
     ids = IdList(catalog.ids.array.take(frequent))
     config = recipe.model().model_copy(update={"data": recipe.data, **_media(recipe, catalog)})
+    encoder = encoder_class("text", config.text.source).load(config.text, weights=weights)
     media = {
         name: encoder_class(name, one.source).load(one, weights=weights)
         for name, one in config.media.items()

@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ import towers.encoders
 from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.encoders.contract import REGISTRY, encoder_class
-from towers.errors import MissingExtraError
+from towers.errors import InputError, MissingExtraError
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from training.trainer import train
@@ -33,19 +34,72 @@ GUIDE = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text("utf
 MODULE, LINE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 RED, BLUE = (204, 0, 51), (0, 51, 255)
 
+LETTERS = '''
+"""Letters: how often a text has each of a to z."""
+
+import torch
+from torch import nn
+
+from towers.encoders.contract import Encoder
+
+
+class Letters(Encoder):
+    modality = "text"
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(26))
+
+    @classmethod
+    def load(cls, config, *, weights=None):
+        return cls().eval()
+
+    @property
+    def dimension(self):
+        return 26
+
+    def prepare(self, content):
+        return torch.tensor([float(content.lower().count(chr(97 + n))) for n in range(26)])
+
+    def encode(self, prepared):
+        return torch.stack(list(prepared)).to(self.device) * self.weight
+
+    @property
+    def blocks(self):
+        return []
+
+    @property
+    def reading(self):
+        return "letters 1"
+'''
+
+
+@contextmanager
+def added(folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, line: tuple[Any, str, str]) -> Iterator[None]:
+    """A file in the package, its line in the registry before the one that takes what is left of its kind."""
+    name = line[1]
+    (folder / "encoders").mkdir()
+    (folder / "encoders" / f"{name}.py").write_text(module, "utf-8")
+    monkeypatch.setattr(towers.encoders, "__path__", [*towers.encoders.__path__, str(folder / "encoders")])
+    monkeypatch.setattr(towers.encoders, name, None, raising=False)  # is gone again afterwards
+    rest = next(place for place, (kind, known, _) in enumerate(REGISTRY) if (kind, known) == (line[0], "*"))
+    monkeypatch.setattr("towers.encoders.contract.REGISTRY", [*REGISTRY[:rest], line, *REGISTRY[rest:]])
+    yield
+    sys.modules.pop(f"towers.encoders.{name}", None)
+
 
 @pytest.fixture
 def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The guide's file in the package, its line in the registry before the one that takes what is left."""
-    (tmp_path / "encoders").mkdir()
-    (tmp_path / "encoders" / "colours.py").write_text(MODULE, "utf-8")
-    monkeypatch.setattr(towers.encoders, "__path__", [*towers.encoders.__path__, str(tmp_path / "encoders")])
-    monkeypatch.setattr(towers.encoders, "colours", None, raising=False)  # is gone again afterwards
-    rest = next(place for place, (kind, known, _) in enumerate(REGISTRY) if (kind, known) == ("image", "*"))
-    changed = [*REGISTRY[:rest], ast.literal_eval(LINE), *REGISTRY[rest:]]
-    monkeypatch.setattr("towers.encoders.contract.REGISTRY", changed)
-    yield
-    sys.modules.pop("towers.encoders.colours", None)
+    """The guide's encoder, as the guide says."""
+    with added(tmp_path, monkeypatch, MODULE, ast.literal_eval(LINE)):
+        yield
+
+
+@pytest.fixture
+def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An encoder of texts that is no transformer."""
+    with added(tmp_path, monkeypatch, LETTERS, ("text", "letters", "towers.encoders.letters:Letters")):
+        yield
 
 
 def png(colour: tuple[int, int, int]) -> bytes:
@@ -65,6 +119,16 @@ def shop(folder: Path) -> tuple[Catalog, Interactions]:
     events = [(u, f"i{(u % 2 + 2 * (u + n)) % 12:02}", n) for u in range(16) for n in range(4)]
     log = pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row")
     return Catalog.read(folder / "items.parquet"), Interactions.read(log)
+
+
+def recipe_of(source: str, **values: Any) -> dict[str, Any]:
+    return {
+        "text": {"source": source},
+        "item": {"dimension": 8, "hidden": 16},
+        "user": {"text": False},
+        "train": {"epochs": 2, "evaluate_every": 1, "batch_people": 8},
+        **values,
+    }
 
 
 def test_without_its_line_no_encoder_has_the_name() -> None:
@@ -92,13 +156,7 @@ def test_a_model_is_trained_with_it_saved_and_asked(
 ) -> None:
     monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
     catalog, log = shop(tmp_path)
-    recipe = {
-        "text": {"source": str(tiny_bert)},
-        "image": {"source": "colours"},
-        "item": {"dimension": 8, "hidden": 16},
-        "user": {"text": False},
-        "train": {"epochs": 2, "evaluate_every": 1, "batch_people": 8},
-    }
+    recipe = recipe_of(str(tiny_bert), image={"source": "colours"})
     with pytest.warns(UserWarning, match="image is no picture"):
         model = train(catalog, log, recipe=recipe, out=tmp_path / "model", progress=False)
     again = TwoTower.load(tmp_path / "model")
@@ -121,3 +179,36 @@ def test_a_library_that_it_needs_and_is_not_there_is_named(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingExtraError, match=r"need PIL: pip install 'twotower\[media\]'"):
         encoder_class("image", "colours")
+
+
+@pytest.mark.usefixtures("letters")
+def test_texts_are_read_by_an_encoder_that_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    titles = ["live", "evil", "piano", "Evil!", None]
+    pl.DataFrame({"item_id": list("abcde"), "title": titles}).write_parquet(tmp_path / "few.parquet")
+    catalog, log = shop(tmp_path)
+    model = train(catalog, log, recipe=recipe_of("letters", image=False), out=tmp_path / "model", progress=False)
+    again = TwoTower.load(tmp_path / "model")
+    assert type(again.encoder_of("text")).__name__ == "Letters"
+    assert again.fingerprint == model.fingerprint
+    few = again.embed_items(Catalog.read(tmp_path / "few.parquet"))
+    np.testing.assert_allclose(few[[1, 3]], few[[0, 0]], atol=1e-6)  # the same letters
+    assert few[0] @ few[2] < 0.99
+    assert not few[4].any()
+    with torch.no_grad():
+        again.encoder_of("text").weight.fill_(0.5)  # type: ignore[arg-type,union-attr]
+    assert again.space != model.space
+
+
+@pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"user": {"text": True}}, r"Letters has no layers of a transformer for it: set user.text = false"),
+        ({"pretrain": {"epochs": 1}}, r"pretrain.epochs is above 0, but Letters guesses no words: set it to 0"),
+    ],
+)
+def test_what_needs_a_transformer_says_so(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    catalog, log = shop(tmp_path)
+    with pytest.raises(InputError, match=message):
+        train(catalog, log, recipe=recipe_of("letters", image=False, **changes), progress=False)

@@ -21,7 +21,6 @@ from torch import nn
 
 from towers.catalog import Catalog
 from towers.history import Histories
-from towers.text import TextEncoder
 from training import loop
 from training.checkpoint import Checkpoints
 from training.config import Recipe
@@ -71,7 +70,7 @@ def main(encoder: Path, out: Path, more: str = "") -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     counts = np.bincount(past.items, minlength=ITEMS)
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text)).double()
+    model = new_model(catalog, counts, recipe).double()
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0

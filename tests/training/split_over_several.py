@@ -22,7 +22,6 @@ from torch.distributed.tensor import DTensor
 
 from towers.catalog import Catalog
 from towers.history import Histories
-from towers.text import TextEncoder
 from training import loop
 from training.checkpoint import Checkpoints
 from training.config import Recipe
@@ -73,7 +72,7 @@ def train(encoder: Path, out: Path, *, stop: int = -1, **settings: Any) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     counts = np.bincount(past.items, minlength=ITEMS)
-    model = new_model(catalog, counts, recipe, TextEncoder.load(recipe.text))
+    model = new_model(catalog, counts, recipe)
     if recipe.user.text is not None and recipe.user.text.tune == "all":
         model.double()  # states of frozen layers are kept in less
     kept = Checkpoints(out.with_suffix(".checkpoint"), {}, 0)

@@ -105,8 +105,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 def untrained(tiny_bert: Path, catalog: Catalog, **values: Any) -> TwoTower:
     recipe = Recipe.read({"text": {"source": str(tiny_bert)}, "item": {"template": "{title}"}, **values})
-    encoder = TextEncoder.load(recipe.text)
-    return new_model(catalog, np.zeros(len(catalog), np.int64), recipe, encoder)
+    return new_model(catalog, np.zeros(len(catalog), np.int64), recipe)
 
 
 SHORT = PretrainConfig(epochs=30, texts=10, mask=0.25, rate=5e-3, rate_pretrained=5e-3)

@@ -467,7 +467,7 @@ def test_items_need_events_for_a_vector_of_their_own(world: World) -> None:
     recipe = world.recipe()
     counts = np.zeros(len(world.catalog), np.int64)
     counts[[3, 5, 7]] = [2, 3, 9]
-    model = new_model(world.catalog, counts, recipe, TextEncoder.load(recipe.text))
+    model = new_model(world.catalog, counts, recipe)
     assert model.ids.to_list() == ["i5", "i7"]
     assert model.template == world.catalog.default_template()
 
@@ -482,7 +482,7 @@ def test_what_validation_asks_for_is_nowhere_in_training() -> None:
 
 def test_every_trained_weight_is_in_one_group(world: World) -> None:
     recipe = world.recipe()
-    model = new_model(world.catalog, np.full(len(world.catalog), 5), recipe, TextEncoder.load(recipe.text))
+    model = new_model(world.catalog, np.full(len(world.catalog), 5), recipe)
     groups = parameter_groups(model, recipe.train)
     where = {id(p): group for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(where)

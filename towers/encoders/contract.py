@@ -1,4 +1,4 @@
-"""What every encoder of content offers, and which there are for pictures and sounds."""
+"""What every encoder of content offers, and which there are."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Encoder(nn.Module, ABC):
         """What `encode` reads of one text (`str`), picture or sound (a path or bytes); on the CPU, from any thread.
 
         Raises:
-            MediaError: it cannot be read.
+            MediaError: a picture or a sound cannot be read; a text always can.
         """
 
     @abstractmethod
@@ -133,6 +133,7 @@ REGISTRY: list[tuple[Modality, str, str]] = [
     ("audio", "clap", "towers.encoders.clap:Clap"),
     ("audio", "pipelines", "towers.encoders.pipelines:SpeechModel"),
     ("image", "*", "towers.encoders.openclip:OpenClip"),
+    ("text", "*", "towers.text:TextEncoder"),
 ]
 
 
