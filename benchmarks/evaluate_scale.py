@@ -135,7 +135,8 @@ def prepare(folder: Path, encoder: Path, events: int, items: int, people: int) -
     from towers.interactions import Interactions, Positive
     from training.config import Recipe
     from training.measuring.comparison import sample_people, split_log
-    from training.trainer import fit, save
+    from training.saved import save
+    from training.trainer import fit
 
     generate(folder, events=events, items=items, people=people)
     catalog = Catalog.read(folder / "items.parquet")

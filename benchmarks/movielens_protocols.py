@@ -16,11 +16,11 @@ from towers.embed import VectorCache
 from towers.interactions import Interactions, Positive
 from towers.model import TwoTower
 from training.config import Recipe
-from training.loop import Report
 from training.measuring.comparison import DEPTH, Comparison, add_baselines, split_log
 from training.measuring.metrics import bootstrap, graded_ndcg, matches, paired_difference
 from training.measuring.splits import Split
 from training.ranker import IndexRanker
+from training.report import Report
 from training.trainer import fit_split
 
 STARS = 4  # ratings in [0, 1] times this, plus 1, are stars

@@ -22,13 +22,13 @@ from towers.catalog import Catalog
 from towers.model import TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.loop import Report
 from training.measuring.evaluate import Result, score
 from training.measuring.metrics import paired_difference, rmse
 from training.measuring.protocols import leave_one_out
 from training.measuring.splits import Questions, Split
 from training.measuring.table import results_table
 from training.ranker import IndexRanker
+from training.report import Report
 from training.trainer import fit, refit
 
 EPOCHS, DEPTH = 10, 100

@@ -7,9 +7,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +42,7 @@ from training.optimizer import parameter_groups, rate_at
 from training.progress import TrainingProgress
 from training.ranker import IndexRanker
 from training.ranks import Ranks, process_state
+from training.report import Report
 from training.sampling import Windows
 from training.sharding import average_gradients, refuse_unusable, split, start_alike
 from training.state import Place, State
@@ -54,47 +54,6 @@ OTHER_VECTORS = (
     "the content vectors were computed anew and differ from those before, if only in their last bits: training goes "
     "on, but will not end with the very same weights"
 )
-
-
-@dataclass
-class Report:
-    """What happened in a run.
-
-    Args:
-        epochs: one entry for each validation: epoch, losses, metrics, seconds so far.
-        best_epochs: epoch whose weights were kept, of each phase.
-        seconds: of the training by which validation chose; a refit's come on top.
-        mining_seconds: how many of them went into finding hard negatives.
-        fusion: how much the text reader counts beside the sequence reader, and what was tried.
-        trend: how much popularity of late counts, how fast it passes, and what was tried; None without times.
-        pretraining: the mean loss of each epoch of pre-training the text encoder on the catalog's texts.
-        alignment: the last loss of aligning kinds of content, where encoders were tuned before the towers.
-        new_weights: how much each kind of content counts for items without a vector of their own, and what was tried;
-            None where validation cannot tell.
-        level: how high items stand that nobody has met, and what was tried; None where validation cannot tell.
-        words: how much a sentence's words count beside its query, and what was tried; None where it is the default.
-        rating_error: error of the rating head on a held-out tenth of the ratings, None without ratings.
-        reranking: the weight of the rating head in re-ranking, and what was tried.
-    """
-
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    best_epochs: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    mining_seconds: float = 0.0
-    pretraining: list[float] = field(default_factory=list)
-    alignment: float | None = None
-    fusion: dict[str, Any] | None = None
-    trend: dict[str, Any] | None = None
-    new_weights: dict[str, Any] | None = None
-    level: dict[str, Any] | None = None
-    words: dict[str, Any] | None = None
-    rating_error: float | None = None
-    reranking: dict[str, Any] | None = None
-
-    @property
-    def best_epoch(self) -> int:
-        """Epoch of the weights that were kept at the end."""
-        return self.best_epochs[-1]
 
 
 class Run:

@@ -21,11 +21,12 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from training.checkpoint import digest
 from training.config import Recipe
-from training.loop import METRIC, Report
+from training.loop import METRIC
 from training.measuring.comparison import split_log
 from training.measuring.protocols import last_event
 from training.measuring.splits import Questions
 from training.ranks import Ranks
+from training.report import Report
 from training.trainer import fit, with_range
 
 if TYPE_CHECKING:

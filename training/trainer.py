@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate.utils import set_seed
 
-from towers.artefact import MANIFEST, read_manifest, refuse_unwritable
+from towers.artefact import refuse_unwritable
 from towers.catalog import Catalog
 from towers.embed import VectorCache
-from towers.errors import ArtefactError, InputError
+from towers.errors import InputError
 from towers.history import Histories
 from towers.interactions import Interactions
 from towers.media import told_of
@@ -26,13 +24,15 @@ from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove
 from training.choices import choose_gate, choose_weight, choose_words
 from training.config import Recipe
 from training.held_out import Asked, hold_out_sentences
-from training.loop import Report, Run, Watch, refuse_unlearnable
+from training.loop import Run, Watch, refuse_unlearnable
 from training.measuring.comparison import split_log
 from training.measuring.protocols import last_event
 from training.measuring.splits import Questions, Split
 from training.pretraining import pretrain
 from training.ranks import Ranks
 from training.ratings import fit_ratings
+from training.report import Report
+from training.saved import save
 from training.sharding import refuse_unusable
 from training.standing import choose_level, choose_new_weights, choose_trend
 from training.trackers import begun, flat
@@ -276,35 +276,6 @@ def _choose(
         report.reranking = choose_weight(model, memory, validation, queries, past)
 
 
-def save(model: TwoTower, report: Report, recipe: Recipe, past: Histories, out: Path) -> None:
-    """Write a model with its recipe, what happened in training, and the fingerprint of the events it learned from.
-
-    Raises:
-        ArtefactError: it cannot be written; an earlier model at `out` and the checkpoints beside it stay.
-    """
-    facts = {"recipe": recipe.model_dump(mode="json"), "training": asdict(report), "events": past.fingerprint}
-    try:
-        model.save(out, about=facts)
-    except ArtefactError as error:
-        kept = checkpoint_folder(out)
-        going_on = f"; the same training goes on from its last checkpoint, in {kept}, once that is put right"
-        raise ArtefactError(str(error) + (going_on if any(kept.rglob(MANIFEST)) else "")) from error
-
-
-def refuse_other_events(folder: Path, split: Split, protocol: str) -> None:
-    """Refuse to ask a model what it may have been trained on.
-
-    Raises:
-        InputError: the model in `folder` was trained on other events than those that `split` gives it.
-        ArtefactError: `folder` holds no model.
-    """
-    if read_manifest(folder, KIND).get("events") != split.refit.fingerprint:
-        raise InputError(
-            f"the model in {folder} was trained on other events than {protocol} allows, perhaps on those that it would "
-            f"be asked about: train it with `twotower train --protocol {protocol}` on this catalog and log"
-        )
-
-
 def refit(
     catalog: Catalog,
     past: Histories,
@@ -338,19 +309,7 @@ def refit(
     _tune_encoders(model, catalog, past, recipe, progress)
     Run(model, catalog, past, None, counts, recipe, progress, until=epochs, checkpoints=kept).go()
     model.eval()
-    if chosen.fusion is not None:
-        model.user.fusion.set_gate("sequence", 1.0)
-        model.user.fusion.set_gate("text", chosen.fusion["gate"])
-    if chosen.trend is not None:
-        model.trend_weight.fill_(chosen.trend["weight"])
-        model.trend_half_life.fill_(chosen.trend["half_life_days"])
-    if chosen.new_weights is not None:
-        model.item.new_weights.copy_(torch.tensor(list(chosen.new_weights["weights"].values())))
-    if chosen.level is not None:
-        model.level.fill_(chosen.level["level"])
-        model.trend_weight.fill_(chosen.level["weight"])
-    if chosen.words is not None and model.user.text is not None:
-        model.user.text.words.fill_(chosen.words["weight"])
+    chosen.settle(model)
     if chosen.reranking is not None:
         memory = model.memory(catalog, model.embed_items(catalog))
         fit_ratings(model, memory, rated, recipe.train.seed)

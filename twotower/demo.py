@@ -30,12 +30,12 @@ from towers.interactions import Interactions
 from towers.model import KIND, TwoTower
 from towers.movielens import movielens_100k
 from training.config import Recipe
-from training.loop import Report
 from training.measuring.evaluate import Result, evaluate, score
 from training.measuring.metrics import paired_difference
 from training.measuring.protocols import leave_one_out
 from training.measuring.splits import Split
 from training.ranker import IndexRanker
+from training.report import Report
 from training.trainer import fit, with_range
 from twotower.findings import Findings
 from twotower.screen import Screen

@@ -11,8 +11,8 @@ from serving.recommendations import Recommendations
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.config import Recipe
-from training.loop import Report
 from training.measuring.splits import Split
+from training.report import Report
 from twotower.story import Story
 
 COLUMNS = ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "recall@100")

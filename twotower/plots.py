@@ -6,7 +6,7 @@ import numpy as np
 
 from towers.catalog import Catalog
 from towers.errors import MissingExtraError
-from training.loop import Report
+from training.report import Report
 from twotower.charts import OTHERS, OURS, Figure, blank, escaped
 from twotower.story import LABEL
 

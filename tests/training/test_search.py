@@ -19,8 +19,8 @@ import pytest
 from towers.errors import ArtefactError, InputError, TwoTowerError
 from training import search as module
 from training.config import Recipe
-from training.loop import Report
 from training.ranks import Ranks
+from training.report import Report
 from training.search import Range, Trial, read_space, search
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

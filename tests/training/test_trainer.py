@@ -24,7 +24,7 @@ from towers.text import TextEncoder
 from training import failed_step
 from training.checkpoint import checkpoint_folder
 from training.config import Recipe
-from training.loop import Report, Run
+from training.loop import Run
 from training.measuring.evaluate import evaluate, ranked_rows
 from training.measuring.popularity import MostPopular
 from training.measuring.protocols import leave_one_out
@@ -34,6 +34,7 @@ from training.negatives import Negatives
 from training.objective import Objective
 from training.optimizer import parameter_groups, rate_at
 from training.ranker import IndexRanker
+from training.report import Report
 from training.state import Place
 from training.tasks import Click
 from training.trainer import fit, refit, train, without_targets

@@ -17,8 +17,8 @@ from towers.catalog import Catalog
 from towers.history import Histories
 from towers.interactions import Interactions
 from training.config import Recipe
-from training.loop import Report
 from training.measuring.protocols import leave_one_out
+from training.report import Report
 from twotower.findings import Findings
 from twotower.plots import FAMILIES, families
 from twotower.report import page, write_report

@@ -59,7 +59,8 @@ def evaluate(
     from towers.model import TwoTower
     from training.config import Recipe
     from training.measuring.comparison import Comparison, sample_people, split_log
-    from training.trainer import fit_split, refuse_other_events, with_range
+    from training.saved import refuse_other_events
+    from training.trainer import fit_split, with_range
 
     if model is not None and recipe is not None:
         raise InputError("a model and a recipe were given, expected one of them")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.config import Recipe
-from training.loop import Report
+from training.report import Report
 from twotower.studio.exam import KNOWN, METRIC, NEW, TRUTH, K
 from twotower.studio.shelf import Answer, Shelf
 from twotower.studio.shop import Shop
