@@ -244,7 +244,14 @@ def _readings(encoder: TextEncoder, reader: TextEncoder, way: Way, data: Data) -
 
 
 def _reading(reader: TextEncoder, way: Way, texts: list[str]) -> Reading:
-    states = FrozenStates(reader, reader.tokenize(texts), BUDGET if way.kept else 0)
+    tokens = reader.tokenize(texts)
+    states = FrozenStates(
+        reader,
+        lambda rows: [tokens[row] for row in rows],
+        count=len(tokens),
+        longest=TOKENS,
+        budget=BUDGET if way.kept else 0,
+    )
 
     def read(rows: np.ndarray) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=way.bf16):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from towers.history import Histories
@@ -19,6 +20,7 @@ LIKING = ("hated", "disliked", "found fair", "liked", "loved")
 """Words for a rating in [0, 1], five equal parts."""
 
 DAY = 86_400.0
+AT_ONCE = 2**14  # texts of which the tokens are held
 AGES = (
     (1 * DAY, "a day before:"),
     (7 * DAY, "a week before:"),
@@ -77,6 +79,18 @@ class HistoryText:
         written = [list(chain.from_iterable(ids for _, ids, _ in pieces)) for pieces in self._pieces(histories)]
         return [[*self._prefix, *ids] if ids else [] for ids in written]
 
+    def tells(self, histories: Histories) -> np.ndarray:
+        """Whether `tokens` has something to say of each past as it was after each event, bool ``(E,)``."""
+        told = np.array([bool(ids) for _, ids in self._items], bool)[histories.items]
+        if histories.texts is not None:
+            told |= self._any_written(histories.texts)
+        before = np.append(0, told.cumsum())
+        people, events = histories.people, np.arange(len(histories.items))
+        tells = before[events + 1] > before[histories.offsets[people]]
+        if histories.about is not None:
+            tells |= self._any_written(histories.about)[people]
+        return tells & (self.config.budget - 2 > len(self._prefix))
+
     def told(self, histories: Histories) -> list[list[int]]:
         """Which event each of `tokens` tells of, as its place in ``histories.items``; -1 for none of them."""
         written = [[event for _, ids, event in pieces for _ in ids] for pieces in self._pieces(histories)]
@@ -119,6 +133,14 @@ class HistoryText:
     def _comment(self, histories: Histories, event: int) -> list[tuple[str, Tokens]]:
         comment = histories.texts[event].as_py() if histories.texts is not None else None
         return self._written(comment) if comment else []
+
+    def _any_written(self, texts: pa.Array) -> np.ndarray:
+        """Which of N texts have tokens that would be written, bool ``(N,)``."""
+        found, there = np.zeros(len(texts), bool), np.flatnonzero(texts.is_valid())
+        for start in range(0, len(there) if self.config.comment_budget else 0, AT_ONCE):
+            rows = there[start : start + AT_ONCE]
+            found[rows] = [bool(ids) for ids in self._tokenize(texts.take(rows).to_pylist())]
+        return found
 
     def _written(self, text: str) -> list[tuple[str, Tokens]]:
         ids = self._tokenize([text])[0][: self.config.comment_budget]

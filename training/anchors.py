@@ -39,6 +39,8 @@ class AnchorTexts:
 class Anchors:
     """History texts after fixed events of each person, with the work of the reader's frozen layers kept.
 
+    A text is written when a step reads it, so that a longer log takes no more memory for its texts.
+
     `events` are those after which the reader reads, `states` what it reads.
 
     Args:
@@ -61,12 +63,19 @@ class Anchors:
         rng: np.random.Generator,
     ) -> None:
         drawn = draw_anchors(histories, each, rng)
-        people = histories.people[drawn]
-        tokens = text.tokens(histories.cut(people, histories.offsets[people], drawn + 1))
-        self.events = drawn[[bool(row) for row in tokens]]  # where there is nothing to read, nobody reads later either
-        self.states = FrozenStates(reader.encoder, [row for row in tokens if row], budget)
+        self.events = drawn[text.tells(histories)[drawn]]  # where there is nothing to read, nobody reads later either
+        self._histories, self._text = histories, text
+        self.states = FrozenStates(
+            reader.encoder, self._write, count=len(self.events), longest=text.config.budget, budget=budget
+        )
         self._row_of = np.full(len(histories.items), -1)
         self._row_of[self.events] = np.arange(len(self.events))
+
+    def _write(self, rows: np.ndarray) -> list[list[int]]:
+        """Token ids of what the people had done up to these of the `events`."""
+        events = self.events[rows]
+        people = self._histories.people[events]
+        return self._text.tokens(self._histories.cut(people, self._histories.offsets[people], events + 1))
 
     def texts(
         self, windows: Windows, each: int, rng: np.random.Generator, device: torch.device, own: slice = slice(None)

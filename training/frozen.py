@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,32 +13,34 @@ from torch.nn.utils.rnn import pad_sequence
 from towers.precision import autocast
 from towers.text import TextEncoder
 
+Write = Callable[[np.ndarray], Sequence[Sequence[int]]]
+
 
 class FrozenStates:
     """What the trained layers of an encoder read of N texts.
 
-    States are kept in bfloat16, as many as fit. Which ones fit is settled at once, and each of them is read alone, so
-    that no value depends on what was asked for before: training goes on after a restart, with nothing kept yet, as if
-    there had been none.
+    States are kept in bfloat16, of the first texts, as many as surely fit, and each of them is read alone, so that no
+    value depends on what was asked for before: training goes on after a restart, with nothing kept yet, as if there had
+    been none. A text is written when a step asks for it, and no more where its states are kept.
 
     Args:
         encoder: what reads them, its lower layers frozen.
-        tokens: token ids of each text, special tokens not included.
+        write: token ids of the texts at int64 ``(R,)`` rows, special tokens not included.
+        count: how many texts there are.
+        longest: most tokens of one, special tokens included.
         budget: most bytes for kept states.
 
     `start` is the number of layers already applied; None where even the embeddings are trained, and there are token ids
     in place of states.
     """
 
-    def __init__(self, encoder: TextEncoder, tokens: Sequence[Sequence[int]], budget: int) -> None:
-        self._encoder, self._tokens = encoder, tokens
+    def __init__(self, encoder: TextEncoder, write: Write, *, count: int, longest: int, budget: int) -> None:
+        self._encoder, self._write = encoder, write
         self.start = encoder.frozen_layers if encoder.frozen_layers >= 0 else None
-        self._ends = np.cumsum([len(row) + 2 for row in tokens])  # special tokens too
-        self._fits = 2 * encoder.dimension * self._ends <= budget
+        fitting = 0 if self.start is None else min(count, budget // (2 * encoder.dimension * longest))
         # One block, filled bit by bit: thousands of small ones between a step's large ones would scatter the memory.
-        size = 0 if self.start is None else int(self._ends[self._fits].max(initial=0))
-        self._kept = torch.empty(size, encoder.dimension, dtype=torch.bfloat16, device=encoder.device)
-        self._filled = np.zeros(len(tokens), bool)
+        self._kept = torch.empty(fitting, longest, encoder.dimension, dtype=torch.bfloat16, device=encoder.device)
+        self._lengths = np.zeros(fitting, np.int64)  # of what is kept by now, in tokens
 
     def of(
         self, rows: np.ndarray, device: torch.device
@@ -48,24 +50,30 @@ class FrozenStates:
             nothing = torch.empty(0, 1, dtype=torch.bool, device=device)
             state = torch.empty(0, 1, self._encoder.dimension, dtype=torch.bfloat16, device=device)
             return (nothing.long() if self.start is None else state), nothing
-        ids, mask = self._encoder.pad([self._tokens[row] for row in rows])
-        ids, mask = ids.to(device), mask.to(device)
         if self.start is None:
-            return ids, mask
-        lengths = mask.sum(1).tolist()
-        for n in np.flatnonzero(self._fits[rows] & ~self._filled[rows]):
-            alone = ids[n : n + 1, : lengths[n]], mask[n : n + 1, : lengths[n]]
-            self._kept[self._place(int(rows[n]))] = self._lower(*alone)[0]
-            self._filled[rows[n]] = True
-        rest = np.flatnonzero(~self._fits[rows])
-        states = dict(zip(rest, self._lower(ids[rest], mask[rest]), strict=True)) if len(rest) else {}
-        kept = [states[n][mask[n]] if n in states else self._kept[self._place(int(row))] for n, row in enumerate(rows)]
-        return pad_sequence(kept, batch_first=True), mask
+            return self._padded(rows, device)
+        fits = rows < len(self._kept)
+        new = rows[fits]
+        self._keep(np.unique(new[self._lengths[new] == 0]), device)
+        states = {row: self._kept[row, : self._lengths[row]] for row in new.tolist()}
+        if not fits.all():
+            ids, mask = self._padded(rows[~fits], device)
+            rest = [state[real] for state, real in zip(self._lower(ids, mask), mask, strict=True)]
+            states |= dict(zip(rows[~fits].tolist(), rest, strict=True))
+        found = [states[row] for row in rows.tolist()]
+        lengths = torch.tensor([len(one) for one in found], device=device)
+        return pad_sequence(found, batch_first=True), torch.arange(int(lengths.max()), device=device) < lengths[:, None]
 
-    def _place(self, row: int) -> slice:
-        """Where in the block a text's states are kept."""
-        end = int(self._ends[row])
-        return slice(end - len(self._tokens[row]) - 2, end)
+    def _keep(self, rows: np.ndarray, device: torch.device) -> None:
+        """Read these texts, each alone."""
+        for row, tokens in zip(rows, self._write(rows), strict=True):
+            ids, mask = self._encoder.pad([tokens])
+            self._lengths[row] = ids.shape[1]
+            self._kept[row, : ids.shape[1]] = self._lower(ids.to(device), mask.to(device))[0]
+
+    def _padded(self, rows: np.ndarray, device: torch.device) -> tuple[Int[Tensor, "r t"], Bool[Tensor, "r t"]]:
+        ids, mask = self._encoder.pad(self._write(rows))
+        return ids.to(device), mask.to(device)
 
     @torch.no_grad()
     def _lower(self, ids: Tensor, mask: Tensor) -> Tensor:

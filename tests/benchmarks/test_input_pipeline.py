@@ -23,8 +23,9 @@ def test_a_timed_method_tells_its_seconds_and_gives_its_answer(monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_a_million_rows(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["sampled", "both readers"])
+def test_a_million_rows(data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(input_pipeline, "STEPS", 2)
-    cost = run_case(Case("sampled", 1.0, data_dir))
+    cost = run_case(Case(name, 1.0, data_dir))
     assert cost.rows == 999_601
     assert 0 < sum(cost.data.values()) < 0.15 * cost.seconds

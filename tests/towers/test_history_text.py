@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from towers.history import Histories
 from towers.history_text import AGES, LIKING, HistoryText, HistoryTextConfig
@@ -137,3 +141,32 @@ def test_an_instruction_stands_once_before_everything(encoder: TextEncoder) -> N
 def test_words_for_every_value() -> None:
     assert len(LIKING) == 5
     assert [least for least, _ in AGES] == sorted(least for least, _ in AGES)
+
+
+WRITTEN = st.sampled_from([None, "", " ", "\x00", "splendid", "a quiet night of rain"])
+
+
+@st.composite
+def pasts(draw: st.DrawFn) -> Histories:
+    """Up to four people, some of whom met nothing that has a text."""
+    items = draw(st.lists(st.lists(st.sampled_from([0, 2, 2, 2]), max_size=4), min_size=1, max_size=4))
+    found = Histories.of(items)
+    comments = draw(st.none() | st.lists(WRITTEN, min_size=len(found.items), max_size=len(found.items)))
+    about = draw(st.none() | st.lists(WRITTEN, min_size=len(items), max_size=len(items)))
+    return replace(
+        found,
+        texts=None if comments is None else pa.array(comments, pa.large_string()),
+        about=None if about is None else pa.array(about, pa.large_string()),
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(found=pasts(), comment_budget=st.sampled_from([0, 1, 24]), prefix=st.sampled_from(["", "query: ", "long " * 14]))
+def test_whether_there_is_something_to_say_is_known_without_writing(
+    encoder: TextEncoder, found: Histories, comment_budget: int, prefix: str
+) -> None:
+    text = writer(encoder, prefix, budget=16, comment_budget=comment_budget)
+    events = np.arange(len(found.items))
+    starts = found.offsets[found.people]
+    written = text.tokens(found.cut(found.people, starts, events + 1))
+    assert text.tells(found).tolist() == [bool(tokens) for tokens in written]

@@ -18,6 +18,7 @@ from training.sampling import Windows, target_chances, windows
 
 CPU = torch.device("cpu")
 ITEMS = ["quiet piano", "fast engine", "", "night race", "evening rain"]
+BUDGET = 32  # tokens of a history
 BF16 = 2**-7  # half a step of bfloat16 is 2**-9; layers above enlarge it
 
 
@@ -36,7 +37,7 @@ def make(
     torch.manual_seed(0)
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
     reader = TextReader(config=TextReaderConfig(tune=tune), encoder=encoder, hidden=8, dimension=8)
-    text = HistoryText(config=HistoryTextConfig(budget=32), items=ITEMS, tokenize=encoder.tokenize)
+    text = HistoryText(config=HistoryTextConfig(budget=BUDGET), items=ITEMS, tokenize=encoder.tokenize)
     rng = np.random.default_rng(0)
     return Anchors(histories=histories, reader=reader, text=text, each=each, budget=budget, rng=rng), reader, text
 
@@ -111,10 +112,10 @@ def test_cached_or_not_the_queries_agree(tiny_bert: Path, histories: Histories) 
         torch.testing.assert_close(
             reader.read_hidden(again.content.float(), again.mask, 1), expected, rtol=0, atol=4 * BF16
         )
-    assert cached.states._filled.all()
-    assert len(cached.states._kept) == cached.states._ends[-1]
-    assert 0 < half.states._filled.sum() < len(half.events)
-    assert not uncached.states._filled.any()
+    assert len(cached.states._kept) == len(cached.events)
+    assert cached.states._lengths.all()
+    assert len(half.states._kept) == 3_000 // (2 * 32 * BUDGET) < len(half.events)
+    assert half.states._lengths.all()
     assert not len(uncached.states._kept)
 
 
