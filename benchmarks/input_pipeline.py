@@ -38,10 +38,7 @@ DATA: dict[str, tuple[type, str]] = {  # what belongs to the data side of a step
     "known": (Known, "of"),
     "known, catalog": (Known, "of_catalog"),
 }
-FROZEN = (
-    FrozenStates,
-    "_lower",
-)  # what BERT's frozen layers make of texts is no data, and takes place within `Feed.batch`
+FROZEN = FrozenStates, "_lower"  # takes place within `Feed.batch`, and is no data: what frozen layers make of texts
 
 
 CASES = ("full", "sampled", "both readers")
