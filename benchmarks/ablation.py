@@ -7,6 +7,7 @@ people: MovieLens-100K, leave-one-out, and on the temporal split with and withou
 negatives: the same films, where the softmax is sampled: 16 people a step, so that a step sees a part of the films only,
     and the sequence reader alone.
 films: MovieLens-100K with descriptions, posters and trailers (--data-dir), a tenth of the films new, no history text.
+goods: Amazon Beauty (--data-dir), split as the file says; a fourth of the people, drawn at random, and all items.
 
 One seed; jobs side by side, one core each. A run that was stopped goes on.
 """
@@ -16,25 +17,27 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Bool
 from rich.console import Console
 from torch import Tensor
 
-from benchmarks import movies
+from benchmarks import amazon_beauty, movies
 from benchmarks.contents import contents_of
 from benchmarks.kept import trained
 from benchmarks.movielens_jobs import TEMPLATE
 from benchmarks.movies_data import movies_100k
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record, plain
+from benchmarks.sequences import GIVEN
 from benchmarks.settings import merged
 from indexing.build import build_index
 from towers.catalog import Catalog
@@ -45,12 +48,14 @@ from training.config import Recipe
 from training.measuring.comparison import DEPTH, split_log
 from training.measuring.evaluate import Result, evaluate
 from training.measuring.metrics import paired_difference
+from training.measuring.splits import Split
 from training.measuring.table import results_table
 from training.negatives import Known
 from training.ranker import IndexRanker
 
 WHOLE = "twotower"
 LATE, NO_LATE = "with popularity of late", "no popularity of late"  # of one model, on the temporal split
+SHARE = 0.25  # of the people whose goods are looked at
 KNOWN, CENTRELESS = "known items among the negatives", "contents not centred"  # which no setting does
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-ndcg@20")
 PARTS: dict[str, dict[str, Any]] = {
@@ -89,6 +94,18 @@ FILMS: dict[str, dict[str, Any]] = {
     KNOWN: {},
     CENTRELESS: {},
 }
+GOODS: dict[str, dict[str, Any]] = {
+    WHOLE: {},
+    "no id vectors": {"item": {"ids": False}},
+    "no item text": {"item": {"text": False}},
+    "no id dropout": {"item": {"id_dropout": 0.0}},
+    "sampled softmax": {"train": {"softmax": "sampled", "uniform_negatives": 1024}},
+    "sampled softmax, no correction": {
+        "train": {"softmax": "sampled", "uniform_negatives": 1024, "correction": "none"}
+    },
+    KNOWN: {},
+    CENTRELESS: {},
+}
 
 
 class NobodyKnown(Known):
@@ -111,6 +128,28 @@ OTHERWISE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
+def films(_: Path | None) -> tuple[Catalog, Interactions]:
+    """MovieLens-100K as it is."""
+    return movielens_100k(progress=False)
+
+
+def films_with_content(data_dir: Path | None) -> tuple[Catalog, Interactions]:
+    """MovieLens-100K with descriptions, posters and trailers."""
+    assert data_dir is not None
+    return movies_100k(data_dir)
+
+
+def goods(data_dir: Path | None) -> tuple[Catalog, Interactions]:
+    """Amazon Beauty's items, and the events of a part of its people."""
+    assert data_dir is not None
+    folder = data_dir / "amazon-beauty"
+    events = pl.read_parquet(folder / "interactions.parquet")
+    people = events["user_id"].unique().sort().to_list()
+    chosen = np.random.default_rng(0).choice(people, round(SHARE * len(people)), replace=False)
+    own = events.filter(pl.col("user_id").is_in(pl.Series(chosen, dtype=events["user_id"].dtype).implode()))
+    return Catalog.read(folder / "items.parquet"), Interactions.read(own)
+
+
 @dataclass(frozen=True)
 class Set:
     """Rows that are compared.
@@ -122,31 +161,33 @@ class Set:
         protocol: of the rows, but for `NO_LATE`.
         base: settings that all rows have.
         told: what these are, for people.
-        folder: what it needs of the data folder; none: MovieLens-100K as it is.
+        read: items and events, of the data folder.
+        folder: what it needs there.
+        refits: whether what validation chose is trained anew with the validation events.
     """
 
     record: str
     parts: dict[str, dict[str, Any]]
     whole: str
     protocol: str
-    base: dict[str, Any] = field(default_factory=lambda: {"item": {"template": TEMPLATE}})
+    base: dict[str, Any]
     told: str = "as shipped"
+    read: Callable[[Path | None], tuple[Catalog, Interactions]] = films
     folder: str | None = None
+    refits: bool = True
 
     def recipe(self, name: str) -> Recipe:
         """How the row of this name is trained."""
         return Recipe.read(merged(self.base, self.parts[name]))
 
-    def read(self, data_dir: Path | None) -> tuple[Catalog, Interactions]:
-        """Items and events."""
-        if self.folder is None:
-            return movielens_100k(progress=False)
-        assert data_dir is not None
-        return movies_100k(data_dir)
+    def split(self, catalog: Catalog, log: Interactions, protocol: str) -> Split:
+        """What is trained on, and what is asked."""
+        _, split = split_log(protocol, log.known(catalog), catalog, Positive())
+        return split if self.refits else replace(split, refit=split.train)
 
 
 SETS = {
-    "people": Set("ablation", {NO_LATE: {}, **PARTS}, WHOLE, "leave-one-out"),
+    "people": Set("ablation", {NO_LATE: {}, **PARTS}, WHOLE, "leave-one-out", {"item": {"template": TEMPLATE}}),
     "negatives": Set(
         "ablation-negatives",
         SAMPLES,
@@ -162,7 +203,22 @@ SETS = {
         "cold-items",
         movies.recipe_of(movies.ALL).model_dump(mode="json", exclude_unset=True),
         "as shipped but without history text",
+        films_with_content,
         folder="movies",
+    ),
+    "goods": Set(
+        "ablation-goods",
+        GOODS,
+        WHOLE,
+        GIVEN,
+        merged(
+            amazon_beauty.TASK.recipes[WHOLE],
+            {"item": {"id_speed": 5.0}, "train": {"batch_people": 64, "epochs": 12}},
+        ),
+        "as in the benchmark of Amazon Beauty, but with 64 people a step, `id_speed` 5 and 12 epochs",
+        goods,
+        folder="amazon-beauty",
+        refits=False,
     ),
 }
 
@@ -218,7 +274,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", choices=SETS, default="people", help="what is compared")
     parser.add_argument("--only", nargs="*", help="parts to switch off")
-    parser.add_argument("--data-dir", type=Path, help="folder with movies/, for films")
+    parser.add_argument("--data-dir", type=Path, help="folder with movies/ for films, amazon-beauty/ for goods")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="where models are kept")
     parser.add_argument("--save", action="store_true", help="keep the record in benchmarks/results")
     options = parser.parse_args()
@@ -232,7 +288,7 @@ def run_part(job: Job) -> Outcome:
     torch.set_num_threads(1)
     chosen = SETS[job.set]
     catalog, log = chosen.read(job.data_dir)
-    _, split = split_log(job.protocol, log.known(catalog), catalog, Positive())
+    split = chosen.split(catalog, log, job.protocol)
     recipe = chosen.recipe(job.name)
     with OTHERWISE.get(job.name, nullcontext)():
         model, report = trained(job.out / f"{job.set}-{job.name.replace(' ', '-')}", catalog, split, recipe)

@@ -49,6 +49,16 @@ def test_films_differ_in_what_their_row_says() -> None:
     assert films.recipe("no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
 
 
+def test_goods_are_those_of_a_fourth_of_the_people(data_dir: Path) -> None:
+    chosen = SETS["goods"]
+    catalog, log = chosen.read(data_dir)
+    split = chosen.split(catalog, log, chosen.protocol)
+    assert len(catalog) == 12_101
+    assert len(split.test) == round(22_363 / 4)
+    assert split.refit is split.train
+    assert chosen.recipe(WHOLE).train.epochs == 12
+
+
 def test_known_items_may_be_negatives() -> None:
     people, past = np.array([0]), Histories.of([[1, 2]])
     with OTHERWISE[KNOWN]():
@@ -84,7 +94,7 @@ def test_a_row_is_trained_kept_and_asked(
         "train": {"epochs": 2, "evaluate_every": 1},
     }
     monkeypatch.setattr(ablation, "movielens_100k", lambda progress: (Catalog.read(films), Interactions.read(events)))
-    monkeypatch.setitem(SETS, "people", Set("ablation", {name: {}}, name, "leave-one-out", base=values))
+    monkeypatch.setitem(SETS, "people", Set("ablation", {name: {}}, name, "leave-one-out", values))
     job = Job("people", name, None, tmp_path / "out")
     first = run_part(job)
     assert list(first.results) == [name]
