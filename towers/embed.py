@@ -7,7 +7,7 @@ import os
 import uuid
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -253,7 +253,7 @@ def _prepared(encoder: Encoder, chunk: list[tuple[bytes, Any]]) -> Iterator[tupl
 
 def _length(prepared: Any) -> int:
     """How many tokens, where an encoder reads tokens."""
-    return len(prepared) if isinstance(prepared, Sized) else 0
+    return len(prepared) if isinstance(prepared, list) else 0
 
 
 def _batches(chunk: list[tuple[bytes, Any]], size: int, most: int | None) -> Iterator[list[tuple[bytes, Any]]]:

@@ -83,13 +83,16 @@ class HistoryText:
         """Whether `tokens` has something to say of each past as it was after each event, bool ``(E,)``."""
         told = np.array([bool(ids) for _, ids in self._items], bool)[histories.items]
         if histories.texts is not None:
-            told |= self._any_written(histories.texts)
+            told[~told] = self._any_written(histories.texts, np.flatnonzero(~told))
         before = np.append(0, told.cumsum())
         people, events = histories.people, np.arange(len(histories.items))
         tells = before[events + 1] > before[histories.offsets[people]]
         if histories.about is not None:
-            tells |= self._any_written(histories.about)[people]
-        return tells & (self.config.budget - 2 > len(self._prefix))
+            silent = np.unique(people[~tells])
+            about = np.zeros(len(histories), bool)
+            about[silent] = self._any_written(histories.about, silent)
+            tells |= about[people]
+        return tells
 
     def told(self, histories: Histories) -> list[list[int]]:
         """Which event each of `tokens` tells of, as its place in ``histories.items``; -1 for none of them."""
@@ -134,12 +137,12 @@ class HistoryText:
         comment = histories.texts[event].as_py() if histories.texts is not None else None
         return self._written(comment) if comment else []
 
-    def _any_written(self, texts: pa.Array) -> np.ndarray:
-        """Which of N texts have tokens that would be written, bool ``(N,)``."""
-        found, there = np.zeros(len(texts), bool), np.flatnonzero(texts.is_valid())
-        for start in range(0, len(there) if self.config.comment_budget else 0, AT_ONCE):
-            rows = there[start : start + AT_ONCE]
-            found[rows] = [bool(ids) for ids in self._tokenize(texts.take(rows).to_pylist())]
+    def _any_written(self, texts: pa.Array, rows: np.ndarray) -> np.ndarray:
+        """Which of the texts at int64 ``(R,)`` `rows` have tokens that would be written, bool ``(R,)``."""
+        found = np.zeros(len(rows), bool)
+        for start in range(0, len(rows) if self.config.comment_budget else 0, AT_ONCE):
+            some = texts.take(pa.array(rows[start : start + AT_ONCE])).fill_null("").to_pylist()
+            found[start : start + AT_ONCE] = [bool(ids) for ids in self._tokenize(some)]
         return found
 
     def _written(self, text: str) -> list[tuple[str, Tokens]]:

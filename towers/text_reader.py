@@ -45,8 +45,8 @@ class TextReader(nn.Module):
     is chosen on validation data where items' texts have sentences to spare.
 
     Raises:
-        InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for, or it
-            does not read layer by layer.
+        InputError: a history may have more tokens, or more layers are to be tuned, than the encoder has room for, the
+            encoder's prefix leaves a history no room, or it does not read layer by layer.
     """
 
     words: Tensor
@@ -58,6 +58,12 @@ class TextReader(nn.Module):
             raise InputError(
                 f"user.text.history.budget is {config.history.budget}, but the text encoder reads "
                 f"{encoder.longest} tokens at most"
+            )
+        prefix = len(encoder.tokenize_plain([encoder.config.prefix])[0])
+        if prefix > config.history.budget - 3:  # two special tokens, and one of the history at least
+            raise InputError(
+                f"text.prefix takes {prefix} tokens, which leaves no room for a history: user.text.history.budget is "
+                f"{config.history.budget}"
             )
         self.config = config
         self.encoder = encoder.tunable_copy(config.tune)

@@ -74,7 +74,7 @@ class Anchors:
     def _write(self, rows: np.ndarray) -> list[list[int]]:
         """Token ids of what the people had done up to these of the `events`."""
         events = self.events[rows]
-        people = self._histories.people[events]
+        people = np.searchsorted(self._histories.offsets, events, side="right") - 1  # `people` is as long as the log
         return self._text.tokens(self._histories.cut(people, self._histories.offsets[people], events + 1))
 
     def texts(

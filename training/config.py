@@ -52,7 +52,8 @@ class TrainConfig(OptimizerConfig):
     anchors_per_step: int = Field(default=2, ge=1)
     """How many of them are read in one step."""
     cache_bytes: int = Field(default=1_000_000_000, ge=0)
-    """Most memory for the outputs of the text reader's frozen layers; what does not fit is computed again."""
+    """Most memory for the outputs of the text reader's frozen layers, of which each text takes as many as
+    `user.text.history.budget` tokens have; what does not fit is written and computed again whenever it is read."""
     sentences: int = Field(default=128, ge=0)
     """Sentence → item pairs in a step; before the text reader joins, the frozen encoder reads them."""
     sentence_weight: float = Field(default=0.2, ge=0)

@@ -53,16 +53,20 @@ class FrozenStates:
         if self.start is None:
             return self._padded(rows, device)
         fits = rows < len(self._kept)
-        new = rows[fits]
-        self._keep(np.unique(new[self._lengths[new] == 0]), device)
-        states = {row: self._kept[row, : self._lengths[row]] for row in new.tolist()}
+        kept = rows[fits]
+        if len(new := np.unique(kept[self._lengths[kept] == 0])):
+            self._keep(new, device)
+        states = {row: self._kept[row, : self._lengths[row]] for row in kept.tolist()}
         if not fits.all():
             ids, mask = self._padded(rows[~fits], device)
             rest = [state[real] for state, real in zip(self._lower(ids, mask), mask, strict=True)]
             states |= dict(zip(rows[~fits].tolist(), rest, strict=True))
         found = [states[row] for row in rows.tolist()]
-        lengths = torch.tensor([len(one) for one in found], device=device)
-        return pad_sequence(found, batch_first=True), torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+        lengths, padded = (
+            torch.tensor([len(one) for one in found], device=device),
+            pad_sequence(found, batch_first=True),
+        )
+        return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
 
     def _keep(self, rows: np.ndarray, device: torch.device) -> None:
         """Read these texts, each alone."""

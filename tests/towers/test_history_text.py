@@ -161,7 +161,9 @@ def pasts(draw: st.DrawFn) -> Histories:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(found=pasts(), comment_budget=st.sampled_from([0, 1, 24]), prefix=st.sampled_from(["", "query: ", "long " * 14]))
+@given(
+    found=pasts(), comment_budget=st.sampled_from([0, 1, 24]), prefix=st.sampled_from(["", "query: ", "quiet " * 13])
+)
 def test_whether_there_is_something_to_say_is_known_without_writing(
     encoder: TextEncoder, found: Histories, comment_budget: int, prefix: str
 ) -> None:

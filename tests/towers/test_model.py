@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.errors import ArtefactError, InputError
 from towers.history import Histories
+from towers.history_text import HistoryTextConfig
 from towers.ids import IdList
 from towers.item import ItemConfig
 from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
+from towers.text_reader import TextReader, TextReaderConfig
 from towers.user import Memory
 
 ROWS = {
@@ -228,6 +231,14 @@ def test_no_reader_at_all_is_refused(tiny_bert: Path) -> None:
 def test_more_history_than_the_encoder_reads_is_refused(tiny_bert: Path) -> None:
     with pytest.raises(InputError, match=r"budget is 513, but the text encoder reads 512"):
         make(tiny_bert, user={"text": {"history": {"budget": 513}}})
+
+
+@pytest.mark.parametrize(("words", "fits"), [(13, True), (14, False)])
+def test_a_prefix_that_leaves_a_history_no_room_is_refused(tiny_bert: Path, words: int, fits: bool) -> None:
+    encoder = TextEncoder.load(TextConfig(source=str(tiny_bert), prefix="quiet " * words))
+    config = TextReaderConfig(history=HistoryTextConfig(budget=16))
+    with nullcontext() if fits else pytest.raises(InputError, match=r"prefix takes 14 tokens, which leaves no room"):
+        TextReader(config=config, encoder=encoder, hidden=8, dimension=8)
 
 
 def test_an_item_with_nothing_has_no_vector(tiny_bert: Path, catalog: Catalog, cache: VectorCache) -> None:

@@ -152,6 +152,39 @@ def test_the_second_step_runs_no_frozen_layer(
     assert short.mask.shape[1] == int(short.mask.sum(1).max()) < first.mask.shape[1]
 
 
+@pytest.mark.parametrize("budget", [0, 10**6])
+def test_a_text_is_written_when_it_is_read_and_once_where_it_is_kept(
+    tiny_bert: Path, histories: Histories, budget: int
+) -> None:
+    written: list[int] = []
+    anchors, _, text = make(tiny_bert, histories, budget=budget)
+    tokens = text.tokens
+    text.tokens = lambda past: [written.append(len(past)), tokens(past)][1]  # type: ignore[method-assign,assignment]
+    for person, expected in ((3, [2]), (3, [2] if budget else [2, 2]), (0, [2, 3] if budget else [2, 2, 3])):
+        alone = windows(histories, np.array([person]), 10, np.random.default_rng(1))
+        found = anchors.texts(alone, 3, np.random.default_rng(2), CPU)
+        assert found is not None
+        assert written == expected
+
+
+def test_nothing_is_written_before_the_first_step(
+    tiny_bert: Path, histories: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HistoryText, "tokens", None)  # calling it would be a TypeError
+    make(tiny_bert, histories, budget=10**6)
+
+
+def test_a_text_that_is_asked_for_twice_is_read_once(tiny_bert: Path, histories: Histories) -> None:
+    states = make(tiny_bert, histories, budget=10**6)[0].states
+    asked: list[int] = []
+    write = states._write
+    states._write = lambda rows: [asked.extend(rows), write(rows)][1]
+    content, mask = states.of(np.array([1, 0, 1]), CPU)
+    assert asked == [0, 1]
+    assert torch.equal(content[0], content[2])
+    assert torch.equal(mask[0], mask[2])
+
+
 def test_frozen_layers_drop_nothing_out(tiny_bert: Path, histories: Histories) -> None:
     anchors, reader, _ = make(tiny_bert, histories, budget=0)
     reader.train()

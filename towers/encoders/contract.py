@@ -147,14 +147,17 @@ def encoder_class(modality: str, source: str) -> type[Encoder]:
     name = source.partition(":")[0]
     for kind, known, where in REGISTRY:
         if kind == modality and known in (name, "*"):
-            return _import(where)
+            return _import(where, "texts" if modality == "text" else "pictures and sounds")
     names = ", ".join(known for kind, known, _ in REGISTRY if kind == modality)
     raise InputError(f"there is no {modality} encoder {source!r}; known are {names}")
 
 
-def _import(where: str) -> Any:
+def _import(where: str, what: str) -> Any:
     module, _, name = where.partition(":")
     try:
         return getattr(import_module(module), name)
     except ImportError as error:
-        raise MissingExtraError(f"pictures and sounds need {error.name}: pip install 'twotower[media]'") from error
+        if error.name == module:
+            raise
+        wanted = error.name if what == "texts" else "'twotower[media]'"
+        raise MissingExtraError(f"{what} need {error.name}: pip install {wanted}") from error
