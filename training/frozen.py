@@ -62,10 +62,8 @@ class FrozenStates:
             rest = [state[real] for state, real in zip(self._lower(ids, mask), mask, strict=True)]
             states |= dict(zip(rows[~fits].tolist(), rest, strict=True))
         found = [states[row] for row in rows.tolist()]
-        lengths, padded = (
-            torch.tensor([len(one) for one in found], device=device),
-            pad_sequence(found, batch_first=True),
-        )
+        padded = pad_sequence(found, batch_first=True)
+        lengths = torch.tensor([len(one) for one in found], device=device)
         return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
 
     def _keep(self, rows: np.ndarray, device: torch.device) -> None:

@@ -212,3 +212,21 @@ def test_what_needs_a_transformer_says_so(tmp_path: Path, changes: dict[str, Any
     catalog, log = shop(tmp_path)
     with pytest.raises(InputError, match=message):
         train(catalog, log, recipe=recipe_of("letters", image=False, **changes), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "message"),
+    [
+        ("import nowhere\n", MissingExtraError, "texts need nowhere: pip install nowhere"),
+        (None, ModuleNotFoundError, "towers.encoders.letters"),
+    ],
+)
+def test_what_an_encoder_of_texts_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str | None, error: type[Exception], message: str
+) -> None:
+    line = ("text", "letters", "towers.encoders.letters:Letters")
+    with added(tmp_path, monkeypatch, module or "", line):
+        if module is None:
+            (tmp_path / "encoders" / "letters.py").unlink()
+        with pytest.raises(error, match=message):
+            encoder_class("text", "letters")
