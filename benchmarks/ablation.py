@@ -205,9 +205,10 @@ SETS = {
         WHOLE,
         "cold-items",
         movies.recipe_of(movies.ALL).model_dump(mode="json", exclude_unset=True),
-        "as shipped but without history text",
+        "as shipped but without history text, and new items no higher than their vectors put them",
         films_with_content,
         folder="movies",
+        lifts=False,
     ),
     "goods": Set(
         "ablation-goods",
