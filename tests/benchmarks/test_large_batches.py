@@ -15,7 +15,7 @@ from towers.text_reader import TextReader
 
 def test_a_step_trains_the_reader_part_by_part(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = TextEncoder.load(TextConfig(source=str(tiny_bert)))
-    monkeypatch.setattr(TextEncoder, "load", lambda _: encoder)
+    monkeypatch.setattr(TextEncoder, "load", lambda _, weights: encoder)
     monkeypatch.setattr(large_batches, "ITEMS", 40)
     whole, seen = TextReader.forward, []
 
