@@ -41,6 +41,7 @@ from benchmarks.sequences import GIVEN
 from benchmarks.settings import merged
 from indexing.build import build_index
 from towers.catalog import Catalog
+from towers.history import Histories
 from towers.interactions import Interactions, Positive
 from towers.movielens import movielens_100k
 from towers.projection import ContentProjection
@@ -55,6 +56,7 @@ from training.ranker import IndexRanker
 
 WHOLE = "twotower"
 LATE, NO_LATE = "with popularity of late", "no popularity of late"  # of one model, on the temporal split
+LIFTED = "new items lifted"  # the whole, once more, where its rows are asked without
 SHARE = 0.25  # of the people whose goods are looked at
 KNOWN, CENTRELESS = "known items among the negatives", "contents not centred"  # which no setting does
 COMPARED = ("recall@20", "ndcg@20", "recall@20/tail", "recall@20/cold", "debiased-ndcg@20")
@@ -165,7 +167,7 @@ class Set:
         folder: what it needs there.
         refits: whether what validation chose is trained anew with the validation events.
         lifts: whether items that nobody has met stand as high as validation chose; otherwise as high as their vectors
-            put them, so that no row pays more for them than another.
+            put them, so that no row pays more for them than another, and `LIFTED` says what they cost.
     """
 
     record: str
@@ -299,14 +301,16 @@ def run_part(job: Job) -> Outcome:
     with OTHERWISE.get(job.name, nullcontext)():
         model, report = trained(job.out / f"{job.set}-{job.name.replace(' ', '-')}", catalog, split, recipe)
         index = build_index(model, catalog, progress=False)
+    counts = np.bincount(split.refit.items, minlength=len(catalog))
+
+    def ask(log: Histories | None) -> Result:
+        return evaluate(IndexRanker(model, index, catalog, log=log), split.test, counts=counts, depth=DEPTH)
+
+    results = {LIFTED: ask(split.refit)} if job.name == chosen.whole and not chosen.lifts else {}
     if not chosen.lifts:
         model.level.fill_(0)
-    counts = np.bincount(split.refit.items, minlength=len(catalog))
     logs = {LATE: split.refit, NO_LATE: None} if job.name == NO_LATE else {job.name: split.refit}
-    results = {
-        row: evaluate(IndexRanker(model, index, catalog, log=late), split.test, counts=counts, depth=DEPTH)
-        for row, late in logs.items()
-    }
+    results |= {row: ask(log) for row, log in logs.items()}
     notes = {name: report[name] for name in ("best_epochs", "epochs", "fusion", "trend", "seconds")}
     return Outcome(results, {**notes, "recipe": recipe.model_dump(mode="json")})
 

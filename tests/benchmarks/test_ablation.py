@@ -39,14 +39,14 @@ def test_a_row_of_negatives_changes_one_setting_of_the_sampled_softmax() -> None
 
 
 def test_films_differ_in_what_their_row_says() -> None:
-    films = SETS["films"]
-    whole, without = films.recipe(WHOLE), films.recipe("no item text")
+    chosen = SETS["films"]
+    whole, without = chosen.recipe(WHOLE), chosen.recipe("no item text")
     assert whole.image is not None
     assert whole.audio is not None
     assert whole.user.text is None
     assert not without.item.text
     assert without.item.template == whole.item.template
-    assert films.recipe("no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
+    assert chosen.recipe("no modality dropout").item.content_dropout == 0 < whole.item.content_dropout
 
 
 def test_goods_are_those_of_a_fourth_of_the_people(data_dir: Path) -> None:
@@ -79,25 +79,53 @@ def test_contents_may_keep_their_mean() -> None:
     assert centre().all()
 
 
-@pytest.mark.parametrize("name", [WHOLE, CENTRELESS])
-def test_a_row_is_trained_kept_and_asked(
-    name: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
-    films = pl.DataFrame({"item_id": range(30), "title": [f"Film {n}" for n in range(30)]})
+def films(count: int) -> tuple[Catalog, Interactions]:
+    """Of which people have met the first 30."""
+    table = pl.DataFrame({"item_id": range(count), "title": [f"Film {n}" for n in range(count)]})
     rows = [(who, (7 * who + 2 * n) % 30, 60 * n) for who in range(12) for n in range(8)]
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-    values: dict[str, Any] = {
+    return Catalog.read(table), Interactions.read(events)
+
+
+def small(tiny_bert: Path) -> dict[str, Any]:
+    return {
         "text": {"source": str(tiny_bert)},
         "item": {"dimension": 16, "hidden": 32, "template": "{title}"},
         "user": {"text": False},
         "train": {"epochs": 2, "evaluate_every": 1},
     }
-    monkeypatch.setattr(ablation, "movielens_100k", lambda progress: (Catalog.read(films), Interactions.read(events)))
-    monkeypatch.setitem(SETS, "people", Set("ablation", {name: {}}, name, "leave-one-out", values))
+
+
+@pytest.mark.parametrize("name", [WHOLE, CENTRELESS])
+def test_a_row_is_trained_kept_and_asked(
+    name: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+    chosen = Set("ablation", {name: {}}, name, "leave-one-out", small(tiny_bert), read=lambda _: films(30))
+    monkeypatch.setitem(SETS, "people", chosen)
     job = Job("people", name, None, tmp_path / "out")
     first = run_part(job)
     assert list(first.results) == [name]
     assert len(first.results[name].people) == 12
     monkeypatch.setattr(kept, "fit_split", None)  # calling it would be a TypeError
     assert run_part(job).results[name].metrics == first.results[name].metrics
+
+
+def test_what_lifting_new_items_costs_is_a_row_of_its_own(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 films that nobody has met stand above all others where they are lifted, and then nobody finds the target."""
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path))
+
+    def lifted(*arguments: Any) -> Any:
+        model, report = kept.trained(*arguments)
+        model.level.fill_(1000)
+        return model, report
+
+    monkeypatch.setattr(ablation, "trained", lifted)
+    values = small(tiny_bert)
+    chosen = Set("ablation", {WHOLE: {}}, WHOLE, "leave-one-out", values, read=lambda _: films(70), lifts=False)
+    monkeypatch.setitem(SETS, "people", chosen)
+    found = run_part(Job("people", WHOLE, None, tmp_path / "out")).results
+    assert list(found) == [ablation.LIFTED, WHOLE]
+    assert found[ablation.LIFTED].metrics["recall@20"][0] == 0 < found[WHOLE].metrics["recall@20"][0]  # type: ignore[index]
