@@ -27,7 +27,7 @@ SHARE = 0.1  # of each person's training events that validate
 BASE: dict[str, Any] = {
     "user": {
         "text": False,
-        "sequence": {"ordered": False, "length": 1024, "dropout": 0.0, "input_dropout": 0.0, "ratings": False},
+        "sequence": {"ordered": False, "length": 1024},
     },
     "train": {
         "epochs": 12, "evaluate_every": 4, "batch_people": 32, "rate": 1e-3, "weight_decay": 0.01, "softmax": "full",

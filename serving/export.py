@@ -15,8 +15,9 @@ from serving.query import KIND, Precision, QueryConfig, TextReading, onnxruntime
 from towers.artefact import artefact_writer, write_json
 from towers.errors import ArtefactError, InputError, MissingExtraError
 from towers.model import TwoTower
-from towers.sequence_reader import SequenceBatch, SequenceReader
+from towers.sequence_reader import SequenceBatch
 from towers.text_reader import TextReader
+from towers.user import PastReader
 
 OPSET = 17  # the first with layer normalisation
 SAME = 0.9999  # least cosine of a float32 graph to the model
@@ -89,7 +90,7 @@ def _text_reading(model: TwoTower) -> TextReading | None:
 class _Sequence(nn.Module):
     """The sequence reader of one person: the query after the newest event."""
 
-    def __init__(self, reader: SequenceReader) -> None:
+    def __init__(self, reader: PastReader) -> None:
         super().__init__()
         self.reader = reader
 
@@ -112,14 +113,14 @@ class _Text(nn.Module):
         return self.reader(ids[None], torch.ones_like(ids, dtype=torch.bool)[None])[0]
 
 
-def _pasts(reader: SequenceReader) -> list[Inputs]:
+def _pasts(reader: PastReader) -> list[Inputs]:
     """People to try it on, the first to trace it by: some rated some not, some years apart some seconds."""
     random = torch.Generator().manual_seed(0)
     found = []
     for events in dict.fromkeys(min(count, reader.config.length) for count in (3, 1, reader.config.length)):
         gaps = 10 ** (9 * torch.rand(events, generator=random, dtype=torch.float64))
         ratings = torch.rand(events, generator=random)
-        vectors = nn.functional.normalize(torch.randn(events, reader.out.in_features, generator=random), dim=-1)
+        vectors = nn.functional.normalize(torch.randn(events, reader.shape[-1], generator=random), dim=-1)
         found.append({"vectors": vectors, "ratings": ratings.where(ratings > 0.5, torch.nan), "times": gaps.cumsum(0)})
     return found
 

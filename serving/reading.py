@@ -16,7 +16,7 @@ from towers.history import Histories
 from towers.left_out import without_each_event
 from towers.model import TwoTower
 from towers.sequence_reader import SequenceBatch, SequenceReader
-from towers.user import Memory
+from towers.user import Memory, PastReader
 
 SMALLEST = 1e-12  # a norm that is divided by
 QUICK = 256  # events up to which all pasts without one of them fit into memory at once, and are quicker read together
@@ -129,11 +129,11 @@ def leave_out(model: TwoTower, question: Question) -> LeftOut:
     return LeftOut("text", rows, _where(np.array([len(one) > 0 for one in tokens], bool), vectors[:, None]))
 
 
-def _left_out_of_sequence(reader: SequenceReader, history: Histories, memory: Memory) -> tuple[np.ndarray, Tensor]:
+def _left_out_of_sequence(reader: PastReader, history: Histories, memory: Memory) -> tuple[np.ndarray, Tensor]:
     """The items that are read, and what the reader makes of the person without each, zero where nothing is left."""
     length, device = reader.config.length, memory.vectors.device
     window = history.items[-length - 1 :]
-    if reader.config.ordered and 2 <= len(window) == len(np.unique(window)) <= QUICK:
+    if isinstance(reader, SequenceReader) and 2 <= len(window) == len(np.unique(window)) <= QUICK:
         batch = SequenceBatch.of(history, length + 1).to(device)
         return window[-length:], without_each_event(reader, memory.vectors, batch, memory.half_life)
     rows = np.unique(history.items[-length:])

@@ -67,6 +67,15 @@ class UserConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _a_set_is_one_interest(self) -> UserConfig:
+        if self.interests > 1 and self.sequence is not None and not self.sequence.ordered:
+            raise ValueError(
+                f"interests is {self.interests}, but sequence.ordered is false, and a set is read as one mean: leave "
+                "out interests, or turn ordered on"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_text_is_one_interest(self) -> UserConfig:
         if self.interests > 1 and self.sequence is None:
             raise ValueError(

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,8 +44,20 @@ class SequenceConfig(BaseModel):
     gaps: bool = True
     """Whether attention sees how much time lies between two events."""
     ordered: bool = True
-    """Whether the order of events means something. Without it a past is a set: learned from in a new order each time,
-    with neither places nor gaps, and asked with in one order, so that the same set has the same answer."""
+    """Whether the order of events means something. Without it a past is a set, read as the mean of its items
+    (`towers.set_reader`), of any size in training; then only `length` counts."""
+
+    @model_validator(mode="after")
+    def _a_set_is_its_mean(self) -> SequenceConfig:
+        fields = type(self).model_fields
+        others = [name for name in fields if name != "length" and getattr(self, name) != fields[name].default]
+        if not self.ordered and others != ["ordered"]:
+            others.remove("ordered")
+            raise ValueError(
+                f"ordered is false, and a set is read as the mean of its items, for which {', '.join(others)} "
+                f"{'means' if len(others) == 1 else 'mean'} nothing: leave out what is not length"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,33 @@ def _narrowed(part: Tensor, rows: Tensor, start: int) -> Tensor:
     return part[rows, start:]
 
 
+def read_by_width(
+    read: Callable[[SequenceBatch], Float[Tensor, "r w ..."]],
+    batch: SequenceBatch,
+    shape: tuple[int, ...],
+    training: bool,
+) -> Float[Tensor, "b t ..."]:
+    """What `read` gives of a batch, in groups of like length without most of their padding.
+
+    Args:
+        read: gives queries of `shape` at every position.
+        batch: B histories.
+        shape: of a query.
+        training: whether groups may have empty histories besides, so that they have few sizes.
+    """
+    if not len(batch.items):
+        return torch.empty(*batch.items.shape, *shape, device=batch.items.device)
+    multiple = max(1, len(batch.items) // SIZES) if training else 1
+    steps, places, found = batch.items.shape[1], [], []
+    for rows, part in batch.by_width():
+        queries = read(part.filled(multiple))[: len(rows)]
+        places.append(rows)
+        found.append(F.pad(queries, (*(0, 0) * len(shape), steps - queries.shape[1], 0)))
+    return torch.cat(found)[
+        torch.cat(places).argsort()
+    ]  # one copy: filling in group by group is slow to go back through
+
+
 class SequenceReader(nn.Module):
     """Pre-norm causal transformer; the output at a position is the query after that event.
 
@@ -147,9 +186,9 @@ class SequenceReader(nn.Module):
             raise InputError(f"user.sequence.heads is {config.heads}, which does not divide item.dimension {dimension}")
         self.config = config
         self.shape = (dimension,) if interests == 1 else (interests, dimension)
-        self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02) if config.ordered else None
+        self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
         self.rating = nn.Linear(2, dimension) if config.ratings else None
-        self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps and config.ordered else None
+        self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps else None
         self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(dimension)
         self.out = nn.Linear(dimension, interests * dimension)
@@ -174,19 +213,12 @@ class SequenceReader(nn.Module):
                 half-life that lies between. Which of them matter beside each other is still what was learned, and the
                 newest event always counts whole. None: as training has it.
         """
-        if not self.config.ordered and not self.training:
-            batch = batch.sorted()
-        queries = at_least_single(self.out.weight).new_zeros(*batch.items.shape, *self.shape)
-        multiple = max(1, len(batch.items) // SIZES) if self.training else 1
-        for rows, part in batch.by_width():
-            read = self.read(vectors, part.filled(multiple), half_life)
-            queries[rows, -part.items.shape[1] :] = read[: len(rows)]
-        return queries
+        return read_by_width(lambda part: self.read(vectors, part, half_life), batch, self.shape, self.training)
 
     def read(
         self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
     ) -> Float[Tensor, "b t ..."]:
-        """What `forward` gives where no history is much shorter than others; for sets, in the order given."""
+        """What `forward` gives where no history is much shorter than others."""
         hidden = self.dropout(self.embed(vectors, batch))
         attention = self.attention(batch, half_life).to(hidden.dtype)
         for block in self.blocks:
@@ -199,8 +231,7 @@ class SequenceReader(nn.Module):
         hidden = F.embedding(batch.items, vectors) * vectors.shape[1] ** 0.25
         if batch.hidden is not None:
             hidden = hidden.masked_fill(batch.hidden[..., None], 0)
-        if self.positions is not None:
-            hidden = hidden + self.positions[-steps:]
+        hidden = hidden + self.positions[-steps:]
         if self.rating is not None:
             known = ~batch.ratings.isnan() if batch.hidden is None else ~(batch.ratings.isnan() | batch.hidden)
             felt = torch.stack([torch.where(known, batch.ratings - 0.5, 0.0), known], -1).to(self.out.weight.dtype)

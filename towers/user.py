@@ -20,6 +20,7 @@ from towers.history import NOTHING_KNOWN, Histories
 from towers.history_text import HistoryText
 from towers.recent import Recent
 from towers.sequence_reader import DAY, SequenceBatch, SequenceConfig, SequenceReader
+from towers.set_reader import SetReader
 from towers.text_reader import TextReader, TextReaderConfig
 
 TEXT_GATE = 0.25  # at first; after training it is chosen on validation data
@@ -28,6 +29,8 @@ SHORTEST = 1e-6  # seconds of a half-life; what is divided by a much shorter one
 
 # Of B people, each (D,), or (K, D) for K interests, and of whom there was something to read.
 Reading = tuple[Float[Tensor, "b ..."], Bool[Tensor, " b"]]
+
+PastReader = SequenceReader | SetReader
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class UserTower(nn.Module):
         super().__init__()
         if sequence is None and text is None:
             raise InputError("a user tower needs a reader: turn on [user.sequence], [user.text] or both")
-        self.sequence = SequenceReader(config=sequence, dimension=dimension, interests=interests) if sequence else None
+        self.sequence = _past_reader(sequence, dimension, interests) if sequence else None
         self.text = TextReader(config=text, encoder=encoder, hidden=hidden, dimension=dimension) if text else None
         self.fusion = MaskedFusion({"sequence": 1.0, "text": TEXT_GATE})
         self.shape = (dimension,) if self.sequence is None else self.sequence.shape
@@ -287,6 +290,12 @@ class UserTower(nn.Module):
             return None
         ids, mask = self.text.encoder.pad([tokens])
         return self.text(ids.to(device), mask.to(device))
+
+
+def _past_reader(config: SequenceConfig, dimension: int, interests: int) -> PastReader:
+    if config.ordered:
+        return SequenceReader(config=config, dimension=dimension, interests=interests)
+    return SetReader(config=config, dimension=dimension)
 
 
 def _digest(tokens: list[int]) -> bytes:

@@ -71,6 +71,8 @@ class TrainConfig(OptimizerConfig):
     """Weight of telling the next item's rating, in [0, 1], by squared error; 0: none."""
     click_weight: float = Field(default=0.0, ge=0)
     """Weight of telling the next item from one drawn at random, by cross-entropy; 0: none."""
+    reconstruction_weight: float = Field(default=0.0, ge=0)
+    """Weight of telling a half of a past from the other, by squared error over the whole catalog; 0: none."""
     weighting: Literal["fixed", "uncertainty"] = "fixed"
     """How losses are added up: with these weights, or by how uncertain each task is, which is learned
     (arXiv 1705.07115); the weights then only say, by being 0, which losses there are not."""
@@ -110,7 +112,8 @@ class TrainConfig(OptimizerConfig):
     @property
     def weights(self) -> dict[str, float]:
         """Of losses, by name."""
-        others = {name: getattr(self, f"{name}_weight") for name in ("sentence", "alone", "views", "rating", "click")}
+        names = ("sentence", "alone", "views", "rating", "click", "reconstruction")
+        others = {name: getattr(self, f"{name}_weight") for name in names}
         return {**dict.fromkeys(("sequence", "text", "fused"), self.contrastive_weight), **others}
 
     @property
@@ -127,6 +130,15 @@ class TrainConfig(OptimizerConfig):
                 "softmax is 'full', which has every item as a negative once and needs no correction: leave out "
                 "uniform_negatives, popular_negatives, memory_negatives, hard_negatives and correction, or set softmax "
                 "to 'sampled'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reconstructs_the_catalog(self) -> TrainConfig:
+        if self.reconstruction_weight and self.wants_sample:
+            raise ValueError(
+                f"reconstruction_weight is {self.reconstruction_weight}, and reconstruction looks at the whole "
+                "catalog: leave it out, or leave out softmax = 'sampled', the numbers of negatives and correction"
             )
         return self
 
@@ -149,10 +161,10 @@ class TrainConfig(OptimizerConfig):
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> TrainConfig:
-        if not (self.contrastive_weight or self.rating_weight or self.click_weight):
+        if not (self.contrastive_weight or self.rating_weight or self.click_weight or self.reconstruction_weight):
             raise ValueError(
-                "contrastive_weight, rating_weight and click_weight are all 0, so that nothing would bring people and "
-                "items together: set one of them above 0"
+                "contrastive_weight, rating_weight, click_weight and reconstruction_weight are all 0, so that nothing "
+                "would bring people and items together: set one of them above 0"
             )
         return self
 
@@ -216,12 +228,13 @@ class Recipe(ModelConfig):
     """FAISS factory string of the index, or "auto"."""
 
     @model_validator(mode="after")
-    def _views_of_a_past(self) -> Recipe:
-        if self.train.views_weight and self.user.sequence is None:
-            raise ValueError(
-                f"train.views_weight is {self.train.views_weight}, but only the sequence reader reads views of a past: "
-                "turn on [user.sequence], or leave it out"
-            )
+    def _of_past_items(self) -> Recipe:
+        for name, what in {"views": "views of a past", "reconstruction": "a half of a past"}.items():
+            if (weight := self.train.weights[name]) and self.user.sequence is None:
+                raise ValueError(
+                    f"train.{name}_weight is {weight}, but only the sequence reader reads {what}: turn on "
+                    "[user.sequence], or leave it out"
+                )
         return self
 
     @classmethod

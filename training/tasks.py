@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from towers.fusion import unit
 from towers.model import TwoTower
 from towers.precision import at_least_single
 from training.augment import augmented, views_loss
@@ -38,6 +39,30 @@ def sequence(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
         return None
     own = step.windows.inputs.mask[step.own]
     return step.contrast(step.sequences[own], step.vectors, step.asked, model.scale)
+
+
+def reconstruction(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
+    """The first half of each window should tell the other: squared error of unit vectors over the catalog.
+
+    One is of the cosines of all items with the query, those below 0 and what else the person has left out, the other of
+    what is to be told. For sets, whose halves are random, this is ELSA's loss (RecSys 2022) with half of the inputs
+    dropped and no item telling itself.
+    """
+    if step.asked is None:
+        return None
+    own, windows = step.own, step.windows
+    mask = windows.inputs.mask[own]
+    told = mask & (mask.cumsum(1) > mask.sum(1, keepdim=True) // 2)
+    rows = torch.arange(len(mask), device=mask.device)
+    queries = step.sequences[rows, told.int().argmax(1)]
+    wanted = queries.new_zeros(len(mask), len(step.items.id_rows))
+    places = rows[:, None].expand_as(told)[told], windows.targets[own][told]
+    wanted = wanted.index_put(places, windows.weights[own][told].to(wanted), accumulate=True)
+    known = step.known.of_catalog(windows.people[own]).to(mask.device)
+    left_out = (known & (wanted == 0)) | step.items.unmet
+    scores = at_least_single(queries @ step.vectors.values.T).relu().masked_fill(left_out, 0)
+    losses = ((unit(scores) - unit(wanted)) ** 2).sum(1)
+    return step.ranks.mean(losses, len(windows.people))
 
 
 def text(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
@@ -182,6 +207,7 @@ class Click(nn.Module):
 TASKS: dict[str, Task | type[nn.Module]] = {
     "views": views,
     "sequence": sequence,
+    "reconstruction": reconstruction,
     "text": text,
     "fused": fused,
     "sentence": sentence,
@@ -195,7 +221,7 @@ of vectors; the weights train and are kept in checkpoints, and are no part of th
 ALIKE = {"views"}
 """What every process computes for everybody, as each is compared with all; of the rest each computes its share."""
 
-SQUARED = {"rating"}
+SQUARED = {"rating", "reconstruction"}
 """Losses that are squared errors; the others are cross-entropies."""
 
 

@@ -21,6 +21,8 @@ from towers.errors import InputError
 from towers.fusion import AttentionFusion, MaskedFusion, MeanFusion, unit
 from towers.history import Histories
 from towers.model import TwoTower
+from towers.sequence_reader import SequenceConfig
+from towers.set_reader import SetReader
 from twotower.cli import app
 
 USER = 7
@@ -135,6 +137,18 @@ def test_several_interests_explain_the_nearest(several: Retriever) -> None:
         told.add(found.interest)
     assert len(told) > 1
     check_sums(several.explain("m03", text="quiet piano", history=["m02"]))
+
+
+def test_a_set_is_read_without_each_of_its_items(tiny_run: Any) -> None:
+    """The query without one of two items is the other."""
+    shop = without_reader(tiny_run, "text")
+    shop._model.user.sequence = SetReader(config=SequenceConfig(ordered=False), dimension=shop._model.user.shape[0])
+    found = shop.explain("m10", history=["m03", "m08"], counterfactuals=0)
+    check_sums(found)
+    scale, vectors = float(shop._model.scale.detach()), shop._memory.vectors
+    for one, other in zip(("m03", "m08"), (8, 3), strict=True):
+        (drop,) = [past.drop for past in found.past if past.item == one]
+        assert drop == pytest.approx(found.parts[0].value - scale * float(vectors[other] @ vectors[10]), abs=1e-4)
 
 
 def test_what_is_left_out_is_left_out_of_all_and_read_again(shop: Retriever) -> None:

@@ -49,22 +49,6 @@ def test_against_plain_loops(off: dict[str, bool], half_life: float | None) -> N
             torch.testing.assert_close(outputs[person, 5 - size :].double(), expected, rtol=0, atol=2e-5)
 
 
-def test_a_set_is_read_alike_in_every_order() -> None:
-    ours = reader(ordered=False)
-    assert not any("positions" in name or "gap" in name for name, _ in ours.named_parameters())
-    several = Histories.of(
-        [[2, 0, 3, 1], [3, 1, 0, 2], [3, 1, 0, 4], [0, 1, 2, 3]],
-        ratings=[[0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.2, 0.1], [0.3, 0.4, 0.2, 0.1], [0.2, 0.4, 0.1, 0.9]],
-    )
-    with torch.no_grad():
-        last = ours(VECTORS, SequenceBatch.of(several, 6))[:, -1]
-        single = ours(VECTORS, SequenceBatch.of(Histories.of([[1]]), 6))[0, -1]
-    assert torch.equal(last[0], last[1])
-    for other in (2, 3):  # another item, another rating
-        assert (last[0] - last[other]).abs().max() > 0.005
-    assert single @ single == pytest.approx(1)
-
-
 def test_by_width_holds_every_past_once_with_less_than_half_of_it_padding() -> None:
     batch = SequenceBatch.of(HISTORIES, 6)
     parts = {tuple(rows.tolist()): part for rows, part in batch.by_width()}

@@ -38,8 +38,8 @@ from training.config import Recipe
         ),
         (
             {"train": {"contrastive_weight": 0}},
-            "contrastive_weight, rating_weight and click_weight are all 0, so that nothing would bring people and "
-            "items together: set one of them above 0",
+            "contrastive_weight, rating_weight, click_weight and reconstruction_weight are all 0, so that nothing "
+            "would bring people and items together: set one of them above 0",
         ),
         ({"train": {"rating_weight": -1}}, "train.rating_weight: Input should be greater than or equal to 0, got -1"),
         ({"train": {"weighting": "even"}}, "train.weighting: Input should be 'fixed' or 'uncertainty', got 'even'"),
@@ -70,6 +70,23 @@ from training.config import Recipe
         (
             {"user": {"sequence": False}, "train": {"views_weight": 0.5}},
             "the recipe: train.views_weight is 0.5, but only the sequence reader reads views of a past: turn on",
+        ),
+        (
+            {"user": {"sequence": False}, "train": {"reconstruction_weight": 1}},
+            "train.reconstruction_weight is 1.0, but only the sequence reader reads a half of a past: turn on",
+        ),
+        (
+            {"train": {"reconstruction_weight": 1, "softmax": "sampled"}},
+            "reconstruction_weight is 1.0, and reconstruction looks at the whole catalog: leave it out, or",
+        ),
+        (
+            {"user": {"text": False, "sequence": {"ordered": False, "blocks": 3, "ratings": False}}},
+            "ordered is false, and a set is read as the mean of its items, for which blocks, ratings mean nothing: "
+            "leave out what is not length",
+        ),
+        (
+            {"user": {"text": False, "interests": 2, "sequence": {"ordered": False}}},
+            "interests is 2, but sequence.ordered is false, and a set is read as one mean: leave out interests",
         ),
         ({"train": {"clip": math.inf}}, "train.clip: Input should be a finite number, got inf"),
         ({"rating": {"range": (1, math.nan)}}, "rating.range.1: Input should be a finite number, got nan"),

@@ -103,6 +103,23 @@ def test_rating_by_hand(tiny_bert: Path, sampled: bool) -> None:
     assert found["loss"].item() == pytest.approx((found["sequence"] + 0.5 * found["rating"]).item(), rel=1e-12)
 
 
+def test_reconstruction_by_hand(tiny_bert: Path) -> None:
+    """The halves [1, 6, 5] and [0, 2], [0, 2] and [1, 3]; what was read and what nobody has met counts nothing."""
+    objective = make(tiny_bert, unmet=(4,), contrastive_weight=0.0, reconstruction_weight=1.0)
+    weights = torch.tensor([[1.0, 1.0, 2.0, 0.5], [1.0, 1.0, 1.0, 3.0]])
+    queries, vectors = everything(objective)
+    errors = []
+    for row, (last, told, other) in enumerate([(2, {0: 2.0, 2: 0.5}, [3]), (2, {1: 1.0, 3: 3.0}, [5, 6])]):
+        assert ALL.targets[row][2:].tolist() == list(told)
+        rows = [*told, *other]
+        scores = (vectors[rows] @ queries[row, last]).clamp(min=0).numpy()
+        wanted = np.array([told.get(item, 0.0) for item in rows])
+        errors.append(((scores / np.linalg.norm(scores) - wanted / np.linalg.norm(wanted)) ** 2).sum())
+    found = losses_of(objective, replace(ALL, weights=weights))
+    assert set(found) == {"loss", "reconstruction"}
+    assert found["reconstruction"].item() == pytest.approx(np.mean(errors), rel=1e-9)
+
+
 @pytest.mark.parametrize("sampled", [False, True])
 def test_clicks_by_hand(tiny_bert: Path, sampled: bool) -> None:
     """What was taken and, beside each, what was drawn, where it is nothing they know and somebody has met it."""
@@ -168,7 +185,7 @@ def slope(objective: Objective, weight: Tensor, place: int, step: float = 1e-6) 
     return (found[0] - found[1]) / (2 * step)
 
 
-@pytest.mark.parametrize("name", ["rating", "click"])
+@pytest.mark.parametrize("name", ["rating", "click", "reconstruction"])
 def test_gradients_reach_both_towers_and_are_those_of_finite_differences(tiny_bert: Path, name: str) -> None:
     """Of each tensor of weights, the steepest."""
     objective = make(tiny_bert, contrastive_weight=0.0, **{f"{name}_weight": 1.0})
@@ -180,14 +197,15 @@ def test_gradients_reach_both_towers_and_are_those_of_finite_differences(tiny_be
             steepest = weight.grad.flatten()[place].item()
             assert slope(objective, weight, place) == pytest.approx(steepest, rel=1e-5), weight_name
             reached.append(weight_name)
-    for part in ("model.item.id.", "model.item.contents.text.", "model.user.sequence.blocks.0.", f"heads.{name}."):
+    head = (f"heads.{name}.",) if name in objective.heads else ()
+    for part in ("model.item.id.", "model.item.contents.text.", "model.user.sequence.blocks.0.", *head):
         assert any(weight_name.startswith(part) for weight_name in reached), (part, reached)
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_two_processes_have_the_loss_and_the_gradients_of_one(tiny_bert: Path, weighting: str) -> None:
     """Their mean, though they have different numbers of rated events and of items that count as not taken."""
-    train = {"rating_weight": 2.0, "click_weight": 0.5, "weighting": weighting}
+    train = {"rating_weight": 2.0, "click_weight": 0.5, "reconstruction_weight": 0.7, "weighting": weighting}
     whole = make(tiny_bert, **train)
     expected = losses_of(whole)
     expected["loss"].backward()
@@ -218,9 +236,9 @@ def test_who_knows_every_item_has_none_that_they_did_not_take(tiny_bert: Path) -
     assert found == pytest.approx(nn.functional.softplus(-logits).mean().item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["sentence", "alone", "views", "rating", "click", "contrastive"])
+@pytest.mark.parametrize("name", ["sentence", "alone", "views", "rating", "click", "reconstruction", "contrastive"])
 def test_a_weight_of_0_is_no_task(tiny_bert: Path, name: str) -> None:
-    weights = {"rating_weight": 1.0, "click_weight": 1.0, "views_weight": 1.0}
+    weights = dict.fromkeys(("rating_weight", "click_weight", "views_weight", "reconstruction_weight"), 1.0)
     found = make(tiny_bert, **{**weights, f"{name}_weight": 0.0})._tasks
     assert set(TASKS) - set(found) == ({"sequence", "text", "fused"} if name == "contrastive" else {name})
 

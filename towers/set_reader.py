@@ -1,0 +1,61 @@
+"""Set reader: the mean of what somebody has, where order means nothing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from towers.fusion import unit
+from towers.precision import at_least_single
+from towers.sequence_reader import SequenceBatch, SequenceConfig, read_by_width
+
+
+class SetReader(nn.Module):
+    """The mean of item vectors, turned a little; the output at a position is the query of all up to it.
+
+    Linear, as ELSA is (RecSys 2022): on sets a transformer learned slower, and found no more
+    (`benchmarks/results/LOG.md`).
+
+    Args:
+        config: how much is read.
+        dimension: length D of item vectors and of the result.
+
+    Attributes:
+        shape: of a query: ``(D,)``.
+    """
+
+    def __init__(self, *, config: SequenceConfig, dimension: int) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = (dimension,)
+        self.turn = nn.Linear(dimension, dimension, bias=False)
+        nn.init.zeros_(self.turn.weight)
+
+    def forward(
+        self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """Queries of unit norm at every position; outside training the same set has the same bits in every order.
+
+        Args:
+            vectors: item vectors by catalog row.
+            batch: B sets of at most T items.
+            half_life: seconds, above 0: an item counts by half as much for every half-life between it and the newest.
+                None: all count alike.
+        """
+        batch = batch if self.training else batch.sorted()
+        return read_by_width(lambda part: self.read(vectors, part, half_life), batch, self.shape, self.training)
+
+    def read(
+        self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
+    ) -> Float[Tensor, "b t d"]:
+        """What `forward` gives, added up in the order given."""
+        there = batch.mask if batch.hidden is None else batch.mask & ~batch.hidden
+        counts = there.to(at_least_single(vectors))
+        if half_life is not None:
+            newest = batch.times.masked_fill(~there, -torch.inf).amax(1, keepdim=True)
+            ages = torch.where(there, newest - batch.times, 0)
+            counts = counts * torch.exp2(-ages / half_life).to(counts)
+        mean = unit((F.embedding(batch.items, vectors) * counts[..., None]).cumsum(1))
+        return unit(at_least_single(mean + self.turn(mean)))
