@@ -87,6 +87,10 @@ PARTS = {
         "MovieLens-1M in time order, as published: 6,040 people, 3,416 films",
         ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
     ),
+    "ml-1m-ids": (
+        "The same by ids alone",
+        ("recall@10", "ndcg@10", "recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
+    ),
     "ml-1m-sets": (
         "MovieLens-1M without times, as published: 6,040 people, 3,260 films",
         ("recall@20", "ndcg@20", "recall@20/tail", "coverage@20", "gini@20"),
