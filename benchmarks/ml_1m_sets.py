@@ -22,7 +22,7 @@ from training.measuring.comparison import OURS
 SHARE = 0.1  # of each person's training events that validate
 
 # Chosen on validation data (NDCG@20, EASE 0.206): the contrastive loss has 0.204 after 7 epochs, each three times as
-# long; 256 people a step and `id_speed = 20` have 0.208 after 12 epochs, 192 dimensions no more.
+# long; what follows 0.209; 256 people a step and `id_speed = 20` 0.208 after 12 epochs, 192 dimensions no more.
 BASE: dict[str, Any] = {
     "user": {"text": False, "sequence": {"ordered": False, "length": 1024}},
     "train": {

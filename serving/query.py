@@ -55,7 +55,7 @@ class QueryConfig(BaseModel):
     length: int | None
     """Most past items that the sequence reader reads; None: there is none."""
     ordered: bool
-    """Whether their order means something; if not, they are read in the order of their rows."""
+    """Whether their order means something; if not, they are read once each, in the order of their rows."""
     text: TextReading | None
     """What the text reader reads; None: there is none."""
     gates: dict[str, float]
@@ -167,13 +167,19 @@ class QueryTower:
         newest = slice(-self.config.length, None)
         rows, ratings = one.items[newest], one.ratings[newest]
         times = np.zeros(len(rows)) if one.times is None else one.times[newest]
-        order = np.arange(len(rows)) if self.config.ordered else np.argsort(rows, kind="stable")
+        order = np.arange(len(rows)) if self.config.ordered else _newest_of_each(rows)
         return {"vectors": vectors[rows[order]], "ratings": ratings[order], "times": times[order]}
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens not included, cut to fit."""
         assert self._tokenizer is not None
         return [one.ids for one in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+
+def _newest_of_each(rows: np.ndarray) -> np.ndarray:
+    """Places of the distinct rows, in the rows' order; of what stands there several times, of the last."""
+    _, back = np.unique(rows[::-1], return_index=True)
+    return len(rows) - 1 - back
 
 
 def onnxruntime() -> Any:

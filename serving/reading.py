@@ -16,6 +16,7 @@ from towers.history import Histories
 from towers.left_out import without_each_event
 from towers.model import TwoTower
 from towers.sequence_reader import SequenceBatch, SequenceReader
+from towers.set_reader import SetReader
 from towers.user import Memory, PastReader
 
 SMALLEST = 1e-12  # a norm that is divided by
@@ -133,7 +134,11 @@ def _left_out_of_sequence(reader: PastReader, history: Histories, memory: Memory
     """The items that are read, and what the reader makes of the person without each, zero where nothing is left."""
     length, device = reader.config.length, memory.vectors.device
     window = history.items[-length - 1 :]
-    if isinstance(reader, SequenceReader) and 2 <= len(window) == len(np.unique(window)) <= QUICK:
+    distinct = len(window) == len(np.unique(window))
+    if isinstance(reader, SetReader) and distinct and len(window) <= length:
+        batch = SequenceBatch.of(history, length).to(device)
+        return window, reader.without_each(memory.vectors, batch, memory.half_life)
+    if isinstance(reader, SequenceReader) and distinct and 2 <= len(window) <= QUICK:
         batch = SequenceBatch.of(history, length + 1).to(device)
         return window[-length:], without_each_event(reader, memory.vectors, batch, memory.half_life)
     rows = np.unique(history.items[-length:])

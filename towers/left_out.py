@@ -21,7 +21,7 @@ def without_each_event(
     the newest event.
 
     Args:
-        reader: an ordered one, in evaluation mode.
+        reader: in evaluation mode.
         vectors: item vectors by catalog row.
         batch: one past of E events without padding, at least 2 and at most one more than the reader reads.
         half_life: as `SequenceReader.forward` takes it.

@@ -47,7 +47,7 @@ class UserConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     sequence: SequenceConfig | None = SequenceConfig()
-    """The reader of past items in their order."""
+    """The reader of past items, in their order or as a set."""
     text: TextReaderConfig | None = TextReaderConfig()
     """The reader of history text and of free text."""
     interests: int = Field(default=1, ge=1)

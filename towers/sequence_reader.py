@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,7 @@ SIZES = 32  # of groups of histories in training: oneDNN makes a kernel for each
 
 
 class SequenceConfig(BaseModel):
-    """The reader of past items in their order."""
+    """The reader of past items, in their order or as a set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -45,7 +45,7 @@ class SequenceConfig(BaseModel):
     """Whether attention sees how much time lies between two events."""
     ordered: bool = True
     """Whether the order of events means something. Without it a past is a set, read as the mean of its items
-    (`towers.set_reader`), of any size in training; then only `length` counts."""
+    (`towers.set_reader`); then only `length` counts."""
 
     @model_validator(mode="after")
     def _a_set_is_its_mean(self) -> SequenceConfig:
@@ -55,7 +55,7 @@ class SequenceConfig(BaseModel):
             others.remove("ordered")
             raise ValueError(
                 f"ordered is false, and a set is read as the mean of its items, for which {', '.join(others)} "
-                f"{'means' if len(others) == 1 else 'mean'} nothing: leave out what is not length"
+                f"{'means' if len(others) == 1 else 'mean'} nothing: leave out {', '.join(others)}"
             )
         return self
 
@@ -112,6 +112,13 @@ class SequenceBatch:
         order = self.items.masked_fill(~self.mask, -1).argsort(dim=1, stable=True)
         return self.each(lambda part: part.gather(1, order))
 
+    def distinct(self) -> SequenceBatch:
+        """Sorted, and of what is in a history several times only the newest."""
+        batch = self.sorted()
+        again = torch.zeros_like(batch.mask)
+        again[:, :-1] = (batch.items[:, :-1] == batch.items[:, 1:]) & batch.mask[:, :-1]
+        return replace(batch, mask=batch.mask & ~again)
+
     def by_width(self) -> Iterator[tuple[Int[Tensor, " r"], SequenceBatch]]:
         """Rows of like length and, for each kind, these without most of their padding: widths are powers of two."""
         steps = self.mask.shape[1]
@@ -149,17 +156,14 @@ def read_by_width(
         shape: of a query.
         training: whether groups may have empty histories besides, so that they have few sizes.
     """
-    if not len(batch.items):
-        return torch.empty(*batch.items.shape, *shape, device=batch.items.device)
     multiple = max(1, len(batch.items) // SIZES) if training else 1
     steps, places, found = batch.items.shape[1], [], []
     for rows, part in batch.by_width():
         queries = read(part.filled(multiple))[: len(rows)]
         places.append(rows)
         found.append(F.pad(queries, (*(0, 0) * len(shape), steps - queries.shape[1], 0)))
-    return torch.cat(found)[
-        torch.cat(places).argsort()
-    ]  # one copy: filling in group by group is slow to go back through
+    # One copy: filling in group by group is slow to go back through.
+    return torch.cat(found).index_select(0, torch.cat(places).argsort())
 
 
 class SequenceReader(nn.Module):

@@ -77,8 +77,8 @@ class TrainConfig(OptimizerConfig):
     """How losses are added up: with these weights, or by how uncertain each task is, which is learned
     (arXiv 1705.07115); the weights then only say, by being 0, which losses there are not."""
     softmax: Literal["auto", "full", "sampled"] = "auto"
-    """Negatives: the whole catalog, a sample of it, or by its size and by whether anything below is asked for that only
-    a sample has."""
+    """Negatives: the whole catalog, a sample of it, or by its size and by whether anything is asked for that only one
+    of them has: what stands below a sample, reconstruction the whole catalog."""
     uniform_negatives: int = Field(default=2048, ge=1)
     """Items drawn uniformly in each step, beside the batch's own, where the softmax is sampled."""
     popular_negatives: int = Field(default=0, ge=0)
@@ -235,6 +235,11 @@ class Recipe(ModelConfig):
                     f"train.{name}_weight is {weight}, but only the sequence reader reads {what}: turn on "
                     "[user.sequence], or leave it out"
                 )
+        if self.train.reconstruction_weight and self.user.interests > 1:
+            raise ValueError(
+                f"train.reconstruction_weight is {self.train.reconstruction_weight} and user.interests "
+                f"{self.user.interests}, but what is reconstructed is told by one query: leave out one of them"
+            )
         return self
 
     @classmethod

@@ -382,7 +382,7 @@ def _begin(model: TwoTower, contents: Contents) -> None:
 
 
 def _negatives(config: TrainConfig, counts: np.ndarray) -> Negatives | None:
-    whole = config.reconstruction_weight > 0 or len(counts) <= FULL_SOFTMAX_UP_TO
-    if config.softmax == "full" or (config.softmax == "auto" and whole and not config.wants_sample):
+    small = len(counts) <= FULL_SOFTMAX_UP_TO and not config.wants_sample
+    if config.softmax == "full" or config.reconstruction_weight or (config.softmax == "auto" and small):
         return None
     return Negatives(counts, config.uniform_negatives, popular=config.popular_negatives, memory=config.memory_negatives)

@@ -66,6 +66,14 @@ SPACE: Space = {
 """What is searched by default."""
 
 
+def space_of(recipe: Recipe) -> Space:
+    """What is searched by default, without settings of a sequence reader where past items are read by none."""
+    sequence = recipe.user.sequence
+    if sequence is not None and sequence.ordered:
+        return SPACE
+    return {name: choice for name, choice in SPACE.items() if not name.startswith("user.sequence.")}
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training.
@@ -136,7 +144,7 @@ def search(
     *,
     out: str | Path,
     recipe: dict[str, Any] | None = None,
-    space: Space = SPACE,
+    space: Space | None = None,
     trials: int = 30,
     protocol: str | None = None,
     weights: str | Path | None = None,
@@ -151,7 +159,8 @@ def search(
         catalog, log, protocol, weights: as in `training.trainer.train`.
         out: folder for the study, the best recipe (``recipe.toml``) and all trials (``trials.json``).
         recipe: nested values that all trials share; default: the recipe that ships.
-        space: what is searched: dotted names of settings, each with a range or a list of values.
+        space: what is searched: dotted names of settings, each with a range or a list of values; default: `space_of`
+            the recipe.
         trials: how many trainings in all, those of an earlier start among them.
         tell: is told of each trial when it is done.
 
@@ -163,6 +172,7 @@ def search(
     """
     library, out = _optuna(), Path(out)
     shared = deepcopy(recipe or {})
+    space = space_of(Recipe.read(shared)) if space is None else space
     _check(shared, space, trials)
     known = log.known(catalog)
     base = with_range(Recipe.read(shared), log.rating_range)

@@ -17,7 +17,7 @@ from training.augment import augmented, views_loss
 from training.config import TrainConfig
 from training.items import ItemVectors
 from training.losses import contrastive
-from training.parts import in_as_many_parts
+from training.parts import in_as_many_parts, in_parts
 from training.step import SentenceVectors, Step
 
 Task = Callable[[TwoTower, Step], Tensor | None]  # None where the step has nothing to learn it from
@@ -51,18 +51,23 @@ def reconstruction(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:
     if step.asked is None:
         return None
     own, windows = step.own, step.windows
+    people, targets, weights = windows.people[own], windows.targets[own], windows.weights[own]
     mask = windows.inputs.mask[own]
     told = mask & (mask.cumsum(1) > mask.sum(1, keepdim=True) // 2)
     rows = torch.arange(len(mask), device=mask.device)
+
+    def errors(queries: Tensor, row: Tensor) -> Tensor:
+        half = told[row]
+        wanted = queries.new_zeros(len(row), len(step.items.id_rows))
+        places = half.nonzero()[:, 0], targets[row][half]
+        wanted = wanted.index_put(places, weights[row][half].to(wanted), accumulate=True)
+        known = step.known.of_catalog(people[row.cpu().numpy()]).to(mask.device)
+        scores = at_least_single(queries @ step.vectors.values.T).relu()
+        scores = scores.masked_fill((known & (wanted == 0)) | step.items.unmet, 0)
+        return ((unit(scores) - unit(wanted)) ** 2).sum(1)
+
     queries = step.sequences[rows, told.int().argmax(1)]
-    wanted = queries.new_zeros(len(mask), len(step.items.id_rows))
-    places = rows[:, None].expand_as(told)[told], windows.targets[own][told]
-    wanted = wanted.index_put(places, windows.weights[own][told].to(wanted), accumulate=True)
-    known = step.known.of_catalog(windows.people[own]).to(mask.device)
-    left_out = (known & (wanted == 0)) | step.items.unmet
-    scores = at_least_single(queries @ step.vectors.values.T).relu().masked_fill(left_out, 0)
-    losses = ((unit(scores) - unit(wanted)) ** 2).sum(1)
-    return step.ranks.mean(losses, len(windows.people))
+    return step.ranks.mean(in_parts(errors, queries, rows, size=step.config.part), len(windows.people))
 
 
 def text(model: TwoTower, step: Step) -> Float[Tensor, ""] | None:

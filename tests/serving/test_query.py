@@ -194,9 +194,10 @@ def test_a_set_has_one_query_in_every_order(precision: Precision, tiny_run: Any,
     export_query(model, tmp_path / "query", precision=precision)
     index = ItemIndex.from_arrays(tiny_run.catalog.ids, model.embed_items(tiny_run.catalog), space=model.space)
     tower = QueryTower.load(tmp_path / "query")
-    sets = Histories.of([[3, 20, 11, 7], [20, 7, 3, 11]], ratings=[[1.0, 0.2, 0.4, 0.6], [0.2, 0.6, 1.0, 0.4]])
+    sets = Histories.of([[3, 20, 11, 7], [20, 7, 3, 11], [7, 7, 20, 3, 7, 11]])
     ours = tower.encode(sets, tower.beside(index, tiny_run.catalog))
     np.testing.assert_array_equal(ours[0], ours[1])
+    np.testing.assert_array_equal(ours[0], ours[2])  # what was met several times counts once
     wanted = model.encode(sets, model.memory(tiny_run.catalog, index.vectors))
     np.testing.assert_allclose(ours, wanted, atol=1e-4 if precision == "float32" else 0.02)
 

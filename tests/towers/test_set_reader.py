@@ -52,6 +52,9 @@ def test_old_items_count_half_for_every_half_life(reader: SetReader) -> None:
     expected = turned(reader, (weights[:, None] * VECTORS[[2, 0, 3, 1]]).sum(0))
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(found[1], turned(reader, VECTORS[[1, 3]].sum(0)), rtol=0, atol=1e-6)
+    early = Histories.of([[2, 0], [1, 2, 3]], times=[[-9 * DAY - 60, -9 * DAY], [0, 1, 2]])  # the padding's time is 0
+    found = reader(VECTORS, SequenceBatch.of(early, 6), 60)[0, -1]
+    torch.testing.assert_close(found, turned(reader, VECTORS[2] / 2 + VECTORS[0]), rtol=0, atol=1e-6)
     shortest = reader(VECTORS, SequenceBatch.of(HISTORIES, 6), 1e-6)[:, -1]
     torch.testing.assert_close(shortest[0], turned(reader, VECTORS[[3, 1]].sum(0)), rtol=0, atol=1e-6)
 
@@ -64,6 +67,31 @@ def test_a_set_is_read_alike_in_every_order_and_a_new_reader_gives_the_mean(read
     assert (last[0] - last[2]).abs().max() > 0.005
     plain = SetReader(config=reader.config, dimension=8)(VECTORS, several)[:, -1]
     torch.testing.assert_close(plain[0], unit(VECTORS[:4].mean(0)), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_was_met_several_times_counts_once_by_its_newest_event(
+    reader: SetReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is added up in the order of rows, so that the sum has the same bits."""
+    again = Histories.of([[3, 1, 3, 0, 3]], times=[[0, DAY, 2 * DAY, 2 * DAY, 3 * DAY]])
+    read, seen = SetReader.read, []
+    monkeypatch.setattr(SetReader, "read", lambda self, *given: seen.append(given[1]) or read(self, *given))
+    found = reader(VECTORS, SequenceBatch.of(again, 6), DAY)[0, -1]
+    expected = turned(reader, (torch.tensor([0.25, 0.5, 1.0])[:, None] * VECTORS[[1, 0, 3]]).sum(0))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    (batch,) = seen
+    assert batch.items[batch.mask].tolist() == [0, 1, 3]
+
+
+@torch.no_grad()
+def test_without_each_item_is_what_reading_without_it_gives(reader: SetReader) -> None:
+    past = HISTORIES.take([0])
+    for half_life in (None, 2 * DAY):
+        found = reader.without_each(VECTORS, SequenceBatch.of(past, 6), half_life)
+        left = reader(VECTORS, SequenceBatch.of(past.without_each(past.items), 6), half_life)[:, -1]
+        torch.testing.assert_close(found, left, rtol=0, atol=1e-6)
+    assert reader.without_each(VECTORS, SequenceBatch.of(Histories.of([[4]]), 6)).tolist() == [[0.0] * 8]
 
 
 @torch.no_grad()

@@ -76,13 +76,17 @@ from training.config import Recipe
             "train.reconstruction_weight is 1.0, but only the sequence reader reads a half of a past: turn on",
         ),
         (
+            {"user": {"text": False, "interests": 2}, "train": {"reconstruction_weight": 1}},
+            "train.reconstruction_weight is 1.0 and user.interests 2, but what is reconstructed is told by one query",
+        ),
+        (
             {"train": {"reconstruction_weight": 1, "softmax": "sampled"}},
             "reconstruction_weight is 1.0, and reconstruction looks at the whole catalog: leave it out, or",
         ),
         (
             {"user": {"text": False, "sequence": {"ordered": False, "blocks": 3, "ratings": False}}},
             "ordered is false, and a set is read as the mean of its items, for which blocks, ratings mean nothing: "
-            "leave out what is not length",
+            "leave out blocks, ratings",
         ),
         (
             {"user": {"text": False, "interests": 2, "sequence": {"ordered": False}}},

@@ -63,6 +63,16 @@ def run(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return go
 
 
+@pytest.mark.parametrize("sequence", [False, {"ordered": False}])
+def test_no_setting_of_a_reader_is_searched_that_the_recipe_has_not(
+    run: Callable[..., Any], tmp_path: Path, sequence: dict[str, bool] | bool
+) -> None:
+    user = {"sequence": sequence, "text": sequence is False}
+    found = run(Trainings(), 1, space=None, recipe={"user": user})
+    assert set(found.best.settings) == {name for name in module.SPACE if name != "user.sequence.dropout"}
+    assert set(run(Trainings(), 1, space=None, out=tmp_path / "other").best.settings) == set(module.SPACE)
+
+
 def test_the_best_recipe_is_written_and_what_mattered(run: Callable[..., Any], tmp_path: Path) -> None:
     told: list[Trial] = []
     found = run(Trainings(), 24, tell=told.append)

@@ -22,6 +22,7 @@ from towers.model import ModelConfig, TwoTower
 from towers.text import TextConfig, TextEncoder
 from training.config import Recipe, TrainConfig
 from training.items import Items
+from training.loop import _negatives
 from training.measuring.protocols import last_event
 from training.negatives import Known, Negatives
 from training.objective import Objective
@@ -118,6 +119,46 @@ def test_reconstruction_by_hand(tiny_bert: Path) -> None:
     found = losses_of(objective, replace(ALL, weights=weights))
     assert set(found) == {"loss", "reconstruction"}
     assert found["reconstruction"].item() == pytest.approx(np.mean(errors), rel=1e-9)
+
+
+def test_reconstruction_reads_in_parts(tiny_bert: Path) -> None:
+    """The same loss and gradients, a person at a time."""
+    found = [make(tiny_bert, contrastive_weight=0.0, reconstruction_weight=1.0, part=part) for part in (256, 1)]
+    losses = [losses_of(objective)["loss"] for objective in found]
+    for loss in losses:
+        loss.backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+    whole, parts = (objective.model.item.id.weight.grad for objective in found)
+    assert whole.abs().max() > 1e-4
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_reconstruction_has_the_whole_catalog() -> None:
+    assert _negatives(TrainConfig(), np.ones(20_000)) is not None
+    assert _negatives(TrainConfig(reconstruction_weight=0.1), np.ones(20_000)) is None
+
+
+def test_squared_errors_are_weighed_as_such(tiny_bert: Path) -> None:
+    """At first half of a squared error and all of a cross-entropy (arXiv 1705.07115)."""
+    train = {"rating_weight": 1.0, "click_weight": 1.0, "reconstruction_weight": 1.0, "weighting": "uncertainty"}
+    found = losses_of(make(tiny_bert, **train))
+    expected = found["sequence"] + found["click"] + (found["rating"] + found["reconstruction"]) / 2
+    assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_sets_are_learned_by_reconstruction(tiny_bert: Path, catalog: Catalog) -> None:
+    """Two kinds of people, apart in what they have: after training each finds the rest of their kind."""
+    kinds = Histories.of([[0, 1, 2, 6], [3, 4, 5], [6, 0, 1], [5, 3, 4], [1, 2, 0], [2, 6, 1], [4, 5, 3]] * 4)
+    values = recipe(tiny_bert, contrastive_weight=0, reconstruction_weight=1, epochs=30, rate=0.05).model_dump()
+    values["user"]["sequence"] = {"ordered": False, "length": 8}
+    values["item"]["text"] = False
+    model, report = fit(catalog, *last_event(kinds), Recipe.read(values), rated=kinds, progress=False)
+    losses = [entry["reconstruction"] for entry in report.epochs]
+    assert losses[-1] < losses[0] - 0.2
+    vectors = model.embed_items(catalog)
+    asked = model.encode(Histories.of([[0, 1], [5, 4]]), model.memory(catalog, vectors)) @ vectors.T
+    assert set(asked[0].argsort()[-4:]) == {0, 1, 2, 6}
+    assert set(asked[1].argsort()[-3:]) == {3, 4, 5}
 
 
 @pytest.mark.parametrize("sampled", [False, True])

@@ -47,7 +47,7 @@ def tune(
 
     from towers.interactions import Interactions
     from training.config import Recipe
-    from training.search import SPACE, read_space, search
+    from training.search import read_space, search
     from twotower.search_page import write_search_page
 
     settings = Recipe.read(recipe)
@@ -60,7 +60,7 @@ def tune(
         log,
         out=out,
         recipe=tomllib.loads(recipe.read_text("utf-8")) if recipe is not None else None,
-        space=read_space(space) if space is not None else SPACE,
+        space=read_space(space) if space is not None else None,
         trials=trials,
         protocol=protocol,
         weights=weights,
