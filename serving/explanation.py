@@ -13,7 +13,7 @@ from rich.table import Table
 from towers.ids import Id
 
 READERS = {
-    "sequence": "past items, in their order",
+    "sequence": "past items",
     "shown": "what was shown",
     "text": "words, read by BERT",
     "less": "like what they want less of",

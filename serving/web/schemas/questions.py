@@ -188,7 +188,7 @@ class Reason(BaseModel):
             "score": 0.61,
             "place": 1,
             "confidence": 0.8,
-            "parts": [{"name": "past items, in their order", "value": 0.6, "share": 1}],
+            "parts": [{"name": "past items", "value": 0.6, "share": 1}],
             "contents": [{"name": "what is written about it", "value": 0.6, "share": 1}],
             "past": [{"item": "i3", "title": "Evening rain", "value": 0.6, "share": 1}],
             "words": [],
