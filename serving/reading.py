@@ -135,7 +135,7 @@ def _left_out_of_sequence(reader: PastReader, history: Histories, memory: Memory
     length, device = reader.config.length, memory.vectors.device
     window = history.items[-length - 1 :]
     distinct = len(window) == len(np.unique(window))
-    if isinstance(reader, SetReader) and distinct and len(window) <= length:
+    if isinstance(reader, SetReader) and distinct and 1 <= len(window) <= length:
         batch = SequenceBatch.of(history, length).to(device)
         return window, reader.without_each(memory.vectors, batch, memory.half_life)
     if isinstance(reader, SequenceReader) and distinct and 2 <= len(window) <= QUICK:
