@@ -58,7 +58,7 @@ class SetReader(nn.Module):
     def without_each(
         self, vectors: Float[Tensor, "n d"], batch: SequenceBatch, half_life: float | None = None
     ) -> Float[Tensor, "t d"]:
-        """The query of one set without each of its T items, as `forward` takes them; zero where nothing is left.
+        """The query of one set without each of its T distinct items, unpadded; zero where nothing is left.
 
         Leaving out the newest makes all others count more, and by as much each: the mean is the same.
         """

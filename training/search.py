@@ -67,7 +67,7 @@ SPACE: Space = {
 
 
 def space_of(recipe: Recipe) -> Space:
-    """What is searched by default, without settings of a sequence reader where past items are read by none."""
+    """What is searched by default; of the sequence reader nothing where it is off or reads sets."""
     sequence = recipe.user.sequence
     if sequence is not None and sequence.ordered:
         return SPACE
