@@ -26,6 +26,9 @@ IDS = {
     "train": {**TRAIN, "epochs": 18},
     "item": {"text": False, "dimension": DIMENSION, "id_speed": 20.0, "id_min_events": 1},
 }
+# What the authors of eSASRec chose for it and for SASRec on these files, among 50 to 256 factors, one to four blocks,
+# one to eight heads (github.com/blondered/transformer_benchmark, README); their patience was 50 epochs, here it is 10.
+CHOSEN = {"factors": 64, "blocks": 1, "heads": 1, "dropout": 0.2, "length": 50, "epochs": 200}
 
 
 def read(data_dir: Path) -> tuple[Catalog, Interactions]:
@@ -43,10 +46,7 @@ TASK = Task(
         f"{OURS}-id": IDS,
         f"{OURS}-content": {**BASE, "item": {"template": "{title}", "ids": False, "dimension": DIMENSION}},
     },
-    peers={
-        "esasrec": {"model": "esasrec", "factors": DIMENSION, "length": 50, "epochs": 100},
-        "sasrec": {"model": "sasrec", "factors": DIMENSION, "length": 50, "epochs": 100},
-    },
+    peers={name: {"model": name, **CHOSEN} for name in ("esasrec", "sasrec")},
     published={
         "eSASRec (RecSys 2025)": (0.0928, 0.0523),
         "SASRec with sampled softmax (RecSys 2025)": (0.0921, 0.0531),

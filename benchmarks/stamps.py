@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.class_names import among_texts
 from benchmarks.contents import contents_of
 from benchmarks.pool import side_by_side
 from benchmarks.record import Record, plain
 from towers.catalog import Catalog
 from towers.embed import VectorCache
+from towers.fusion import unit
 from towers.model import TwoTower
 from training.config import Recipe
 from training.measuring.metrics import bootstrap, paired_difference
@@ -35,7 +35,8 @@ DIRECTIONS = {
     "sound → caption": ("audio", "text"),
     "caption → sound": ("text", "audio"),
 }
-OURS, NAMES, CHANCE = "twotower", "class names, no training", "random"
+OURS, PLAIN, NAMES, CHANCE = "twotower", "twotower, nothing named", "class names, no training", "random"
+NAMED = {OURS: True, PLAIN: False}
 CANDIDATES: list[dict[str, Any]] = [
     {"item": {"dimension": 64, "hidden": 256}},
     {"item": {"dimension": 256, "hidden": 512}},
@@ -69,10 +70,12 @@ def main() -> None:
     if not folder.is_dir():
         raise SystemExit(f"{options.data_dir} has no folder stamps: pictures, captions and sounds are needed")
     record = Record("stamps")
-    contents_of(Catalog.read(folder / "items.parquet"), Recipe.read(_recipe(CANDIDATES[0])), progress=True)
+    for named in NAMED.values():
+        recipe = Recipe.read(_recipe(CANDIDATES[0], named))
+        contents_of(Catalog.read(folder / "items.parquet"), recipe, progress=True)
     jobs = {f"fold {fold}": Job(folder, fold) for fold in range(FOLDS)}
     outcomes = side_by_side(run_fold, jobs)
-    record.rows = [_row(method, name, outcomes) for name in DIRECTIONS for method in (OURS, NAMES, CHANCE)]
+    record.rows = [_row(method, name, outcomes) for name in DIRECTIONS for method in (*NAMED, NAMES, CHANCE)]
     record.notes = {
         "protocol": "five folds, equal captions in one; each query is ranked among its fold's pictures, captions or "
         "sounds, those with the same caption all count as right; 95 % intervals by bootstrap over queries",
@@ -99,18 +102,23 @@ def run_fold(job: Job) -> Outcome:
     folds = fold_of(captions)
     test, rest = np.flatnonzero(folds == job.fold), np.flatnonzero(folds != job.fold)
     held_out = folds[rest] == (job.fold + 1) % FOLDS
-    tried = [_reciprocal(_ranks_of(_fit(catalog, rest[~held_out], one), catalog, rest[held_out])) for one in CANDIDATES]
-    chosen = int(np.argmax(tried))
-    model = _fit(catalog, rest, CANDIDATES[chosen])
-    by_names = _by_names(model, catalog, rest)
+    found, notes = {}, {"fold": job.fold, "items": len(test)}
+    for method, named in NAMED.items():
+        tried = [
+            _reciprocal(_ranks_of(_fit(catalog, rest[~held_out], one, named), catalog, rest[held_out]))
+            for one in CANDIDATES
+        ]
+        chosen = CANDIDATES[int(np.argmax(tried))]
+        model = _fit(catalog, rest, chosen, named)
+        found[method] = _ranks_of(model, catalog, test)
+        notes[method] = {"chosen": chosen, "tried": tried}
+        if named:
+            by_names = _by_names(model, catalog, rest)
     rng = np.random.default_rng(job.fold)
     by_chance = {name: rng.normal(size=(len(catalog), 8)) for name in by_names}
-    found = {
-        OURS: _ranks_of(model, catalog, test),
-        NAMES: ranks(by_names, _present(model, catalog), captions, test),
-        CHANCE: ranks(by_chance, _present(model, catalog), captions, test),
-    }
-    return Outcome(found, {"fold": job.fold, "items": len(test), "chosen": CANDIDATES[chosen], "tried": tried})
+    for method, vectors in {NAMES: by_names, CHANCE: by_chance}.items():
+        found[method] = ranks(vectors, _present(model, catalog), captions, test)
+    return Outcome(found, notes)
 
 
 def caption_numbers(catalog: Catalog) -> np.ndarray:
@@ -145,16 +153,18 @@ def ranks(
     return found
 
 
-def _recipe(candidate: dict[str, Any]) -> dict[str, Any]:
+def _recipe(candidate: dict[str, Any], named: bool) -> dict[str, Any]:
     return {
         "user": {"text": {"tune": 0}},
+        "image": {"names": named},
+        "audio": {"names": named},
         **candidate,
         "item": {"template": "{text}", **candidate["item"]},
     }
 
 
-def _fit(catalog: Catalog, rows: np.ndarray, candidate: dict[str, Any]) -> TwoTower:
-    return train(catalog.select(rows), recipe=_recipe(candidate), progress=False)
+def _fit(catalog: Catalog, rows: np.ndarray, candidate: dict[str, Any], named: bool) -> TwoTower:
+    return train(catalog.select(rows), recipe=_recipe(candidate, named), progress=False)
 
 
 def _ranks_of(model: TwoTower, catalog: Catalog, asked: np.ndarray) -> dict[str, np.ndarray]:
@@ -170,15 +180,11 @@ def _present(model: TwoTower, catalog: Catalog) -> dict[str, np.ndarray]:
 
 
 def _by_names(model: TwoTower, catalog: Catalog, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Each kind among texts by class names, centred on the training items, which helps it."""
+    """Each kind among texts by the names that its encoder gives, centred on the training items, which helps it."""
     contents, _ = model.contents(catalog, VectorCache())
-    raw = {"text": contents.vectors["text"].numpy()}
-    raw["text"] = raw["text"] / np.linalg.norm(raw["text"], axis=1, keepdims=True)
-    for kind in ("image", "audio"):
-        raw[kind] = among_texts(contents.vectors[kind], kind, model.encoder)
-    present = _present(model, catalog)
-    centred = {kind: values - values[rows[present[kind][rows]]].mean(axis=0) for kind, values in raw.items()}
-    return {kind: values / np.linalg.norm(values, axis=1, keepdims=True) for kind, values in centred.items()}
+    length, present = model.encoder.dimension, _present(model, catalog)
+    raw = {kind: unit(values[:, -length:]) for kind, values in contents.vectors.items()}
+    return {kind: unit(values - values[rows[present[kind][rows]]].mean(0)).numpy() for kind, values in raw.items()}
 
 
 def _reciprocal(found: dict[str, np.ndarray]) -> float:

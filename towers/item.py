@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from towers.contents import Contents
 from towers.fusion import AttentionFusion, MaskedFusion, MeanFusion, unit
-from towers.projection import ContentProjection, Normalise
+from towers.projection import ContentProjection, NamedProjection, Normalise
 
 
 class ItemConfig(BaseModel):
@@ -53,7 +54,8 @@ class ItemTower(nn.Module):
 
     Args:
         config: sizes and dropout.
-        contents: length C of the vectors of each kind of content.
+        contents: length C of the vectors of each kind of content, ``"text"`` first.
+        named: kinds whose vectors end with the names of what they are, in the space of texts.
         normalise: what is done to them first; default: the mean is removed.
         ids: number of items that have an id vector.
 
@@ -69,22 +71,21 @@ class ItemTower(nn.Module):
         config: ItemConfig,
         contents: Mapping[str, int],
         ids: int,
+        named: Collection[str] = (),
         normalise: Mapping[str, Normalise] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self.contents = nn.ModuleDict(
-            {
-                name: ContentProjection(
-                    content=size,
-                    hidden=config.hidden,
-                    dimension=config.dimension,
-                    dropout=config.dropout,
-                    normalise=(normalise or {}).get(name, "centre"),
-                )
-                for name, size in contents.items()
-            }
-        )
+        self.contents = nn.ModuleDict()
+        for name, size in contents.items():
+            make = partial(NamedProjection, texts=self.text) if name in named else ContentProjection
+            self.contents[name] = make(
+                content=size,
+                hidden=config.hidden,
+                dimension=config.dimension,
+                dropout=config.dropout,
+                normalise=(normalise or {}).get(name, "centre"),
+            )
         self.register_buffer("new_weights", torch.ones(len(contents)))
         self.id = nn.Embedding(ids, config.dimension) if ids else None
         if self.id is not None:

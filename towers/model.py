@@ -21,6 +21,7 @@ from towers.contents import Contents, read_contents
 from towers.embed import VectorCache
 from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
 from towers.encoders.contract import Encoder, encoder_class
+from towers.encoders.named import Named
 from towers.errors import ArtefactError, InputError, MediaError
 from towers.evaluating import evaluating
 from towers.history import Histories
@@ -156,6 +157,7 @@ class TwoTower(nn.Module):
             config=config.item,
             contents={"text": encoder.dimension, **{name: self._length(name) for name in config.media}},
             ids=len(ids),
+            named={name for name, one in config.media.items() if one.names},
             normalise={name: one.normalise for name, one in config.media.items()},
         )
         self.user = UserTower(
@@ -386,9 +388,7 @@ class TwoTower(nn.Module):
             config = ModelConfig.model_validate(read_json(path / "config.json"))
             encoder = encoder_class("text", config.text.source).empty(config.text, path / "text")
             media = {
-                name: encoder_class(name, one.source).empty(one, path / name)
-                for name, one in config.media.items()
-                if one.source != VECTORS
+                name: _empty(name, one, path / name) for name, one in config.media.items() if one.source != VECTORS
             }
             model = cls(
                 config=config, encoder=encoder, ids=IdList(items["ids"]), template=items["template"], media=media
@@ -415,6 +415,12 @@ class TwoTower(nn.Module):
     def _own_state(self) -> dict[str, Tensor]:
         shared = self._shared_names()
         return {name: value.contiguous() for name, value in self.state_dict().items() if name not in shared}
+
+
+def _empty(name: str, config: MediaConfig, folder: Path) -> Encoder:
+    """An encoder of pictures or sounds as `save` left it, its weights not loaded yet."""
+    encoder = encoder_class(name, config.source).empty(config, folder)
+    return Named.around(encoder, folder) if config.names else encoder
 
 
 def _settings(config: BaseModel) -> str:

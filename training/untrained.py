@@ -8,7 +8,8 @@ import numpy as np
 
 from towers.catalog import Catalog
 from towers.encoders.configs import VECTORS, AudioConfig, ImageConfig, MediaConfig
-from towers.encoders.contract import encoder_class
+from towers.encoders.contract import Encoder, encoder_class
+from towers.encoders.named import Named
 from towers.ids import IdList
 from towers.media import column_of_files, vectors_of
 from towers.model import TwoTower
@@ -22,12 +23,14 @@ def new_model(catalog: Catalog, counts: np.ndarray, recipe: Recipe, weights: Pat
     ids = IdList(catalog.ids.array.take(frequent))
     config = recipe.model().model_copy(update={"data": recipe.data, **_media(recipe, catalog)})
     encoder = encoder_class("text", config.text.source).load(config.text, weights=weights)
-    media = {
-        name: encoder_class(name, one.source).load(one, weights=weights)
-        for name, one in config.media.items()
-        if one.source != VECTORS
-    }
+    media = {name: _loaded(name, one, encoder, weights) for name, one in config.media.items() if one.source != VECTORS}
     return TwoTower(config=config, encoder=encoder, ids=ids, template=template, media=media)
+
+
+def _loaded(name: str, config: MediaConfig, reader: Encoder, weights: Path | None) -> Encoder:
+    """A pretrained encoder of pictures or sounds."""
+    encoder = encoder_class(name, config.source).load(config, weights=weights)
+    return Named.of(encoder, reader, weights=weights) if config.names else encoder
 
 
 def _media(recipe: Recipe, catalog: Catalog) -> dict[str, MediaConfig | None]:

@@ -36,10 +36,12 @@ def blocks(language: str) -> list[str]:
 
 def test_its_recipes_are_recipes() -> None:
     recipes = [Recipe.read(tomllib.loads(block)) for block in blocks("toml")]
-    first, vectors, tuned = recipes
+    first, vectors, named, tuned = recipes
     assert first.image is not None
     assert tuned.image is not None
     assert vectors.audio is not None
+    assert named.image is not None
+    assert named.image.names
     assert first.image.source == tuned.image.source
     assert open_clip.get_pretrained_cfg(*first.image.source.split("/"))
     assert (vectors.audio.length, vectors.audio.normalise, tuned.image.tune) == (100, "whiten", 2)

@@ -177,6 +177,9 @@ def test_music_has_the_right_tag(encoder: MusicNN, stored: dict[str, np.ndarray]
         vector = encoder.encode([encoder.prepare(wav(make()))])[0].numpy()
     scores = vector @ stored["dense_1/kernel"] + stored["dense_1/bias"]
     assert scores.argmax() == TAGS.index(tag)
+    classes = encoder.classes()
+    np.testing.assert_allclose(classes.weight.numpy() @ vector + classes.bias.numpy(), scores, atol=1e-5)
+    assert (tuple(classes.names[: len(TAGS)]), len(classes.names), classes.exclusive) == (TAGS, 50, False)
 
 
 def test_training_mode_changes_nothing(encoder: MusicNN) -> None:

@@ -96,6 +96,8 @@ def test_recommend_and_similar_show_a_table_or_json(ask: Run, tiny_run: Any) -> 
     answer = json.loads(ask("recommend", "--json", history="m01, m03,nothing").out)
     assert answer["unknown"] == ["nothing"]
     assert len(answer["items"]) == 10
+    parts = ("--history", "m01", "--history", "m03, nothing")
+    assert json.loads(ask("recommend", "--json", *parts).out) == answer
     assert "m02" not in {one["item"] for one in json.loads(ask("similar", "m02", "--json").out)["items"]}
     assert len(json.loads(ask("recommend", "--json", "-k", 1000, text="quiet piano").out)["items"]) == 40
 

@@ -23,6 +23,9 @@ class MediaConfig(BaseModel):
     """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""
     normalise: Normalise = "centre"
     """What is done to the vectors before they are projected: their mean is removed, they are whitened, or neither."""
+    names: bool = False
+    """Whether the names of what the encoder was trained to tell, as far as it tells them here, are read like a text
+    beside its vector: of use where few items have both a text and a picture or a sound to learn from."""
     tune: Tune = 0
     """How much of the encoder is trained, before the towers are (`[align]`): 0, a number of upper blocks, "lora" or
     "all"."""
@@ -42,6 +45,8 @@ class MediaConfig(BaseModel):
     def _vectors_have_no_encoder(self) -> Self:
         if self.source == VECTORS and self.tune:
             raise ValueError("vectors have no encoder to be tuned: leave tune out, or name an encoder as source")
+        if self.source == VECTORS and self.names:
+            raise ValueError("vectors have no encoder that names them: leave names out, or name an encoder as source")
         return self
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,22 @@ from torch import Tensor, nn
 from towers.errors import InputError, MissingExtraError
 
 Modality = Literal["text", "image", "audio"]
+
+
+class Classes(NamedTuple):
+    """What an encoder was trained to tell, and how it tells it from its vectors.
+
+    Args:
+        names: of K classes.
+        weight: ``(K, D)``, and
+        bias: ``(K,)``, of the layer that followed.
+        exclusive: whether a content is of one class; else it may be of many.
+    """
+
+    names: Sequence[str]
+    weight: Float[Tensor, "k d"]
+    bias: Float[Tensor, " k"]
+    exclusive: bool
 
 
 class Encoder(nn.Module, ABC):
@@ -75,6 +91,14 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def reading(self) -> str:
         """All beside the weights that fixes a vector, such as tokenizer or preprocessing, as text."""
+
+    def classes(self, *, weights: Path | None = None) -> Classes | None:
+        """What it was trained to tell; None, unless it says so.
+
+        Args:
+            weights: folder to look in before anything is downloaded.
+        """
+        return None
 
     def examine(self, contents: Sequence[Any]) -> None:
         """Warn of what many contents have in common and this encoder was not made for; nothing, unless it says so."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 
-from towers.encoders.contract import Encoder, Modality
+from towers.encoders.contract import Classes, Encoder, Modality
 from towers.encoders.tensor_bundle import read_checkpoint
 from towers.encoders.windows import OVERLAP, frames, joined, mean_over_windows, windows
 from towers.precision import at_least_single
@@ -27,6 +27,13 @@ FFT, HOP = 512, 256  # samples
 BANDS = 96  # Slaney's mel bands, 0 to 8000 Hz
 PATCH = 187  # frames in a window, 3 s
 CHUNK = 2  # windows at once on a CPU, about 60 MB; buffers above 32 MB the system would take back after each use
+TAGS = [  # of the last layer, in its order
+    "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
+    "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals",
+    "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop", "soft", "sitar", "solo",
+    "man", "classic", "choir", "voice", "new age", "dance", "male voice", "female vocal", "beats", "harp",
+    "cello", "no voice", "weird", "country", "metal", "female voice", "choral"
+]  # fmt: skip
 EPSILON = 1e-3  # TensorFlow's batch normalisation
 
 TIMBRE, RHYTHM, MIDDLE, DIMENSION = 204, 51, 64, 200  # channels
@@ -75,6 +82,12 @@ class MusicNN(Encoder):
     def dimension(self) -> int:
         """Length D of a vector."""
         return DIMENSION
+
+    def classes(self, *, weights: Path | None = None) -> Classes:
+        """The 50 tags; music has many."""
+        stored = read_checkpoint(f"{fetch('musicnn', folder=weights)}/")
+        weight, bias = (torch.from_numpy(stored[f"dense_1/{part}"].T.copy()) for part in ("kernel", "bias"))
+        return Classes(TAGS, weight, bias, exclusive=False)
 
     def prepare(self, content: Path | bytes) -> Float[Tensor, "windows 187 96"]:
         """The log-mel windows of a sound; raises MediaError."""

@@ -14,11 +14,12 @@ import open_clip
 import torch
 from jaxtyping import Float
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from timm.data import ImageNetInfo
 from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from towers.artefact import read_json, write_json
-from towers.encoders.contract import Encoder
+from towers.encoders.contract import Classes, Encoder
 from towers.errors import InputError, WeightsError
 from towers.pictures import read_picture
 from towers.weights import REGISTRY, fetch
@@ -109,6 +110,15 @@ class OpenClip(Encoder):
         """Length D of a vector."""
         return int(self.shape["model"]["embed_dim"])
 
+    def classes(self, *, weights: Path | None = None) -> Classes | None:
+        """The thousand of ImageNet, where it is the stand-in."""
+        if self.config.source != STAND_IN:
+            return None
+        *_, weight, bias = _stored(fetch(STAND_IN, folder=weights))
+        known = ImageNetInfo()
+        names = [known.index_to_description(number).partition(",")[0] for number in range(len(bias))]
+        return Classes(names, weight, bias, exclusive=True)
+
     def prepare(self, content: Path | bytes) -> Float[Tensor, "3 h w"]:
         """A picture as the model's own preprocessing makes it.
 
@@ -176,13 +186,16 @@ def _visual_of(model: dict[str, Any]) -> nn.Module:
 
 def _fill_stand_in(visual: Any, folder: Path) -> None:
     """Load the file's tensors: those of timm's trunk in the same order under other names, then a classifier's."""
-    path = folder / REGISTRY[STAND_IN].files[0].name
-    values = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    values = _stored(folder)
     own = visual.trunk.state_dict()
     values = values[: len(own)]
     if [value.shape for value in values] != [value.shape for value in own.values()]:
-        raise WeightsError(f"the installed timm builds {STAND_IN} in another way than its weights {path} need")
+        raise WeightsError(f"the installed timm builds {STAND_IN} in another way than its weights in {folder} need")
     visual.trunk.load_state_dict(dict(zip(own, values, strict=True)))
+
+
+def _stored(folder: Path) -> list[Tensor]:
+    return list(torch.load(folder / REGISTRY[STAND_IN].files[0].name, map_location="cpu", weights_only=True).values())
 
 
 def _names_of(source: str) -> tuple[str, str | None]:

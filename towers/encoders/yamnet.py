@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
 
-from towers.encoders.contract import Encoder, Modality
+from towers.encoders.contract import Classes, Encoder, Modality
 from towers.encoders.windows import frames, joined, mean_over_windows
 from towers.errors import WeightsError
 from towers.sounds import sound_blocks
@@ -67,6 +68,13 @@ class YamNet(Encoder):
     def dimension(self) -> int:
         """Length D of a vector."""
         return LAYERS[-1][0]
+
+    def classes(self, *, weights: Path | None = None) -> Classes:
+        """The 521 of AudioSet; a sound may be of many."""
+        folder = fetch("yamnet", folder=weights)
+        with (folder / "yamnet_class_map.csv").open(encoding="utf-8") as file:
+            names = [row["display_name"] for row in csv.DictReader(file)]
+        return Classes(names, *stored_weights(folder)[-1], exclusive=False)
 
     def prepare(self, content: Path | bytes) -> Float[Tensor, "windows 96 64"]:
         """The log-mel windows of a sound; raises MediaError."""

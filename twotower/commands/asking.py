@@ -30,6 +30,9 @@ Where = Annotated[
     str | None,
     typer.Option(help='What must hold of the items, as JSON: {"genre": "Comedy", "year": {">=": 1990}}.'),
 ]
+History = Annotated[
+    list[str] | None, typer.Option(help="Items somebody met, oldest first: a,b,c; given again, those after.")
+]
 
 
 @app.command()
@@ -40,7 +43,7 @@ def recommend(
     interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
     user: Annotated[str | None, typer.Option(help="Somebody in the log or the store.")] = None,
-    history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
+    history: History = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
@@ -71,7 +74,7 @@ def explain(
     interactions: Annotated[Path | None, typer.Option(help="The log; needed with --user.")] = None,
     people: Annotated[Path | None, typer.Option(help="Attributes of people, as in training.")] = None,
     user: Annotated[str | None, typer.Option(help="Somebody in the log or the store.")] = None,
-    history: Annotated[str | None, typer.Option(help="Items somebody met, oldest first: a,b,c.")] = None,
+    history: History = None,
     text: Annotated[str | None, typer.Option(help="What somebody would like, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture of what somebody would like.")] = None,
     audio: Annotated[Path | None, typer.Option(help="A sound of what somebody would like.")] = None,
@@ -104,9 +107,11 @@ def similar(
     show(answer.table(), answer.to_json(), json)
 
 
-def _ids(history: str | None) -> list[str] | None:
+def _ids(history: list[str] | None) -> list[str] | None:
     """Items as they stand on a command line."""
-    return None if history is None else [item.strip() for item in history.split(",") if item.strip()]
+    if history is None:
+        return None
+    return [item.strip() for part in history for item in part.split(",") if item.strip()]
 
 
 def _retriever(
