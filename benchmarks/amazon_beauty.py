@@ -27,7 +27,8 @@ IDS = {
     "item": {"text": False, "dimension": DIMENSION, "id_speed": 20.0, "id_min_events": 1},
 }
 # What the authors of eSASRec chose for it and for SASRec on these files, among 50 to 256 factors, one to four blocks,
-# one to eight heads (github.com/blondered/transformer_benchmark, README); their patience was 50 epochs, here it is 10.
+# one to eight heads (github.com/blondered/transformer_benchmark, README; a configuration beside it has 256 factors);
+# their patience was 50 epochs, here it is 10.
 CHOSEN = {"factors": 64, "blocks": 1, "heads": 1, "dropout": 0.2, "length": 50, "epochs": 200}
 
 

@@ -215,6 +215,14 @@ class TwoTower(nn.Module):
         """Row of each item's own vector; -1 where content alone must do."""
         return torch.from_numpy(self.ids.rows(catalog.ids.array))
 
+    def follow_text_encoder(self) -> None:
+        """Let all that was made of the item side's text encoder follow it, after it has been trained."""
+        if self.user.text is not None:
+            self.user.text.follow(self.encoder)
+        for encoder in self.media.values():
+            if isinstance(encoder, Named):
+                encoder.read_by(self.encoder)
+
     @torch.inference_mode()
     def embed_items(
         self,

@@ -72,9 +72,9 @@ def align(
     loss = _train(aligner, config, len(catalog), progress)
     for end in ends:
         end()
+    if "text" in tuned:
+        model.follow_text_encoder()
     if model.user.text is not None:
-        if "text" in tuned:
-            model.user.text.follow(model.encoder)
         model.user.text.start_from(model.item.text)
     return loss
 

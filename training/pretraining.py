@@ -68,8 +68,7 @@ def pretrain(
     with ranks.told(), ranks.together():
         encoder.load_state_dict(ranks.agree(encoder.state_dict()))
         losses = ranks.agree(losses)
-    if model.user.text is not None:
-        model.user.text.follow(encoder)
+    model.follow_text_encoder()
     return losses
 
 

@@ -108,7 +108,7 @@ class OfRealPositions(DistanceSimilarityModule):
 
 
 class Recall(Callback):
-    """Recall@10 of the events that validate, each person's past left out of the ranking."""
+    """Recall@10 of the events that validate, the past that the model reads left out of the ranking."""
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin anew."""
@@ -121,7 +121,8 @@ class Recall(Callback):
         queries = pl_module.torch_model.encode_sessions(batch, pl_module.item_embs)[:, -1]
         scores = queries @ pl_module.item_embs.T
         target = scores.gather(1, batch["y"])
-        scores.scatter_(1, batch["x"], -torch.inf)  # what fills short pasts up is an item, too, and goes with them
+        scores.scatter_(1, batch["x"], -torch.inf)
+        scores[:, 0] = -torch.inf  # what fills short pasts up is no item
         self._found.append((scores > target).sum(1) < 10)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,7 +85,7 @@ def test_names_by_hand(tiny_bert: Path, exclusive: bool, likeliest: int, monkeyp
     pairs = [[3.0, 4.0], [-1.0, 0.5]]
     with torch.no_grad():
         got = named.encode([named.prepare(pair) for pair in pairs]).numpy().astype(np.float64)
-        texts = reader.encode([reader.prepare(name) for name in NAMES]).numpy().astype(np.float64)
+        texts = VectorCache().embed(reader, NAMES).vectors.numpy().astype(np.float64)
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     for pair, vector in zip(np.array(pairs), got, strict=True):
         scores = np.array(WEIGHT) @ pair + BIAS
@@ -99,7 +100,7 @@ def test_names_by_hand(tiny_bert: Path, exclusive: bool, likeliest: int, monkeyp
 
 def test_an_encoder_of_no_classes_is_refused(tiny_bert: Path) -> None:
     reader = TextEncoder.load(TextConfig(source=str(tiny_bert)))
-    with pytest.raises(InputError, match=r"^image\.names is true, but its encoder was trained on no classes"):
+    with pytest.raises(InputError, match=r"^image\.names is true, but its encoder tells no classes"):
         Named.of(Pairs(), reader)
     with pytest.raises(ValueError, match="vectors have no encoder that names them"):
         ImageConfig(source="vectors", names=True)
@@ -129,6 +130,19 @@ def test_a_kind_of_names_shares_the_texts_own_projection() -> None:
     assert isinstance(tower.project("image"), NamedProjection)
     assert tower.project("image")._texts == (tower.text,)
     assert not any("_texts" in name for name in tower.state_dict())
+
+
+def test_a_copy_is_read_by_its_own_texts_layers() -> None:
+    config = ItemConfig(dimension=4, hidden=8)
+    tower = ItemTower(config=config, contents={"text": 5, "image": 8}, ids=0, named={"image"})
+    other, vectors = deepcopy(tower).eval(), torch.randn(3, 8)
+    before = other.alone("image", vectors)
+    with torch.no_grad():
+        tower.text.layers[0].weight.zero_()
+    torch.testing.assert_close(other.alone("image", vectors), before, rtol=0, atol=0)
+    with torch.no_grad():
+        other.text.layers[0].weight.zero_()
+    assert (other.alone("image", vectors) - before).abs().max() > 1e-3
 
 
 def picture(colour: tuple[int, int, int]) -> bytes:
@@ -166,8 +180,29 @@ def test_a_model_of_names_is_saved_and_answers_pictures(tiny_bert: Path, shop: C
     assert np.array_equal(loaded.embed_items(shop, cache=cache, by="image"), vectors)
     again = loaded.encode_media({"image": shop.table["image"][5].as_py()})
     np.testing.assert_allclose(again, asked, atol=1e-5)
-    plain = {**recipe, "image": {"names": False}}
-    assert train(shop, recipe=plain, progress=False).space != model.space
+
+
+@pytest.mark.parametrize("trained", [{"pretrain": {"epochs": 1}}, {"text_tune": 1}])
+def test_names_follow_the_encoder_of_texts(tiny_bert: Path, shop: Catalog, trained: dict[str, Any]) -> None:
+    """Where that is trained, names are read by what it has become, not by what it was."""
+    tune = trained.pop("text_tune", 0)
+    recipe = {
+        "text": {"source": str(tiny_bert), "tune": tune},
+        "image": {"names": True},
+        "item": {"dimension": 8, "hidden": 8, "template": "{title}"},
+        "user": {"text": {"tune": 0}},
+        "align": {"epochs": 1},
+        **trained,
+    }
+    model = train(shop, recipe=recipe, progress=False)
+    named = model.encoder_of("image")
+    assert isinstance(named, Named)
+    untrained = TextEncoder.load(TextConfig(source=str(tiny_bert)))
+    names = ["hen", "tiger", "garbage truck"]
+    rows = [named.names.index(name) for name in names]
+    now, before = (VectorCache().embed(one, names).vectors for one in (model.encoder, untrained))
+    torch.testing.assert_close(named.texts[rows], now, atol=0.02, rtol=0.02)  # in bfloat16, in other company
+    assert (named.texts[rows] - before).abs().max() > 1e-3
 
 
 def test_pictures_have_the_right_names(data_dir: Path) -> None:

@@ -22,7 +22,8 @@ class MediaConfig(BaseModel):
     column: str
     """Column of the catalog with paths (from the catalog's folder), bytes, or vectors."""
     normalise: Normalise = "centre"
-    """What is done to the vectors before they are projected: their mean is removed, they are whitened, or neither."""
+    """What is done to the vectors before they are projected: their mean is removed, they are whitened, or neither; from
+    the names of classes the mean is always removed."""
     names: bool = False
     """Whether the names of what the encoder was trained to tell, as far as it tells them here, are read like a text
     beside its vector: of use where few items have both a text and a picture or a sound to learn from."""

@@ -9,8 +9,10 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from towers.artefact import read_json, write_json
+from towers.embed import VectorCache
 from towers.encoders.contract import Classes, Encoder
 from towers.errors import InputError
 from towers.fusion import unit
@@ -28,17 +30,17 @@ class Named(Encoder):
     Args:
         encoder: what reads.
         classes: what it was trained to tell: K of them.
-        texts: vectors ``(K, T)`` of their names.
+        length: T of the vectors of texts; `read_by` says which.
     """
 
-    def __init__(self, *, encoder: Encoder, classes: Classes, texts: Float[Tensor, "k t"]) -> None:
+    def __init__(self, *, encoder: Encoder, classes: Classes, length: int) -> None:
         super().__init__()
         self.modality = encoder.modality  # type: ignore[misc]
         self.encoder = encoder
-        self.exclusive = classes.exclusive
+        self.names, self.exclusive = list(classes.names), classes.exclusive
         self.register_buffer("weight", classes.weight)
         self.register_buffer("bias", classes.bias)
-        self.register_buffer("texts", texts)
+        self.register_buffer("texts", torch.empty(len(self.names), length))
 
     weight: Tensor
     bias: Tensor
@@ -49,16 +51,14 @@ class Named(Encoder):
         """A pretrained encoder and the names of its classes as `reader` reads them.
 
         Raises:
-            InputError: it was trained on no classes.
+            InputError: it tells no classes.
         """
         classes = encoder.classes(weights=weights)
         if classes is None:
-            raise InputError(
-                f"{encoder.modality}.names is true, but its encoder was trained on no classes: leave names out"
-            )
-        with torch.no_grad():
-            texts = reader.encode([reader.prepare(name) for name in classes.names]).float()
-        return cls(encoder=encoder, classes=classes, texts=texts).eval()
+            raise InputError(f"{encoder.modality}.names is true, but its encoder tells no classes: leave names out")
+        named = cls(encoder=encoder, classes=classes, length=reader.dimension).eval()
+        named.read_by(reader)
+        return named
 
     @classmethod
     def load(cls, config: Any, *, weights: Path | None = None) -> Self:
@@ -69,15 +69,19 @@ class Named(Encoder):
     def around(cls, encoder: Encoder, folder: Path) -> Self:
         """The shape that `save_shape` wrote around an encoder, its weights not loaded yet."""
         shape = read_json(folder / SHAPE_FILE)
-        count = shape["classes"]
-        nothing = Classes([""] * count, torch.empty(count, encoder.dimension), torch.empty(count), shape["exclusive"])
-        return cls(encoder=encoder, classes=nothing, texts=torch.empty(count, shape["length"])).eval()
+        names, exclusive = shape["names"], shape["exclusive"]
+        classes = Classes(names, torch.empty(len(names), encoder.dimension), torch.empty(len(names)), exclusive)
+        return cls(encoder=encoder, classes=classes, length=shape["length"]).eval()
 
     def save_shape(self, folder: Path) -> None:
         """Write all but the weights into an existing `folder`."""
         self.encoder.save_shape(folder)
-        shape = {"classes": len(self.bias), "exclusive": self.exclusive, "length": self.texts.shape[1]}
+        shape = {"names": self.names, "exclusive": self.exclusive, "length": self.texts.shape[1]}
         write_json(folder / SHAPE_FILE, shape)
+
+    def read_by(self, reader: Encoder) -> None:
+        """Let a reader of texts read the names: the item side's, again when that has been trained."""
+        self.texts.copy_(VectorCache().embed(reader, self.names).vectors)
 
     @property
     def dimension(self) -> int:
@@ -94,12 +98,12 @@ class Named(Encoder):
         return torch.cat([unit(vectors), self.said(vectors)], dim=-1)
 
     def said(self, vectors: Float[Tensor, "b c"]) -> Float[Tensor, "b t"]:
-        """What is called so, as unit vectors in the space of texts."""
+        """What vectors of the encoder are called, as unit vectors in the space of texts."""
         with torch.autocast(vectors.device.type, enabled=False):
             scores = vectors @ self.weight.float().T + self.bias.float()
-            likely = scores.softmax(-1) if self.exclusive else scores.sigmoid()
-            share, which = likely.topk(min(LIKELIEST, likely.shape[-1]))
-            return unit((share[..., None] * unit(self.texts.float())[which]).sum(-2))
+            likely = scores.log_softmax(-1) if self.exclusive else F.logsigmoid(scores)
+            likely, which = likely.topk(min(LIKELIEST, len(self.names)))
+            return unit((likely.softmax(-1)[..., None] * unit(self.texts.float())[which]).sum(-2))
 
     @property
     def blocks(self) -> list[nn.Module]:
