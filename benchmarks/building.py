@@ -24,7 +24,8 @@ from towers.catalog import Catalog
 from towers.embed import VectorCache
 from towers.ids import IdList
 from towers.item import ItemConfig
-from towers.model import ModelConfig, TwoTower, UserConfig
+from towers.model import TwoTower
+from towers.model_config import ModelConfig, UserConfig
 from towers.text import TextConfig, TextEncoder
 
 WORDS = "piano violin quiet evening rain engine motor race fast night music slow river winter train letter"

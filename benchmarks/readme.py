@@ -71,11 +71,12 @@ HEADLINES = (
     Headline("MovieLens-1M without times, as sets", "ml-1m-sets", "given", "recall@20", "twotower", "ease"),
     Headline("As sets, order counted", "ml-1m-sets", "given", "ndcg@20", "twotower", "ease"),
     Headline(
-        "A caption's picture (stamps)", "stamps", "caption → picture", "recall@10", "twotower",
+        "A caption's picture (stamps, names read)", "stamps", "caption → picture", "recall@10", "twotower",
         "class names, no training",
     ),
     Headline(
-        "A caption's sound (stamps)", "stamps", "caption → sound", "recall@10", "twotower", "class names, no training"
+        "A caption's sound (stamps, names read)", "stamps", "caption → sound", "recall@10", "twotower",
+        "class names, no training",
     ),
     Headline(
         "Tracks of a generated shop, all kinds of content", "studio", "known", "recall@20",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from towers.errors import InputError
 from towers.interactions import Positive
-from towers.model import ModelConfig
+from towers.model_config import ModelConfig
 from training.negatives import Correction
 from training.trackers import Tracker
 

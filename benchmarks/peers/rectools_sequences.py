@@ -1,4 +1,4 @@
-"""PYTHON benchmarks/peers/rectools_sequences.py EVENTS OUT --model esasrec|sasrec --factors N --length N --epochs N
+"""PYTHON benchmarks/peers/rectools_sequences.py EVENTS OUT --model esasrec|sasrec [--factors N] [--length N] [...]
 
 RecTools' SASRec or eSASRec (RecSys 2025: LiGR layers, sampled softmax) on the events of another benchmark, in an
 environment that has rectools[torch] and nothing of this project. The last event of each person validates and is not
@@ -83,7 +83,7 @@ def _model(options: argparse.Namespace, kept: Path) -> SASRecModel:
             deterministic=True, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         )  # fmt: skip
 
-    # LiGR layers see the places that hold no event, unless told not to, and are then far worse (LOG.md).
+    # LiGR layers see the places that hold no event, unless told not to, as their authors do.
     ligr = {"transformer_layers_type": LiGRLayers, "use_key_padding_mask": True}
     more = ligr if options.model == "esasrec" else {}
     return SASRecModel(

@@ -22,7 +22,8 @@ from serving.export import export_query
 from serving.query import Items, Precision, QueryTower
 from towers.errors import ArtefactError, InputError, MissingExtraError
 from towers.history import Histories
-from towers.model import ModelConfig, TwoTower, UserConfig
+from towers.model import TwoTower
+from towers.model_config import ModelConfig, UserConfig
 from towers.sequence_reader import SequenceConfig
 from towers.user import Memory
 from twotower.cli import app

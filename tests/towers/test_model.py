@@ -23,7 +23,8 @@ from towers.history import Histories
 from towers.history_text import HistoryTextConfig
 from towers.ids import IdList
 from towers.item import ItemConfig
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from towers.text_reader import TextReader, TextReaderConfig
 from towers.user import Memory

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from towers.catalog import Catalog
 from towers.history import Histories
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from towers.user import Memory, Reading
 from training.choices import GATES, choose_gate, choose_weight, choose_words

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from towers.errors import InputError
-from towers.model import ModelConfig
+from towers.model_config import ModelConfig
 from training.config import Recipe
 
 

@@ -16,7 +16,8 @@ from towers.contents import Contents
 from towers.history import Histories
 from towers.history_text import HistoryText
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from training.anchors import Anchors
 from training.augment import augmented, views_loss

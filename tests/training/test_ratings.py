@@ -13,7 +13,8 @@ import torch
 from towers.catalog import Catalog
 from towers.history import Histories
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from towers.user import Memory
 from training import ratings

@@ -14,7 +14,8 @@ from towers.contents import Contents
 from towers.fusion import MaskedFusion
 from towers.history import Histories
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from towers.trend import DAY
 from towers.user import Memory

@@ -18,7 +18,8 @@ from towers.contents import Contents
 from towers.errors import InputError
 from towers.history import Histories
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from training.config import Recipe, TrainConfig
 from training.items import Items

@@ -14,7 +14,8 @@ import torch
 from towers.contents import Contents
 from towers.history import Histories
 from towers.ids import IdList
-from towers.model import ModelConfig, TwoTower
+from towers.model import TwoTower
+from towers.model_config import ModelConfig
 from towers.text import TextConfig, TextEncoder
 from training import tasks
 from training.config import Recipe, TrainConfig

@@ -65,7 +65,7 @@ def refresh(
 
 def _rating_range(model: Path) -> tuple[float, float] | None:
     """What a model learned from; None where there is no model, which is told later."""
-    from towers.model import ModelConfig
+    from towers.model_config import ModelConfig
 
     file = model / "config.json"
     return ModelConfig.model_validate_json(file.read_text("utf-8")).rating.range if file.is_file() else None
