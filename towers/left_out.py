@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from towers.fusion import unit
-from towers.sequence_reader import Block, SequenceBatch, SequenceReader
+from towers.sequence_reader import SequenceBatch, SequenceReader
+from towers.transformer_block import Block
 
 
 def without_each_event(
@@ -35,31 +36,36 @@ def without_each_event(
     left, place = torch.triu_indices(count, count, 1, device=vectors.device)  # without event `left`, one after it
     hidden = reader.embed(vectors, _part(batch, older, events))[:, place]
     prior = reader.embed(vectors, _part(batch, 0, events - 1))
-    seen = reader.attention(batch, half_life)
     without = torch.arange(events, device=vectors.device) == torch.arange(older, events, device=vectors.device)[:, None]
-    attention = seen[:, :, older:].masked_fill(without[:, None, None], torch.finfo(seen.dtype).min)
+    looks_before = reader.looks(_part(batch, 0, events - 1), half_life)
+    looks = reader.looks(batch, half_life, reader.seen(batch) & ~without[:, None, None])
+    looks = looks.each(lambda part: part[:, :, older:])
     for number, block in enumerate(reader.blocks, start=1):
         assert isinstance(block, Block)
-        query, key, value = (part[0].transpose(0, 1) for part in block.look(hidden))
-        _, key_before, value_before = block.look(prior)
-        keys = _beside(key_before, key, left, place + older, count)
-        values = _beside(value_before, value, left, place + older, count)
-        prior = block(prior, seen[..., :-1, :-1])
-        if number == len(reader.blocks):
-            newest = place == count - 1
-            asked, hidden = query[newest][:, :, None], hidden[:, newest]
-            mixed = F.scaled_dot_product_attention(asked, keys[:-1], values[:-1], attn_mask=attention[:-1, :, -1:])[
-                :, :, 0
-            ]
-        else:
-            asked = query.new_zeros(count, count, *query.shape[1:]).index_put_((left, place), query).transpose(1, 2)
-            mixed = F.scaled_dot_product_attention(asked, keys, values, attn_mask=attention)[left, :, place]
-        hidden = block.finish(hidden, mixed.transpose(0, 1)[None])
+        query, *anew = (part[0].transpose(0, 1) for part in block.look(hidden))
+        _, *before = block.look(prior)
+        prior = block(prior, looks_before)
+        keys, values, plain = (_beside(*both, left, place + older, count) for both in zip(before, anew, strict=True))
+        own = anew[-1]
+        if number == len(reader.blocks):  # only the newest event is asked for
+            newest, looks = place == count - 1, looks.each(lambda part: part[:, :, -1:])
+            hidden, query, own, left, place = hidden[:, newest], query[newest], own[newest], left[newest], place[newest]
+            place = place - (count - 1)
+        asked = query.new_zeros(count, looks.attention.shape[2], *query.shape[1:])
+        asked = asked.index_put((left, place), query).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(asked, keys, values, attn_mask=looks.attention)[left, :, place]
+        mean = None if looks.recent is None else (looks.recent @ plain)[left, :, place]
+        hidden = block.finish(hidden, _line(mixed), _line(own), None if mean is None else _line(mean))
     return unit(reader.out(reader.norm(torch.cat([hidden[0], prior[0, -1:]]))).unflatten(-1, reader.shape))
 
 
 def _part(batch: SequenceBatch, start: int, end: int) -> SequenceBatch:
     return batch.each(lambda part: part[:, start:end])
+
+
+def _line(pairs: Float[Tensor, "p h c"]) -> Float[Tensor, "1 h p c"]:
+    """Pairs as a block reads the events of one past."""
+    return pairs.transpose(0, 1)[None]
 
 
 def _beside(before: Tensor, anew: Tensor, left: Tensor, place: Tensor, count: int) -> Tensor:

@@ -325,7 +325,10 @@ class TwoTower(nn.Module):
         except (ValidationError, SafetensorError, RuntimeError, KeyError, OSError, ValueError) as error:
             raise ArtefactError(f"{path} holds no model that this version can read: {error}") from error
         if extra or set(missing) - model._shared_names():
-            raise ArtefactError(f"{path} lacks weights or has some too many: {[*missing, *extra][:3]}")
+            raise ArtefactError(
+                f"{path} lacks weights or has some too many, as a model that another version trained may: "
+                f"{', '.join([*missing, *extra][:3])}; train it again with this one"
+            )
         model = model.to(device).eval()
         if model.space != manifest["space"]:
             raise ArtefactError(f"{path} does not have the weights that its manifest names")

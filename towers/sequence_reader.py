@@ -18,6 +18,7 @@ from towers.errors import InputError
 from towers.fusion import unit
 from towers.history import Histories
 from towers.precision import at_least_single
+from towers.transformer_block import Block, Looks, newest_of
 
 HALF_HOUR, DAY = 1800.0, 86_400.0
 GAP_FEATURES = 4
@@ -43,6 +44,9 @@ class SequenceConfig(BaseModel):
     """Whether the reader sees how much each item was liked."""
     gaps: bool = True
     """Whether attention sees how much time lies between two events."""
+    recent: int = Field(default=0, ge=0)
+    """How many of the newest events each block also reads plainly, as their mean and what the newest has beyond it,
+    beside attention (`towers.transformer_block.smoothed`); 0: attention alone."""
     ordered: bool = True
     """Whether the order of events means something. Without it a past is a set, read as the mean of its items
     (`towers.set_reader`); then only `length` counts."""
@@ -170,7 +174,8 @@ class SequenceReader(nn.Module):
     """Pre-norm causal transformer; the output at a position is the query after that event.
 
     Follows SASRec (ICDM 2018) in form; the time between two events enters as a learned bias on attention,
-    as in HSTU (arXiv 2402.17152, section 3.2), here a weighted sum of `gap_features`.
+    as in HSTU (arXiv 2402.17152, section 3.2), here a weighted sum of `gap_features`. With `recent`, what attention
+    finds is mixed with the mean of the newest events, which it would have to learn (`towers.transformer_block`).
 
     Args:
         config: sizes.
@@ -193,7 +198,9 @@ class SequenceReader(nn.Module):
         self.positions = nn.Parameter(torch.randn(config.length, dimension) * 0.02)
         self.rating = nn.Linear(2, dimension) if config.ratings else None
         self.gap_bias = nn.Linear(GAP_FEATURES, config.heads, bias=False) if config.gaps else None
-        self.blocks = nn.ModuleList(Block(dimension, config.heads, config.dropout) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            Block(dimension, config.heads, config.dropout, smooths=config.recent > 0) for _ in range(config.blocks)
+        )
         self.norm = nn.LayerNorm(dimension)
         self.out = nn.Linear(dimension, interests * dimension)
         self.dropout = nn.Dropout(config.input_dropout)
@@ -224,9 +231,9 @@ class SequenceReader(nn.Module):
     ) -> Float[Tensor, "b t ..."]:
         """What `forward` gives where no history is much shorter than others."""
         hidden = self.dropout(self.embed(vectors, batch))
-        attention = self.attention(batch, half_life).to(hidden.dtype)
+        looks = self.looks(batch, half_life).to(hidden.dtype)
         for block in self.blocks:
-            hidden = block(hidden, attention)
+            hidden = block(hidden, looks)
         return unit(at_least_single(self.out(self.norm(hidden)).unflatten(-1, self.shape)))
 
     def embed(self, vectors: Float[Tensor, "n d"], batch: SequenceBatch) -> Float[Tensor, "b t d"]:
@@ -242,53 +249,28 @@ class SequenceReader(nn.Module):
             hidden = hidden + self.rating(felt)
         return hidden
 
-    def attention(self, batch: SequenceBatch, half_life: float | None = None) -> Float[Tensor, "b h t t"]:
-        """What is added to the logits of attention: the bias of gaps, and what closes the future and the padding."""
-        steps = batch.items.shape[1]
-        place = torch.arange(steps, device=batch.items.device)
+    def seen(self, batch: SequenceBatch) -> Bool[Tensor, "b 1 t t"]:
+        """Which events each event reads: itself and those before it. Padding reads itself, never nothing."""
+        place = torch.arange(batch.items.shape[1], device=batch.items.device)
         past, itself = place <= place[:, None], place == place[:, None]
-        seen = (batch.mask[:, None, None, :] & past) | itself  # padding reads itself, never nothing
+        return (batch.mask[:, None, None, :] & past) | itself
+
+    def looks(
+        self, batch: SequenceBatch, half_life: float | None = None, seen: Bool[Tensor, "s 1 t t"] | None = None
+    ) -> Looks:
+        """How much each event counts to each; `seen` says which do, by default those of `SequenceReader.seen`."""
+        seen = self.seen(batch) if seen is None else seen
         bias: Tensor = torch.zeros((), device=seen.device)
+        age: Tensor | None = None
         if self.gap_bias is not None or half_life is not None:
             gaps = (batch.times[:, :, None] - batch.times[:, None, :]).clamp(min=0).to(self.out.weight.dtype)
         if self.gap_bias is not None:
             bias = self.gap_bias(gap_features(gaps)).permute(0, 3, 1, 2)
         if half_life is not None:
-            bias = bias - gaps[:, None] * (math.log(2) / half_life)  # halves what the softmax makes of it
-        return torch.where(seen, bias, torch.finfo(torch.float32).min)
-
-
-class Block(nn.Module):
-    """One pre-norm transformer block: attention, then a feed-forward layer four times as wide."""
-
-    def __init__(self, dimension: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(dimension)
-        self.norm_feed = nn.LayerNorm(dimension)
-        self.project = nn.Linear(dimension, 3 * dimension)
-        self.join = nn.Linear(dimension, dimension)
-        self.feed = nn.Sequential(
-            nn.Linear(dimension, 4 * dimension), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * dimension, dimension)
-        )
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, hidden: Float[Tensor, "b t d"], attention: Float[Tensor, "b h t t"]) -> Float[Tensor, "b t d"]:
-        """`attention` is added to the attention logits."""
-        query, key, value = self.look(hidden)
-        rate = self.dropout.p / 2 if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attention, dropout_p=rate)
-        return self.finish(hidden, mixed)
-
-    def look(self, hidden: Float[Tensor, "b t d"]) -> Float[Tensor, "qkv b h t c"]:
-        """Queries, keys and values of attention."""
-        heads = self.project(self.norm_attention(hidden)).unflatten(-1, (3, self.heads, -1))
-        return heads.permute(2, 0, 3, 1, 4)
-
-    def finish(self, hidden: Float[Tensor, "b t d"], mixed: Float[Tensor, "b h t c"]) -> Float[Tensor, "b t d"]:
-        """The block's result from what attention gives."""
-        hidden = hidden + self.dropout(self.join(mixed.transpose(1, 2).flatten(2)))
-        return hidden + self.dropout(self.feed(self.norm_feed(hidden)))
+            age = gaps[:, None] * (math.log(2) / half_life)
+            bias = bias - age  # halves what the softmax makes of it
+        recent = newest_of(seen, self.config.recent, age) if self.config.recent else None
+        return Looks(torch.where(seen, bias, torch.finfo(torch.float32).min), recent)
 
 
 def gap_features(seconds: Float[Tensor, "*b"]) -> Float[Tensor, "*b f"]:

@@ -28,6 +28,7 @@ from rectools.models.nn.transformers.ligr import LiGRLayers
 from rectools.models.nn.transformers.similarity import DistanceSimilarityModule
 
 K = 100
+PART = 256  # positions
 METRIC = "recall@10"
 
 
@@ -102,8 +103,10 @@ class OfRealPositions(DistanceSimilarityModule):
         session_embs = session_embs[:, -candidate_item_ids.shape[1] :]  # validation asks for the last position alone
         real = candidate_item_ids[..., 0] != 0  # the target comes first
         logits = session_embs.new_zeros(candidate_item_ids.shape)
-        every = session_embs[real] @ item_embs.T  # all of them, since copying an item for each candidate takes longer
-        logits[real] = every.gather(1, candidate_item_ids[real])
+        # All items' scores, since copying an item for each candidate takes longer; a few positions at a time, so that
+        # their scores stay in the processor's cache.
+        parts = zip(session_embs[real].split(PART), candidate_item_ids[real].split(PART), strict=True)
+        logits[real] = torch.cat([(part @ item_embs.T).gather(1, candidates) for part, candidates in parts])
         return logits
 
 

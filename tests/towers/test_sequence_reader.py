@@ -36,8 +36,8 @@ def reader(length: int = 6, **off: Any) -> SequenceReader:
 
 
 @pytest.mark.parametrize("half_life", [None, 4 * DAY])
-@pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}])
-def test_against_plain_loops(off: dict[str, bool], half_life: float | None) -> None:
+@pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}, {"recent": 3}, {"recent": 9, "gaps": False}])
+def test_against_plain_loops(off: dict[str, Any], half_life: float | None) -> None:
     ours = reader(**off)
     batch = SequenceBatch.of(HISTORIES, 6)
     with torch.no_grad():
@@ -82,8 +82,9 @@ def test_in_training_groups_are_filled_up_and_nothing_else_changes(monkeypatch: 
         torch.testing.assert_close(gradient, one, rtol=1e-4, atol=1e-5)
 
 
-def test_of_a_short_half_life_only_the_newest_is_left_of_a_long_one_all() -> None:
-    ours, one, last = reader(), HISTORIES.take([0]), Histories.of([[4]], times=[[0]], ratings=[[0.5]])
+@pytest.mark.parametrize("recent", [0, 3])
+def test_of_a_short_half_life_only_the_newest_is_left_of_a_long_one_all(recent: int) -> None:
+    ours, one, last = reader(recent=recent), HISTORIES.take([0]), Histories.of([[4]], times=[[0]], ratings=[[0.5]])
     with torch.no_grad():
         asked = {half_life: ours(VECTORS, SequenceBatch.of(one, 6), half_life)[0, -1] for half_life in (1, 1e12, None)}
         alone = ours(VECTORS, SequenceBatch.of(last, 6))[0, -1]
@@ -103,7 +104,8 @@ def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories, half_life:
             state = state + reader.rating(torch.tensor(felt, dtype=torch.float64))
         states.append(state)
     for block in reader.blocks:
-        projected = [block.project(block.norm_attention(state)) for state in states]
+        normed = [block.norm_attention(state) for state in states]
+        projected = [block.project(state) for state in normed]
         after = []
         for n in range(size):
             parts = []
@@ -123,7 +125,13 @@ def by_loops(reader: SequenceReader, vectors: Tensor, one: Histories, half_life:
                     share = share * 0.5 ** (ages / half_life)
                     share = share / share.sum()
                 parts.append(sum(s * v for s, v in zip(share, values, strict=True)))
-            state = states[n] + block.join(torch.cat(parts))
+            found = block.join(torch.cat(parts))
+            if reader.config.recent:
+                newest = range(max(0, n + 1 - reader.config.recent), n + 1)
+                weights = [0.5 ** (float(one.times[n] - one.times[m]) / (half_life or math.inf)) for m in newest]
+                mean = sum(w * normed[m] for w, m in zip(weights, newest, strict=True)) / sum(weights)
+                found = 0.7 * (mean + block.beyond * (normed[n] - mean)) + 0.3 * found
+            state = states[n] + found
             after.append(state + block.feed(block.norm_feed(state)))
         states = after
     if not states:
@@ -208,7 +216,9 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
         SequenceReader(config=SequenceConfig(heads=3), dimension=8)
 
 
-@pytest.mark.parametrize("settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}, {"recent": 3}]
+)
 @pytest.mark.parametrize("events", [2, 7, 8, 9])
 def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str, Any], events: int) -> None:
     """The reader reads 8 events; a ninth one comes into its sight when another is left out."""
@@ -216,6 +226,9 @@ def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str,
     reader = SequenceReader(config=SequenceConfig(length=8, **settings), dimension=16, interests=2).eval()
     if reader.gap_bias is not None:
         nn.init.normal_(reader.gap_bias.weight)
+    for block in reader.blocks:
+        if block.beyond is not None:
+            nn.init.normal_(block.beyond)
     vectors = unit(torch.randn(20, 16))
     times, ratings = np.arange(events) ** 4 * 100.0, np.linspace(0, 1, events)
     past = Histories.of([list(range(5, 5 + events))], times=[times.tolist()], ratings=[ratings.tolist()])
