@@ -44,7 +44,7 @@ def newest_of(
         count: how many of them at the most, at least 1.
         age: how old each is to each; it counts by ``exp(-age)``. None: all alike.
     """
-    from_there_on = seen.flip(-1).cumsum(-1).flip(-1)
+    from_there_on = seen.int().flip(-1).cumsum(-1).flip(-1)
     weights = (seen & (from_there_on <= count)).float()
     if age is not None:
         weights = weights * torch.exp(-age)

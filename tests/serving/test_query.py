@@ -163,9 +163,11 @@ def test_damage_is_refused(exported: Path, tiny_run: Any, tmp_path: Path) -> Non
         export_query(tiny_run.model, tiny_run.model_folder)
 
 
-@pytest.mark.parametrize("off", ["sequence", "text"])
-def test_a_model_with_one_reader(off: str, tiny_run: Any, tmp_path: Path) -> None:
-    model = another(tiny_run, tiny_run.model.config.user.model_copy(update={off: None}))
+@pytest.mark.parametrize(("off", "recent"), [("sequence", 0), ("text", 0), ("text", 3)])
+def test_a_model_with_one_reader(off: str, recent: int, tiny_run: Any, tmp_path: Path) -> None:
+    user = tiny_run.model.config.user
+    sequence = user.sequence.model_copy(update={"recent": recent})
+    model = another(tiny_run, user.model_copy(update={"sequence": sequence, off: None}))
     export_query(model, tmp_path / "query", precision="float32")
     index = ItemIndex.from_arrays(tiny_run.catalog.ids, model.embed_items(tiny_run.catalog), space=model.space)
     tower = QueryTower.load(tmp_path / "query")
