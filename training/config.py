@@ -225,7 +225,8 @@ class Recipe(ModelConfig):
     align: AlignConfig = AlignConfig()
     """How kinds of content are aligned, where they are."""
     index: str = Field(default="auto", min_length=1)
-    """FAISS factory string of the index, or "auto"."""
+    """FAISS factory string of the index in which validation and hard negatives search, or "auto"; an index that is
+    built of the model afterwards has its own, `twotower index build --kind`."""
 
     @model_validator(mode="after")
     def _of_past_items(self) -> Recipe:

@@ -145,6 +145,8 @@ def refresh(
         InputError: no release yet, no times, or nobody to learn from.
         ArtefactError: another refresh is at work, or something cannot be written.
     """
+    if releases.current(folder) is None:  # before the lock, which makes a folder
+        raise InputError(f"{folder} has no release to refresh: give a trained --model once, to begin with")
     with Lock(folder):
         plan = _plan(folder, catalog, log if store is None else joined(log, store))
         if isinstance(plan, Outcome):
@@ -199,8 +201,7 @@ def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
 def _plan(folder: Path, catalog: Catalog, log: Interactions) -> Plan | Outcome:
     """What there is to do; an outcome where there is nothing."""
     name = releases.current(folder)
-    if name is None:
-        raise InputError(f"{folder} has no release to refresh: give a trained --model once, to begin with")
+    assert name is not None
     until = float(releases.about(folder, name)["until"])
     recipe = Recipe.read(_facts(folder / releases.RELEASES / name / "model")["recipe"])
     known = log.known(catalog)

@@ -193,7 +193,10 @@ def test_the_command(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     folder, data = tmp_path / "shop", ("--catalog", tiny_run.items, "--interactions", tiny_run.events)
     assert "give a trained --model once" in run(folder, *data)[2]
-    assert run(folder, *data, "--model", tiny_run.model_folder)[0] == 0
+    assert "--dry-run says what a refresh would do" in run(folder, *data, "--model", "m", "--dry-run")[2]
+    assert not folder.exists()
+    code, out, _ = run(folder, *data, "--model", tiny_run.model_folder, "--json")
+    assert (code, json.loads(out)) == (0, {"release": "000001"})
     assert "nothing new since release 000001" in run(folder, *data)[2]
     with Store.open(tmp_path / "shop.db") as store:
         gathered(store)
@@ -206,4 +209,5 @@ def test_the_command(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert code == 1
     assert "refused, as the new model is worse: recall@20 -0.200 (-0.300 to -0.100)" in said
     assert "no release to go back to" in run(folder, "--rollback")[2]
+    assert "leave it out with --rollback" in run(folder, "--rollback", "--dry-run")[2]
     assert np.isfinite(releases.about(folder, "000001")["until"])

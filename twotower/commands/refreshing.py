@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,29 +38,37 @@ def refresh(
     from twotower.refresh import begin
     from twotower.refresh import refresh as improve
 
+    if dry_run and (rollback or model is not None):
+        raise InputError("--dry-run says what a refresh would do: leave it out with --rollback or --model")
     if rollback:
-        return tell(f"release {releases.rollback(folder)} of {folder} is current")
+        name = releases.rollback(folder)
+        return _show(f"release {name} of {folder} is current", {"release": name}, json)
     if catalog is None or interactions is None:
         raise InputError("a refresh reads --catalog and --interactions")
     items = Changes(catalog.parent).applied(read_catalog(catalog))  # what came over HTTP, too
     rating_range = _rating_range(model or folder / releases.CURRENT / "model")
     log = read_log(interactions, people, rating_range)
     if model is not None:
-        return tell(f"release {begin(folder, model, items, log)} of {folder} is current; next: without --model")
+        name = begin(folder, model, items, log)
+        return _show(f"release {name} of {folder} is current; next: without --model", {"release": name}, json)
     if store is not None and "://" not in store and not Path(store).is_file():
         raise InputError(
             f"there is no store {store}; the service keeps its own in serve/store.sqlite beside the catalog"
         )
     gathered = None if store is None else open_store(store)
     outcome = improve(folder, items, log, store=gathered, epochs=epochs, keep=keep, dry_run=dry_run)
-    if json:
-        import json as lines
-
-        typer.echo(lines.dumps(outcome.to_json()))
-    else:
-        tell(outcome.said)
+    _show(outcome.said, outcome.to_json(), json)
     if outcome.refused:
         raise typer.Exit(1)
+
+
+def _show(said: str, facts: dict[str, Any], json: bool) -> None:
+    """A sentence for people, or an object for programs."""
+    if not json:
+        return tell(said)
+    import json as lines
+
+    typer.echo(lines.dumps(facts))
 
 
 def _rating_range(model: Path) -> tuple[float, float] | None:
