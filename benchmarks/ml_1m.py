@@ -15,7 +15,7 @@ from towers.interactions import Interactions
 from training.measuring.comparison import OURS
 
 BASE = {
-    "user": {"text": False, "sequence": {"length": 200, "dropout": 0.2}},
+    "user": {"text": False, "sequence": {"length": 200, "dropout": 0.2, "recent": 0}},  # not tried yet
     "train": {"epochs": 60, "rate": 1e-3, "weight_decay": 0.01, "softmax": "full"},
 }
 # As the authors of eSASRec chose (amazon_beauty.py says where); their patience was 50 epochs, here it is 10.

@@ -44,7 +44,7 @@ class SequenceConfig(BaseModel):
     """Whether the reader sees how much each item was liked."""
     gaps: bool = True
     """Whether attention sees how much time lies between two events."""
-    recent: int = Field(default=0, ge=0)
+    recent: int = Field(default=6, ge=0)
     """How many of the newest events each block also reads plainly, as their mean and what the newest has beyond it,
     beside attention (`towers.transformer_block.smoothed`); 0: attention alone."""
     ordered: bool = True

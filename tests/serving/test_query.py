@@ -163,7 +163,7 @@ def test_damage_is_refused(exported: Path, tiny_run: Any, tmp_path: Path) -> Non
         export_query(tiny_run.model, tiny_run.model_folder)
 
 
-@pytest.mark.parametrize(("off", "recent"), [("sequence", 0), ("text", 0), ("text", 3)])
+@pytest.mark.parametrize(("off", "recent"), [("sequence", 6), ("text", 6), ("text", 0)])
 def test_a_model_with_one_reader(off: str, recent: int, tiny_run: Any, tmp_path: Path) -> None:
     user = tiny_run.model.config.user
     sequence = user.sequence.model_copy(update={"recent": recent})

@@ -36,7 +36,7 @@ def reader(length: int = 6, **off: Any) -> SequenceReader:
 
 
 @pytest.mark.parametrize("half_life", [None, 4 * DAY])
-@pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}, {"recent": 3}, {"recent": 9, "gaps": False}])
+@pytest.mark.parametrize("off", [{}, {"ratings": False}, {"gaps": False}, {"recent": 0}, {"recent": 3}])
 def test_against_plain_loops(off: dict[str, Any], half_life: float | None) -> None:
     ours = reader(**off)
     batch = SequenceBatch.of(HISTORIES, 6)
@@ -217,7 +217,7 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}, {"recent": 3}]
+    "settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}, {"recent": 0}, {"recent": 3}]
 )
 @pytest.mark.parametrize("events", [2, 7, 8, 9])
 def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str, Any], events: int) -> None:
