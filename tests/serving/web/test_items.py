@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from fastapi import HTTPException
 
+from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
 from serving.web.limits import refuse_long
@@ -183,11 +184,29 @@ def test_what_came_while_an_index_was_built_elsewhere_is_found_after_the_swap(
     found = ItemIndex.load(source.index).get("new")
     assert found is not None
     assert found.attributes["topic"] == "music"
-    with IndexWriter(source.index) as writer:  # whoever takes it out of the index means it
-        writer.remove(["new"])
-        writer.publish()
+
+
+def test_what_came_over_http_outlives_an_index_built_from_the_catalogs_file(
+    client: Any, source: Any, tiny_run: Any
+) -> None:
+    """Such a build counts what the file lacks as removed, and has what was changed as it was."""
+    service = client()
+    changed = {"item_id": "m04", "title": "fast engine race", "topic": "motors"}
+    service.put("/v1/items", json={"items": [changed, {"item_id": "new", "title": "quiet piano", "topic": "music"}]})
+    service.post("/v1/items/remove", json={"items": ["m05"]})
+    put = ItemIndex.load(source.index).get("m04")
+    build_index(tiny_run.model, source.catalog(), out=source.index, progress=False)
+    assert ItemIndex.load(source.index).removed.ids.to_list() == ["new"]
     assert service.post("/v1/admin/swap").status_code == 200
-    assert "new" not in near(service, "m02")
+    index = ItemIndex.load(source.index)
+    held = index.get("m04")
+    assert held.attributes == put.attributes == {"title": "fast engine race", "topic": "motors"}
+    assert float(held.vector @ put.vector) > 0.9999
+    assert index.get("new").attributes["topic"] == "music"
+    assert "new" in near(service, "m02")
+    assert "m05" not in near(service, "m07")
+    source.load()
+    assert ItemIndex.load(source.index).version == index.version  # nothing is behind, so nothing is written
 
 
 def test_a_picture_and_a_sound_are_had_by_the_items_id(client: Any) -> None:
