@@ -323,6 +323,21 @@ def test_items_are_found_by_their_titles(client: Any, tiny_run: Any) -> None:
     assert [one["title"] for one in found] == wanted[:3]
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/items?q=piano", "/v1/items has no parameter 'q'; it has: search, limit"),
+        ("/v1/items?serch=piano&limit=3", "no parameter 'serch' (did you mean 'search'?)"),
+        ("/v1/item?item=m00&k=3", "/v1/item has no parameter 'k'; it has: item"),
+        ("/v1/about?k=3", "/v1/about has no parameter 'k'; it has: none"),
+    ],
+)
+def test_a_parameter_that_there_is_not_is_refused(client: Any, path: str, said: str) -> None:
+    answer = client().get(path)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
+
+
 def test_a_question_by_a_picture_is_refused_where_the_model_reads_none(client: Any) -> None:
     answer = client().post("/v1/recommend/media", files={"image": ("a.png", picture(), "image/png")})
     assert answer.status_code == 422
