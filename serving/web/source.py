@@ -138,6 +138,7 @@ class Source:
     def _offer(self, model: TwoTower, catalog: Catalog, log: Interactions | None) -> Offer:
         index = ItemIndex.load(self.index)
         retriever = Retriever(model, index, catalog, log, store=self.store, **self.settings)
+        retriever.try_steps()  # else every question would be told that it is at fault
         version = f"{model.fingerprint[:8]}-{index.version}-{next(self._count)}"
         return Offer(retriever, model, catalog, log, version)
 
