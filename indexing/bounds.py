@@ -86,6 +86,23 @@ def as_scalar(kind: pa.DataType, name: str, value: Any) -> pa.Scalar:
     return scalar
 
 
+def expected(kind: pa.DataType) -> str:
+    """How a value of this type is written, in words; "" for what cannot be compared, such as a list."""
+    if _family(kind) == "moment":
+        zone = "with a zone or in UTC" if getattr(kind, "tz", None) else "without a zone"
+        example = f"2020-01-31T12:00:00{'Z' if getattr(kind, 'tz', None) else ''}"
+        return f'expected a date such as "2020-01-31", or a moment {zone} such as "{example}"'
+    if _family(kind) == "time":
+        return 'expected a time of day without a zone, such as "12:30:00"'
+    if _family(kind) == "duration":
+        return "expected seconds, or a timedelta"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "expected a number"
+    if _is_text(kind):
+        return "expected a text"
+    return "expected true or false" if pa.types.is_boolean(kind) else ""
+
+
 def _half(value: float) -> float:
     """The half float nearest to a fraction; whole numbers, and what is beyond all half floats, as they are."""
     with np.errstate(over="ignore"):
@@ -198,20 +215,5 @@ def _is_comparable(kind: pa.DataType, value: Any) -> bool:
 
 
 def _wrong_type(kind: pa.DataType, name: str, value: Any) -> InputError:
-    return InputError(f"the filter compares {name!r}, a column of {kind}, with {value!r}; {_remedy(kind)}")
-
-
-def _remedy(kind: pa.DataType) -> str:
-    if _family(kind) == "moment":
-        zone = "with a zone or in UTC" if getattr(kind, "tz", None) else "without a zone"
-        example = f"2020-01-31T12:00:00{'Z' if getattr(kind, 'tz', None) else ''}"
-        return f'expected a date such as "2020-01-31", or a moment {zone} such as "{example}"'
-    if _family(kind) == "time":
-        return 'expected a time of day without a zone, such as "12:30:00"'
-    if _family(kind) == "duration":
-        return "expected seconds, or a timedelta"
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return "expected a number"
-    if _is_text(kind):
-        return "expected a text"
-    return "expected true or false" if pa.types.is_boolean(kind) else "which cannot be compared: keep text or numbers"
+    remedy = expected(kind) or "which cannot be compared: keep text or numbers"
+    return InputError(f"the filter compares {name!r}, a column of {kind}, with {value!r}; {remedy}")

@@ -112,6 +112,7 @@ class Explainer:
             confidence=_standing_out([drop for _, drop, _ in past] or [value for *_, value in told]),
             interest=None if len(reading.query) == 1 else 1 + interest,
             unknown=question.person.unknown,
+            met=item.row in question.person.seen,
         )
 
     def _contents(self, item: Explained, reading: Reading) -> dict[str, float]:

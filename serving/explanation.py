@@ -107,7 +107,8 @@ class Explanation:
         query: who or what was asked for, in words.
         item, title: what is explained.
         score: by the model's vectors, popularity of late, a text's own words and the predicted rating.
-        place: the item's among what would be recommended, from 1 on; None where it is not among the first `depth`.
+        place: the item's among what would be recommended, from 1 on; None where it is not among the first `depth`, or
+            was met.
         depth: how many candidates are ranked.
         parts: what each reader and each bonus adds, see `READERS`.
         contents: what each kind of content of the item adds to what the readers' parts add up to, see `CONTENTS`.
@@ -122,6 +123,7 @@ class Explanation:
         interest: which of the person's interests is nearest to the item and is explained, from 1 on; None where they
             have one query.
         unknown: items of the history that were set aside, as the catalog or the index lacks them.
+        met: whether the person has met the item, which is therefore not recommended.
     """
 
     query: str
@@ -139,6 +141,7 @@ class Explanation:
     confidence: float
     interest: int | None = None
     unknown: tuple[Id, ...] = ()
+    met: bool = False
 
     def named(self) -> tuple[PastItem, ...]:
         """The past items that the reason names: the first few of those without which the score would be lower."""
@@ -152,6 +155,8 @@ class Explanation:
 
     def sentence(self) -> str:
         """The reason for people."""
+        if self.met:
+            return f"{self.title}: it was met already, and is therefore not recommended."
         clauses = [self._because(), self._by_content(), *self._bonuses(), self._otherwise()]
         return f"{self.title}: " + "; ".join(filter(None, clauses)) + "."
 
@@ -165,7 +170,7 @@ class Explanation:
         head = Table(title=escape(self.query), title_justify="left", show_header=False, box=None)
         head.add_row(escape(self.sentence()))
         head.add_row(
-            f"place {_place(self.place, self.depth)}, score {self.score:.3f}, confidence {self.confidence:.2f}, "
+            f"place {self._told(self.place)}, score {self.score:.3f}, confidence {self.confidence:.2f}, "
             f"not accounted for {self.remainder:+.3f}"
         )
         tables = [
@@ -215,8 +220,13 @@ class Explanation:
             return None
         table = Table("without", "place", "score", title="otherwise", title_justify="left")
         for one in self.counterfactuals:
-            table.add_row(escape(one.title), _place(one.place, self.depth), f"{one.score:.3f}")
+            place = _place(one.place, self.depth) if one.item == self.item else self._told(one.place)
+            table.add_row(escape(one.title), place, f"{one.score:.3f}")
         return table
+
+    def _told(self, place: int | None) -> str:
+        """A place in words, which an item that was met has none of, whatever else is left out."""
+        return "none, as it was met" if self.met else _place(place, self.depth)
 
 
 def share(value: float, whole: float) -> float:

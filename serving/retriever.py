@@ -20,7 +20,7 @@ from serving.explanation import Explanation
 from serving.finding import Finder, with_gone
 from serving.listing import Lister, rating_range, stars
 from serving.moment import away_from
-from serving.people import People, Person, alike, side_by_side
+from serving.people import Leaning, People, Person, alike, side_by_side, stranger
 from serving.reading import Question
 from serving.recommendations import Recommendations
 from serving.rerank.contract import Candidates, Known, Reranked, Step, rerank
@@ -264,6 +264,19 @@ class Retriever:
         reranked = Rating.name in done.steps and bool(self._model.rating.weight)
         items = self._lister.items(hits, done, k, queries[0])
         return Recommendations(person.name, items, person.unknown, reranked, done.steps)
+
+    def try_steps(self) -> None:
+        """Re-rank once with the retriever's own steps, for somebody of whom nothing is known.
+
+        Raises:
+            InputError: a step lacks what it looks at, such as a column or a log.
+        """
+        query = self._memory.vectors[int(self._finder.on_offer.argmax())].cpu().numpy()
+        leaning = Leaning(query, np.zeros(len(self._catalog), np.float32))
+        try:
+            self.recommend(person=replace(stranger(), leaning=leaning), k=1)
+        except InputError as error:
+            raise InputError(f"the steps cannot work here: {error}") from error
 
     def similar(self, item: Id, *, by: str | None = None, where: Where | None = None, k: int = 10) -> Recommendations:
         """The k items most like one of the index.

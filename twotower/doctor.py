@@ -20,7 +20,7 @@ from towers.catalog import Catalog
 from towers.interactions import Interactions
 from training.measuring import symptoms
 from training.measuring.checkup import Case, Finding, attempt
-from twotower.commands.reading import read_catalog, read_log
+from twotower.commands.reading import read_log, read_offered
 
 if TYPE_CHECKING:
     from towers.model import TwoTower
@@ -35,12 +35,13 @@ def examine_folders(
 
     Args:
         model, index: folders.
-        catalog, interactions, people: tables, as every command reads them.
+        catalog: its items; what came to a service over HTTP counts as in it.
+        interactions, people: tables, as every command reads them.
     """
     failed: list[Finding] = []
     towers = _load(failed, "model", partial(_load_model, model))
     found = _load(failed, "index", partial(ItemIndex.load, index))
-    items = _load(failed, "catalog", partial(read_catalog, catalog))
+    items = _load(failed, "catalog", partial(read_offered, catalog))
     scale = None if towers is None else towers.config.rating.range
     log = _load(failed, "interactions", partial(read_log, interactions, people, scale))
     return failed + examine(towers, found, items, log)

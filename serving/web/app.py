@@ -21,6 +21,7 @@ from serving.web.logs import log
 from serving.web.metrics import Metrics
 from serving.web.newcomers import Newcomers
 from serving.web.offer import Shelf
+from serving.web.parameters import refuse_unknown
 from serving.web.routes import admin, feedback, health, items, newcomers, page, questions
 from serving.web.schemas.body import Fault
 from serving.web.source import Source
@@ -77,9 +78,9 @@ def create_app(
     app = FastAPI(title="twotower", version="1", lifespan=life, docs_url=None, redoc_url=None, responses=FAULTS)  # type: ignore[arg-type]
     app.state.twotower = state
     faults.install(app)
-    told = [Depends(HTTPBearer(auto_error=False))]  # for OpenAPI alone: the gate looks at keys before anything is read
+    bearer = Depends(HTTPBearer(auto_error=False))  # for OpenAPI alone: the gate looks at keys before anything is read
     for router in (questions.router, newcomers.router, feedback.router, items.router, admin.router, admin.asking):
-        app.include_router(router, dependencies=told)
+        app.include_router(router, dependencies=[bearer, Depends(refuse_unknown)])
     app.include_router(health.router)
     app.include_router(page.router)
     routes = (*questions.router.routes, *newcomers.router.routes)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from indexing.bounds import EQUAL, as_whole, expected, is_whole
 from towers.artefact import atomic_file, fsync
 from towers.catalog import ITEM_ID, MEDIA, Catalog
 from towers.errors import ArtefactError, InputError
@@ -21,7 +24,8 @@ from towers.tables import missing_name
 
 FOLDER = "serve"  # beside the catalog's file: paths of pictures and sounds must lie inside its folder
 JOURNAL, FILES = "items.jsonl", "media"
-FILE = "file"  # what the journal has in the place of bytes: where they lie
+FILE = "file"  # what the journal has in the place of bytes, in columns of bytes alone: where they lie
+KEPT = re.compile(rf"{FOLDER}/{FILES}/[0-9a-f]{{64}}")  # as `Changes.keep` names what it keeps
 
 
 class Changes:
@@ -61,9 +65,10 @@ class Changes:
         """The catalog with all changes.
 
         Raises:
-            ArtefactError: the journal cannot be read.
+            ArtefactError: the journal, or a picture or a sound that it names, cannot be read.
             InputError: a change does not fit the catalog, such as one whose columns are others now.
         """
+        kinds = {field.name: field.type for field in catalog.table.schema}
         fate: dict[Id, dict[str, Any] | None] = {}
         for line in self._lines():
             if "put" in line:
@@ -71,11 +76,17 @@ class Changes:
                 before = fate.get(item, {})
                 if before is None:  # it was removed: nothing of the file's row comes back with it
                     before = dict.fromkeys(catalog.table.column_names)
-                fate[item] = before | {name: self._read(value) for name, value in line["put"].items()}
+                now = {name: self._read(value, kinds.get(name)) for name, value in line["put"].items()}
+                fate[item] = before | now
             else:
                 fate[line["remove"]] = None
         rows = [row for row in fate.values() if row is not None]
-        return without(with_rows(catalog, rows), [item for item, row in fate.items() if row is None])
+        try:
+            changed = with_rows(catalog, rows)
+        except InputError as error:
+            remedy = "give the catalog the columns that it had, or take the item's lines out of the journal"
+            raise InputError(f"the journal {self._path} does not fit the catalog: {error}; {remedy}") from error
+        return without(changed, [item for item, row in fate.items() if row is None])
 
     def came(self) -> list[Id]:
         """Ids of the items that came or were changed, and have not gone since."""
@@ -87,8 +98,19 @@ class Changes:
     def _written(self, value: Any) -> Any:
         return {FILE: self.keep(value)} if isinstance(value, bytes) else value
 
-    def _read(self, value: Any) -> Any:
-        return (self._base / value[FILE]).read_bytes() if isinstance(value, dict) and FILE in value else value
+    def _read(self, value: Any, kind: pa.DataType | None) -> Any:
+        """What a value of the journal stands for in a column of this type; None: the catalog has no such column."""
+        if not isinstance(value, dict) or kind is None or not pa.types.is_large_binary(kind):
+            return value
+        name = str(value.get(FILE))
+        if not KEPT.fullmatch(name):
+            raise ArtefactError(
+                f"{self._path} names {name!r:.200}, expected what the service keeps in {FOLDER}/{FILES}"
+            )
+        try:
+            return (self._base / name).read_bytes()
+        except OSError as error:
+            raise ArtefactError(f"{self._path} names {name}, which cannot be read: {error.strerror}") from error
 
     def _lines(self) -> list[dict[str, Any]]:
         """What was acknowledged: a last line without an end was not."""
@@ -134,11 +156,13 @@ def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
     schema = catalog.table.schema
     for row in rows:
         if strange := [name for name in row if name not in schema.names]:
-            raise InputError(f"the catalog {missing_name('column', strange[0], schema.names)}")
+            has = missing_name("column", strange[0], schema.names)
+            raise InputError(f"item {row[ITEM_ID]!r}: the catalog {has}")
     if len({row[ITEM_ID] for row in rows}) < len(rows):
         raise InputError("an item comes twice in one change")
+    fitted = [_fitted(row, schema) for row in rows]
     try:
-        new = pa.Table.from_pylist([_before(catalog, row[ITEM_ID]) | dict(row) for row in rows], schema)
+        new = pa.Table.from_pylist([_before(catalog, row[ITEM_ID]) | row for row in fitted], schema)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"an item does not fit the catalog's columns: {error}") from error
     at = catalog.rows(new[ITEM_ID])
@@ -153,6 +177,35 @@ def with_rows(catalog: Catalog, rows: Sequence[Mapping[str, Any]]) -> Catalog:
 def _before(catalog: Catalog, item: Id) -> dict[str, Any]:
     at = int(catalog.rows([item])[0])
     return catalog.table.slice(at, 1).to_pylist()[0] if at >= 0 else {}
+
+
+def _fitted(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """What JSON says of an item, as Arrow takes it; dates, times and decimals are written as in filters.
+
+    Raises:
+        InputError: a value that does not fit its column; it names both.
+    """
+    fitted = {}
+    for name, value in row.items():
+        kind = schema.field(name).type
+        try:
+            fitted[name] = _exact(name, kind, value) if is_whole(kind) and not pa.types.is_integer(kind) else value
+            pa.array([fitted[name]], kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            got = f"item {row[ITEM_ID]!r} does not fit the column {name!r}, which is of {kind}: got {value!r:.50}"
+            raise InputError(f"{got}; {expected(kind) or error}") from error
+    return fitted
+
+
+def _exact(name: str, kind: pa.DataType, value: Any) -> int | Decimal | None:
+    """A date or a time as the whole number that it is in the column, or a decimal."""
+    if value is None:
+        return None
+    exact = as_whole(name, EQUAL, value, kind)
+    if isinstance(exact, bool):
+        raise InputError("the column holds nothing so fine, or so great")
+    _, whole = exact
+    return Decimal(f"{whole}E{-kind.scale}") if pa.types.is_decimal(kind) else whole
 
 
 def without(catalog: Catalog, items: Sequence[Id]) -> Catalog:

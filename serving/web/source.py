@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from indexing.attributes import as_attributes
 from indexing.build import attributes_of
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
@@ -26,6 +28,8 @@ from towers.errors import InputError, TwoTowerError
 from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
+
+SAME = 0.9999  # cosine of an item embedded twice: less is more than rounding
 
 
 @dataclass
@@ -98,23 +102,28 @@ class Source:
         return self._offer(offer.model, left, offer.log)
 
     def _catch_up(self, model: TwoTower, catalog: Catalog) -> None:
-        """Have an index find what came over HTTP while it was built elsewhere, such as by a refresh."""
+        """Have an index that was built elsewhere meanwhile, as by a refresh, hold what came over HTTP as it is now.
+
+        The journal has the last word. What an index counts as removed may be what its builder has not seen, since the
+        catalog's file does not have it; what was removed over HTTP is not among what came.
+        """
         if not (came := self.changes.came()):
             return
         index = ItemIndex.load(self.index)
-        lacks = (index.ids.rows(came) < 0) & (index.removed.ids.rows(came) < 0)
-        if index.space != model.space or not lacks.any():
+        if index.space != model.space:
             return
-        new = catalog.select(catalog.rows(came)[lacks])
-        vectors = model.embed_items(new, cache=NoCache())
-        read = np.flatnonzero(vectors.any(axis=1))
-        new, vectors = new.select(read), vectors[read]
+        items = catalog.select(catalog.rows(came))
+        vectors = model.embed_items(items, cache=NoCache())
         try:
+            behind = np.flatnonzero(vectors.any(axis=1) & ~_held(index, items, vectors))
+            if not len(behind):
+                return
+            new = items.select(behind)
             with self._writer() as writer:
-                writer.upsert(new.ids.array, vectors, attributes_of(new, new.ids), space=model.space)
+                writer.upsert(new.ids.array, vectors[behind], attributes_of(new, new.ids), space=model.space)
                 writer.publish()
         except TwoTowerError as error:  # such as while somebody else writes: the next swap tries again
-            log("items not caught up", level=logging.WARNING, error=error, items=len(new))
+            log("items not caught up", level=logging.WARNING, error=error, items=len(items))
 
     @contextmanager
     def _writer(self) -> Iterator[IndexWriter]:
@@ -129,5 +138,23 @@ class Source:
     def _offer(self, model: TwoTower, catalog: Catalog, log: Interactions | None) -> Offer:
         index = ItemIndex.load(self.index)
         retriever = Retriever(model, index, catalog, log, store=self.store, **self.settings)
+        retriever.try_steps()  # else every question would be told that it is at fault
         version = f"{model.fingerprint[:8]}-{index.version}-{next(self._count)}"
         return Offer(retriever, model, catalog, log, version)
+
+
+def _held(index: ItemIndex, items: Catalog, vectors: np.ndarray) -> np.ndarray:
+    """bool ``(n,)`` which items an index has with these vectors and with their attributes.
+
+    Raises:
+        InputError: attributes of other columns or types than those of the index.
+    """
+    held, rows = np.zeros(len(items), bool), index.ids.rows(items.ids.array)
+    there = np.flatnonzero(rows >= 0)
+    held[there] = (index.vectors[rows[there]] * vectors[there]).sum(axis=1) > SAME
+    if index.attributes is not None and len(there):
+        now = as_attributes(attributes_of(items, items.ids), len(items), index.attributes.schema).take(pa.array(there))
+        then = index.attributes.take(pa.array(rows[there]))
+        pairs = zip(now.to_pylist(), then.to_pylist(), strict=True)
+        held[there] &= [str(one) == str(other) for one, other in pairs]  # as text, NaN is equal to itself
+    return held

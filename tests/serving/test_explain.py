@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from indexing.writer import IndexWriter
@@ -227,9 +228,20 @@ def test_what_is_remembered_of_a_reading_does_not_change_an_answer(tiny_run: Any
 
 def test_an_item_that_was_met_is_explained_but_has_no_place(shop: Retriever) -> None:
     item = met(shop, USER)[0]
-    found = shop.explain(item, user=USER, words=False, counterfactuals=1)
+    found = shop.explain(item, user=USER, words=False, counterfactuals=20)
     assert found.place is None
+    assert found.met
+    assert found.sentence() == f"{found.title}: it was met already, and is therefore not recommended."
     check_sums(found)
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(found.table())
+    assert "place none, as it was met, score" in shown.get()
+    assert "beyond" not in shown.get()
+    (itself,) = (one for one in found.counterfactuals if one.item == item)
+    assert itself.place is not None
+    assert shown.get().count("none, as it was met") == len(found.counterfactuals)
+    assert not shop.explain(shop.recommend(user=USER, k=1).items[0].item, user=USER, words=False).met
 
 
 def test_a_removed_item_still_speaks(tiny_run: Any, tmp_path: Any) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from indexing.build import build_index
 from indexing.index import ItemIndex
+from serving.web.changes import Changes
 from towers.catalog import Catalog
 from towers.interactions import Interactions
 from towers.model import TwoTower
@@ -369,6 +370,15 @@ def test_a_fault_ends_with_code_1_and_says_what_to_do(world: World, doctor: Any,
     assert "! items that the index lacks: they are never found: build the index again" in lines
     code, out, _ = doctor("--json", index=tmp_path / "index")
     assert (code, json.loads(out)["healthy"]) == (1, False)
+
+
+def test_what_came_and_went_over_http_is_no_fault(world: World, doctor: Any, tmp_path: Path) -> None:
+    items = Path(shutil.copy(world.folder / "items.csv", tmp_path))
+    build_index(world.model, world.catalog.select(np.arange(2, 240)), out=tmp_path / "index", progress=False)
+    Changes(tmp_path).remove(["m000", "m001"])
+    _, out, _ = doctor("--json", index=tmp_path / "index", catalog=items)
+    found = {one["name"]: one["figure"] for one in json.loads(out)["findings"]}
+    assert (found["items that the index lacks"], found["items that the catalog lacks"]) == (0, 0)
 
 
 def test_what_cannot_be_loaded_is_a_finding(world: World, doctor: Any, tmp_path: Path) -> None:

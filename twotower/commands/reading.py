@@ -43,6 +43,13 @@ def read_catalog(path: Path) -> Catalog:
     return catalog
 
 
+def read_offered(path: Path) -> Catalog:
+    """The catalog as a service has it: with what came to it over HTTP."""
+    from serving.web.changes import Changes
+
+    return Changes(path.parent).applied(read_catalog(path))
+
+
 def read_log(path: Path, people: Path | None, rating_range: tuple[float, float] | None) -> Interactions:
     """The log; rows set aside are told of.
 

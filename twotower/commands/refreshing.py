@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from towers.errors import InputError
-from twotower.commands.reading import Json, StoreUri, open_store, read_catalog, read_log, tell
+from twotower.commands.reading import Json, StoreUri, open_store, read_log, read_offered, tell
 
 app = typer.Typer()
 
@@ -33,7 +33,6 @@ def refresh(
 
     Exit code 1 where the new model was refused: the current release then stays.
     """
-    from serving.web.changes import Changes
     from twotower import releases
     from twotower.refresh import begin
     from twotower.refresh import refresh as improve
@@ -45,7 +44,7 @@ def refresh(
         return _show(f"release {name} of {folder} is current", {"release": name}, json)
     if catalog is None or interactions is None:
         raise InputError("a refresh reads --catalog and --interactions")
-    items = Changes(catalog.parent).applied(read_catalog(catalog))  # what came over HTTP, too
+    items = read_offered(catalog)
     rating_range = _rating_range(model or folder / releases.CURRENT / "model")
     log = read_log(interactions, people, rating_range)
     if model is not None:

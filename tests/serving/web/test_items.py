@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from fastapi import HTTPException
 
+from indexing.build import build_index
 from indexing.index import ItemIndex
 from indexing.writer import IndexWriter
+from serving.web.changes import Changes, with_rows
 from serving.web.limits import refuse_long
+from serving.web.offer import Shelf
 from serving.web.routes.items import _own
 from tests.serving.web.conftest import picture, sound
+from towers.catalog import Catalog
 from towers.errors import ArtefactError, InputError
 
 
@@ -156,6 +163,86 @@ def test_what_is_no_item_changes_nothing(client: Any, source: Any, rows: Any, sa
     assert len(source.load().catalog) == 40
 
 
+OF_MANY_TYPES = pa.table(
+    {
+        "item_id": [1, 2],
+        "title": ["quiet rain", "fast race"],
+        "topic": ["music", "motors"],
+        "released": pa.array([date(2020, 1, 10), None], pa.date32()),
+        "opens": pa.array([time(8, 30), None], pa.time32("s")),
+        "changed": pa.array([datetime(2020, 1, 10, 12), None], pa.timestamp("us", "UTC")),
+        "price": pa.array([Decimal("9.99"), None], pa.decimal128(5, 2)),
+        "doc": pa.array([None, None], pa.struct({"file": pa.string(), "pages": pa.int64()})),
+        "cover": pa.array([None, None], pa.binary()),
+    }
+)
+
+
+def test_dates_times_decimals_and_structs_are_put_as_they_are_told(
+    client: Any, source: Any, tiny_run: Any, store: Any
+) -> None:
+    catalog = Catalog.read(OF_MANY_TYPES)
+    build_index(tiny_run.model, catalog, out=source.index, progress=False)
+    source.catalog, source.log = lambda: catalog, None
+    service = client(Shelf(source.load()))
+    told = service.get("/v1/item", params={"item": 1}).json()["attributes"]
+    assert (told["released"], told["opens"], told["price"]) == ("2020-01-10", "08:30:00", "9.99")
+    doc = {"file": "manual.pdf", "pages": 3}  # which looks like what the journal has in the place of bytes
+    rows = [told | {"item_id": 2, "doc": doc}, {"item_id": 800, "title": "quiet", "price": 7.5}]
+    answer = service.put("/v1/items", json={"items": rows})
+    assert answer.status_code == 200, answer.text
+    assert service.get("/v1/item", params={"item": 2}).json()["attributes"] == told
+    where = {"released": "2020-01-10", "price": {">": "9.98"}, "opens": "08:30", "changed": "2020-01-10T12:00:00Z"}
+    found = service.post("/v1/similar", json={"item": 800, "where": where}).json()["items"]
+    assert sorted(one["item"] for one in found) == [1, 2]
+    one, two, new = source.load().catalog.table.drop_columns(["item_id", "title"]).to_pylist()
+    assert two == one | {"doc": doc}
+    assert new == dict.fromkeys(one) | {"price": Decimal("7.50")}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("released", "soon", "which is of date32[day]: got 'soon'; expected a date such as \"2020-01-31\""),
+        ("released", "2020-01-10T12:00:00", "got '2020-01-10T12:00:00'"),
+        ("released", 18271, "got 18271"),
+        ("opens", "08:30:00.5", "got '08:30:00.5'; expected a time of day"),
+        ("changed", True, "got True; expected a date"),
+        ("price", "cheap", "which is of decimal128(5, 2): got 'cheap'; expected a number"),
+        ("price", 9.999, "got 9.999"),
+        ("price", 1000, "got 1000"),
+        ("title", 7, "got 7; expected a text"),
+        ("doc", "manual.pdf", "got 'manual.pdf'; "),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_its_item_and_its_column(column: str, value: Any, said: str) -> None:
+    with pytest.raises(InputError) as raised:
+        with_rows(Catalog.read(OF_MANY_TYPES), [{"item_id": 2, "title": "a"}, {"item_id": 800, column: value}])
+    assert str(raised.value).startswith(f"item 800 does not fit the column {column!r}, ")
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("named", ["serve/media/../../secret", "/etc/passwd", f"serve/media/{'0' * 64}", None])
+def test_the_journal_names_what_the_service_keeps_and_nothing_else(tmp_path: Path, named: str | None) -> None:
+    (tmp_path / "secret").write_text("secret")
+    changes, catalog = Changes(tmp_path), Catalog.read(OF_MANY_TYPES)
+    changes.put([{"item_id": 1, "cover": b"red"}])
+    assert changes.applied(catalog).table["cover"].to_pylist() == [b"red", None]
+    changes.put([{"item_id": 1, "cover": {"file": named}}])
+    with pytest.raises(ArtefactError, match=r"items\.jsonl names"):
+        changes.applied(catalog)
+
+
+def test_a_journal_that_does_not_fit_the_catalog_is_named_with_the_item_and_the_column(tmp_path: Path) -> None:
+    changes, catalog = Changes(tmp_path), Catalog.read(OF_MANY_TYPES)
+    changes.put([{"item_id": 800, "title": "quiet", "price": "7.50"}])
+    assert changes.applied(catalog).table["price"].to_pylist() == [Decimal("9.99"), None, Decimal("7.50")]
+    with pytest.raises(InputError) as raised:
+        changes.applied(Catalog.read(OF_MANY_TYPES.drop_columns(["price"])))
+    for part in (str(tmp_path / "serve" / "items.jsonl"), "item 800", "no column 'price'", "take the item's lines out"):
+        assert part in str(raised.value)
+
+
 def test_one_item_of_which_nothing_can_be_read_keeps_the_others_away_too(client: Any, source: Any) -> None:
     """And is not named on standard error, where the service's log goes: warnings are errors here."""
     rows = [{"item_id": "x", "title": "quiet rain"}, {"item_id": "y", "title": None}]
@@ -183,11 +270,29 @@ def test_what_came_while_an_index_was_built_elsewhere_is_found_after_the_swap(
     found = ItemIndex.load(source.index).get("new")
     assert found is not None
     assert found.attributes["topic"] == "music"
-    with IndexWriter(source.index) as writer:  # whoever takes it out of the index means it
-        writer.remove(["new"])
-        writer.publish()
+
+
+def test_what_came_over_http_outlives_an_index_built_from_the_catalogs_file(
+    client: Any, source: Any, tiny_run: Any
+) -> None:
+    """Such a build counts what the file lacks as removed, and has what was changed as it was."""
+    service = client()
+    changed = {"item_id": "m04", "title": "fast engine race", "topic": "motors"}
+    service.put("/v1/items", json={"items": [changed, {"item_id": "new", "title": "quiet piano", "topic": "music"}]})
+    service.post("/v1/items/remove", json={"items": ["m05"]})
+    put = ItemIndex.load(source.index).get("m04")
+    build_index(tiny_run.model, source.catalog(), out=source.index, progress=False)
+    assert ItemIndex.load(source.index).removed.ids.to_list() == ["new"]
     assert service.post("/v1/admin/swap").status_code == 200
-    assert "new" not in near(service, "m02")
+    index = ItemIndex.load(source.index)
+    held = index.get("m04")
+    assert held.attributes == put.attributes == {"title": "fast engine race", "topic": "motors"}
+    assert float(held.vector @ put.vector) > 0.9999
+    assert index.get("new").attributes["topic"] == "music"
+    assert "new" in near(service, "m02")
+    assert "m05" not in near(service, "m07")
+    source.load()
+    assert ItemIndex.load(source.index).version == index.version  # nothing is behind, so nothing is written
 
 
 def test_a_picture_and_a_sound_are_had_by_the_items_id(client: Any) -> None:
@@ -216,6 +321,21 @@ def test_items_are_found_by_their_titles(client: Any, tiny_run: Any) -> None:
     found = service.get("/v1/items", params={"search": "PIANO", "limit": 3}).json()
     wanted = [title for title in tiny_run.catalog.titles if "piano" in title]
     assert [one["title"] for one in found] == wanted[:3]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/items?q=piano", "/v1/items has no parameter 'q'; it has: search, limit"),
+        ("/v1/items?serch=piano&limit=3", "no parameter 'serch' (did you mean 'search'?)"),
+        ("/v1/item?item=m00&k=3", "/v1/item has no parameter 'k'; it has: item"),
+        ("/v1/about?k=3", "/v1/about has no parameter 'k'; it has: none"),
+    ],
+)
+def test_a_parameter_that_there_is_not_is_refused(client: Any, path: str, said: str) -> None:
+    answer = client().get(path)
+    assert answer.status_code == 422
+    assert said in answer.json()["error"]
 
 
 def test_a_question_by_a_picture_is_refused_where_the_model_reads_none(client: Any) -> None:

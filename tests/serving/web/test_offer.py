@@ -17,7 +17,7 @@ from serving.web.limits import Limits
 from serving.web.metrics import Metrics
 from serving.web.offer import Offer, Shelf, beside
 from serving.web.run import renew
-from towers.errors import ArtefactError
+from towers.errors import ArtefactError, InputError
 
 
 def fresh(run: Any, version: str) -> Offer:
@@ -76,6 +76,21 @@ def test_a_swap_reads_what_lies_on_disk_and_a_broken_one_is_refused(
     counted = service.get("/metrics").text
     assert 'twotower_swaps_total{outcome="done"} 1.0' in counted
     assert 'twotower_swaps_total{outcome="refused"} 1.0' in counted
+
+
+def test_steps_that_cannot_work_are_refused_at_the_start_and_by_a_swap(client: Any, source: Any) -> None:
+    service = client()
+    for step, lacks in (
+        ({"name": "mmr", "weight": 0.3, "by": "topics"}, r"column 'topics' \(did you mean 'topic'\?\)"),
+        ({"name": "only", "where": {"topics": "music"}}, "did you mean 'topic'"),
+    ):
+        source.settings = {"steps": [step]}
+        with pytest.raises(InputError, match=f"the steps cannot work here: .*{lacks}"):
+            source.load()
+        assert service.post("/v1/admin/swap").status_code == 422
+        assert service.get("/v1/about").json()["version"] == "first"
+    source.settings = {"steps": [{"name": "mmr", "weight": 0.3, "by": "topic"}]}
+    assert service.post("/v1/admin/swap").status_code == 200
 
 
 def test_a_hangup_swaps_is_counted_and_stands_in_the_audit_log(
