@@ -39,6 +39,20 @@ def scale_ratings(loaded: Loaded, scale: tuple[float, float] | None) -> tuple[Lo
     return loaded.with_column("rating", _arrow(mapped.cast(pl.Float32))), scale
 
 
+def read_numbers(loaded: Loaded, name: str) -> Loaded:
+    """A column of numbers, or of text with numbers in it, as float64; rows with other text are set aside.
+
+    Raises:
+        InputError: a column of another type.
+    """
+    column = loaded.table[name]
+    if pa.types.is_large_string(column.type) or pa.types.is_null(column.type):
+        return _parsed(loaded, name, pl.Series(column).cast(pl.Float64, strict=False), "not a number")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise InputError(f"{loaded.file}, column {name}: expected numbers, got {column.type}")
+    return loaded.with_column(name, _arrow(pl.Series(column).cast(pl.Float64)))
+
+
 def _timestamps(loaded: Loaded, name: str) -> Loaded:
     column = loaded.table[name]
     kind = column.type
@@ -52,7 +66,7 @@ def _timestamps(loaded: Loaded, name: str) -> Loaded:
         seconds = text.cast(pl.Float64, strict=False).fill_null(_dates(text))
         loaded = _parsed(loaded, name, seconds, "neither a number nor a date")
     else:
-        loaded = _real(loaded, name)
+        loaded = read_numbers(loaded, name)
     loaded = loaded.without(mask(loaded.table[name].is_null()), f"missing {name}")
     seconds = loaded.table[name].to_numpy()
     sane = (seconds >= 0) & (seconds <= LAST_SECOND)
@@ -69,7 +83,7 @@ def _dates(text: pl.Series) -> pl.Series:
 
 
 def _positions(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     loaded = loaded.without(mask(loaded.table[name].is_null()), f"missing {name}")
     values = loaded.table[name].to_numpy()
     whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2.0**63)
@@ -78,14 +92,14 @@ def _positions(loaded: Loaded, name: str) -> Loaded:
 
 
 def _ratings(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     # NaN is how frames without nulls, and files written from them, say that there is none.
     loaded = loaded.with_column(name, _arrow(pl.Series(loaded.table[name]).fill_nan(None)))
     return loaded.without(~_finite(loaded.table[name]), f"{name} is not finite", name)
 
 
 def _weights(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     loaded = loaded.with_column(name, _arrow(pl.Series(loaded.table[name]).fill_null(1.0).cast(pl.Float32)))
     weights = loaded.table[name].to_numpy()
     return loaded.without(~(np.isfinite(weights) & (weights >= 0)), f"{name} is negative or not finite", name)
@@ -96,16 +110,6 @@ def _words(loaded: Loaded, name: str) -> Loaded:
         return loaded.with_column(name, loaded.table[name].cast(pa.large_string()))
     except pa.ArrowException as error:
         raise InputError(f"{loaded.file}, column {name}: expected text, got {loaded.table[name].type}") from error
-
-
-def _real(loaded: Loaded, name: str) -> Loaded:
-    """A column of numbers, or of text with numbers in it, as float64."""
-    column = loaded.table[name]
-    if pa.types.is_large_string(column.type) or pa.types.is_null(column.type):
-        return _parsed(loaded, name, pl.Series(column).cast(pl.Float64, strict=False), "not a number")
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        raise InputError(f"{loaded.file}, column {name}: expected numbers, got {column.type}")
-    return loaded.with_column(name, _arrow(pl.Series(column).cast(pl.Float64)))
 
 
 def _parsed(loaded: Loaded, name: str, values: pl.Series, complaint: str) -> Loaded:

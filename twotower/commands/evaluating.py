@@ -160,7 +160,8 @@ def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Cata
     if not (lists.rows >= 0).any():
         why = ", ".join(f"{count:,} {reason}" for reason, count in lists.notes.items())
         raise InputError(
-            f"{path} recommends nothing to the people asked about: {why}; its ids must be those of the log"
+            f"{path} recommends nothing to the people asked about: {why}; its ids must be those of the log, "
+            "its ranks or scores numbers"
         )
     for reason, count in lists.notes.items():
         tell(f"{path}: {count:,} {reason}")
