@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from towers.dates import refuse_compact, seconds_of
 from towers.errors import InputError
 from towers.rejected import Loaded
 from towers.tables import mask
@@ -54,7 +55,7 @@ def read_numbers(loaded: Loaded, name: str) -> Loaded:
 
 
 def _timestamps(loaded: Loaded, name: str) -> Loaded:
-    column = loaded.table[name]
+    column, where = loaded.table[name], f"{loaded.file}, column {name}"
     kind = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("s")), pa.timestamp("s")
@@ -63,23 +64,17 @@ def _timestamps(loaded: Loaded, name: str) -> Loaded:
         loaded = loaded.with_column(name, _arrow(seconds))
     elif pa.types.is_large_string(kind):
         text = pl.Series(column)
-        seconds = text.cast(pl.Float64, strict=False).fill_null(_dates(text))
-        loaded = _parsed(loaded, name, seconds, "neither a number nor a date")
+        numbers, dates = text.cast(pl.Float64, strict=False), seconds_of(text, where)
+        if not dates.count():
+            refuse_compact(numbers, where)
+        loaded = _parsed(loaded, name, numbers.fill_null(dates), "neither a number nor a date")
     else:
         loaded = read_numbers(loaded, name)
+        refuse_compact(pl.Series(loaded.table[name]), where)
     loaded = loaded.without(mask(loaded.table[name].is_null()), f"missing {name}")
     seconds = loaded.table[name].to_numpy()
     sane = (seconds >= 0) & (seconds <= LAST_SECOND)
     return loaded.without(~sane, f"{name} not in seconds from 1970 to 9999", name)
-
-
-def _dates(text: pl.Series) -> pl.Series:
-    """Seconds since 1970 of ISO dates and times, null where there is none."""
-    try:
-        dates = text.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
-    except pl.exceptions.ComputeError:  # what older versions raise where no text at all is a date
-        return pl.repeat(None, len(text), dtype=pl.Float64, eager=True)
-    return dates.to_physical().cast(pl.Float64) / 10**6
 
 
 def _positions(loaded: Loaded, name: str) -> Loaded:

@@ -69,8 +69,8 @@ class Interactions:
 
         Columns:
             user_id, item_id: strings or integers, kept as given.
-            timestamp: seconds since 1970 up to the year 9999, or dates and times (taken as UTC where they name no
-                zone). Optional, as all that follow.
+            timestamp: seconds since 1970 up to the year 9999, or ISO dates and times, each read by itself (UTC where
+                it names no offset). Optional, as all that follow.
             position: whole number; orders the events of a person, after timestamp if both are there.
             rating: a number on any scale; may be missing (empty, null or NaN) in some rows.
             event: what happened, such as ``purchase``.
@@ -88,7 +88,8 @@ class Interactions:
 
         Raises:
             InputError: a source that cannot be read, a missing column, ids of mixed types, a column of the wrong
-                type, or no event left.
+                type, dates of which nobody can say which day they mean (``01/02/2024``, ``20240102``), or no event
+                left.
         """
         loaded = read_table(source, ids=(USER_ID, ITEM_ID))
         ignored = tuple(name for name in loaded.table.column_names if name not in COLUMNS)

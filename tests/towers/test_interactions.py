@@ -144,6 +144,48 @@ def test_times_of_every_kind_become_seconds(column: pa.Array) -> None:
     assert Interactions.read(log_of(timestamp=column)).table["timestamp"].to_pylist() == [NOON_SECONDS]
 
 
+def test_each_text_is_a_time_by_itself() -> None:
+    times = {
+        "2020-01-01T12:00:00": 0.0,
+        "2020-01-01T12:00:00Z": 0.0,
+        "2020-01-01 12:00": 0.0,
+        "2020-01-01T14:00:00+02:00": 0.0,
+        "2020-01-01T08:30:00-0330": 0.0,
+        "2020-01-01T13:00:00.5+01": 0.5,
+        "2020-01-01T12:00:00.123456789Z": 0.123457,
+        "2020-01-01 12:00:00 UTC": 0.0,
+        "2020/1/1 12:00:01": 1.0,
+        "2020-01-01": -12 * 3600.0,
+        "1577880002": 2.0,
+    }
+    log = Interactions.read(log_of(timestamp=list(times)))
+    since = np.array(log.table["timestamp"].to_pylist()) - NOON_SECONDS
+    np.testing.assert_allclose(since, list(times.values()), atol=1e-6)
+    assert log.rejected.count == 0
+
+
+def test_what_is_no_time_costs_its_own_row() -> None:
+    bad = ["2020-02-30", "2020-01-01T25:00:00", "2020-13-01", "12:00", "2020-01-01T12:00:00 CET", "20200101T120000", ""]
+    log = Interactions.read(log_of(timestamp=["2020-01-01T12:00:00", *bad]))
+    assert log.table["timestamp"].to_pylist() == [NOON_SECONDS]
+    assert log.rejected.counts == {"timestamp is neither a number nor a date": len(bad)}
+
+
+@pytest.mark.parametrize("date", ["01/02/2024", "1/2/2024 10:00", "25/12/2024", "01-02-24", "01.02.2024"])
+def test_a_date_with_the_year_last_is_not_guessed(date: str) -> None:
+    with pytest.raises(InputError, match=f"column timestamp: '{date}' does not say which is the day.*as 2024-01-31"):
+        Interactions.read(log_of(timestamp=["2024-01-03", date]))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+def test_days_without_hyphens_are_no_seconds(kind: pa.DataType) -> None:
+    days = pa.array([20240102, 20231231, None]).cast(kind)
+    with pytest.raises(InputError, match="column timestamp: 20240102 and all others look like days without hyphens"):
+        Interactions.read(log_of(timestamp=days))
+    log = Interactions.read(log_of(timestamp=pa.array([20240102, 20241399]).cast(kind)))  # the second is no day
+    assert log.table["timestamp"].to_pylist() == [20240102.0, 20241399.0]
+
+
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
 def test_dates_become_seconds(kind: pa.DataType) -> None:
     log = Interactions.read(log_of(timestamp=pa.array([date(2020, 1, 1)], kind)))
