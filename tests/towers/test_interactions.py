@@ -434,7 +434,7 @@ def test_what_counts_as_positive_is_one_setting() -> None:
     with pytest.raises(InputError, match=r"min_rating must lie in \[0, 1\], where ratings are mapped to, got 3"):
         Positive(min_rating=3)
     without = Interactions.read(log.table.select(["user_id", "item_id"]))
-    with pytest.raises(InputError, match="were asked for, but the log has no column 'event'"):
+    with pytest.raises(InputError, match="were asked for, but the Arrow table has no column 'event'"):
         without.histories(CATALOG, positive=Positive(events=("buy",)))
 
 
@@ -469,6 +469,30 @@ def test_people_are_described_in_words(tmp_path: Path) -> None:
     assert past.about.to_pylist() == ["gender F", "age 24, gender M, job title technician", None, None]
     assert log.rejected.summary() == "2 of 9 rows set aside: 1 missing user_id, 1 duplicate user_id"
     assert {row["file"] for row in log.rejected.rows} == {str(tmp_path / "people.tsv")}
+    assert log.people_rejected.summary() == "2 of 5 rows set aside: 1 missing user_id, 1 duplicate user_id"
+    assert log.loaded.rejected.summary() == "none of 4 rows set aside"
+    assert log.described == 3
+
+
+def test_people_of_another_log_are_refused() -> None:
+    log = pa.table({"user_id": [1, 2, 1], "item_id": ["a", "b", "c"]})
+    people = pa.table({"user_id": ["u1", "u2"], "age": [30, 40]})
+    with pytest.raises(InputError, match=r"has nobody of the Arrow table: got \['u1', 'u2'\], the log has \[1, 2\]"):
+        Interactions.read(log, people=people)
+    assert Interactions.read(log, people=people.set_column(0, "user_id", pa.array(["u1", "2"]))).described == 1
+    with pytest.raises(InputError, match="has no usable row"):
+        Interactions.read(log, people=people[:0])
+
+
+def test_a_column_that_is_missed_may_be_another_one() -> None:
+    log = {"user_id": ["u"], "item_id": ["a"], "RATING": [5], "time": [1]}
+    with pytest.raises(
+        InputError, match=r"no column 'rating' \(did you mean 'RATING'\?\); it has: user_id, item_id, RA"
+    ):
+        Interactions.read(pa.table(log), rating_range=(1, 5))
+    assert Interactions.read(pa.table(log)).lacks("timestamp") == (
+        "the Arrow table has no column 'timestamp' (did you mean 'time'?); it has: user_id, item_id, RATING, time"
+    )
 
 
 def test_people_without_attributes_say_nothing() -> None:

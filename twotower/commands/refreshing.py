@@ -47,10 +47,6 @@ def refresh(
     log = read_log(interactions, people, rating_range)
     if model is not None:
         return tell(f"release {begin(folder, model, items, log)} of {folder} is current; next: without --model")
-    if store is not None and "://" not in store and not Path(store).is_file():
-        raise InputError(
-            f"there is no store {store}; the service keeps its own in serve/store.sqlite beside the catalog"
-        )
     gathered = None if store is None else open_store(store)
     outcome = improve(folder, items, log, store=gathered, epochs=epochs, keep=keep, dry_run=dry_run)
     if json:
