@@ -73,6 +73,12 @@ def refuse_empty(loaded: Loaded) -> None:
         raise InputError(f"{loaded.file} has no usable row{_why_empty(loaded)}")
 
 
+def refuse_unread(data: object, kind: type) -> None:
+    """Raise `InputError` where something else stands for a `Catalog` or `Interactions`, such as the path of one."""
+    if not isinstance(data, kind):
+        raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")
+
+
 def missing_name(what: str, name: str, names: Iterable[str]) -> str:
     """``has no column 'titel' (did you mean 'title'?); it has: item_id, title``."""
     names = [str(n) for n in names]
