@@ -43,10 +43,14 @@ def as_attributes(values: Any, count: int, schema: pa.Schema | None = None) -> p
         schema = pa.schema([(field.name, _plain(field.type)) for field in table.schema])
     elif set(names) != set(schema.names):
         raise InputError(f"attributes have the columns {_named(names)}, this index has {_named(schema.names)}")
+    return pa.table([_cast(table[field.name], field) for field in schema], schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
-        return table.select(schema.names).replace_schema_metadata(None).cast(schema)
+        return column.cast(field.type)
     except (pa.ArrowException, ValueError) as error:
-        raise InputError(f"attributes must be of the index's types ({_types(schema)}): {error}") from error
+        raise InputError(f"attributes must be of the index's types ({field.name}: {field.type}): {error}") from error
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -57,7 +61,3 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _named(names: list[str]) -> str:
     return ", ".join(map(repr, sorted(names))) or "none"
-
-
-def _types(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -30,6 +30,7 @@ from towers.ids import IdList
 from towers.media import media_of, told_of
 from towers.model import TwoTower
 from towers.rejected import Rejected
+from towers.tables import refuse_unread
 
 SHOWN = 3  # items that are named where more are set aside
 SHARD = 4096  # items; a text encoder on a CPU takes seconds for them, one of pictures minutes
@@ -126,14 +127,15 @@ def build_index(
         cache: where content vectors are kept; default: the cache folder.
 
     Raises:
-        InputError: no item of which anything can be read, a kind that cannot be used, or `mmap` or `workers` without
-            what they need.
+        InputError: what is no `Catalog`, no item of which anything can be read, a kind that cannot be used, or `mmap`
+            or `workers` without what they need.
         ArtefactError: `model` is not the folder of a model, `out` cannot be written, or is being built by another.
 
     Warns:
         UserWarning: pictures, sounds or vectors that cannot be used, and items with neither content nor a vector of
             their own, which are set aside.
     """
+    refuse_unread(catalog, Catalog)
     if shard < 1:
         raise InputError(f"a shard needs at least 1 item, got {shard}")
     if workers is not None and not ray:

@@ -113,7 +113,7 @@ def tune(
         InputError: no items, no queries, no kinds, a wish that is no number above 0, or one that nothing fulfils, with
             what comes nearest.
     """
-    _check_wishes(recall, latency_ms, memory_bytes)
+    check_wishes(recall, latency_ms, memory_bytes)
     if not len(index):
         raise InputError("this index has no items, so there is nothing to measure: add some first")
     tried = grid(len(index), index.dimension) if kinds is None else [kinds] if isinstance(kinds, str) else list(kinds)
@@ -283,7 +283,8 @@ def _groups(counts: np.ndarray, count: int) -> dict[str, np.ndarray]:
     return dict(zip(GROUPS, masks, strict=True))
 
 
-def _check_wishes(*wishes: float | None) -> None:
+def check_wishes(*wishes: float | None) -> None:
+    """Raise `InputError` where recall, latency or memory, in this order, cannot be had of any index."""
     said = [wish for wish in wishes if wish is not None]
     if any(isinstance(wish, bool) or not isinstance(wish, Real) or not wish > 0 for wish in said) or (
         wishes[0] is not None and wishes[0] > 1

@@ -35,7 +35,7 @@ from towers.ids import Id
 from towers.interactions import Interactions
 from towers.model import TwoTower
 from towers.recent import Recent
-from towers.tables import missing_name
+from towers.tables import missing_name, refuse_unread
 
 if TYPE_CHECKING:
     from serving.store.store import Store
@@ -97,9 +97,9 @@ class Retriever:
         half_life: float | None = None,
         steps: Steps = None,
     ) -> None:
-        _check_read(catalog, Catalog)
+        refuse_unread(catalog, Catalog)
         if log is not None:
-            _check_read(log, Interactions)
+            refuse_unread(log, Interactions)
         model = model if isinstance(model, TwoTower) else TwoTower.load(model)
         index = open_index(index) if isinstance(index, str | Path) else index
         if index.space != model.space:
@@ -432,8 +432,3 @@ class Retriever:
 def _check_k(k: int) -> None:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise InputError(f"k must be a whole number from 1 on, got {k!r}")
-
-
-def _check_read(data: object, kind: type[Catalog] | type[Interactions]) -> None:
-    if not isinstance(data, kind):
-        raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from towers.dates import refuse_compact, seconds_of
 from towers.errors import InputError
 from towers.rejected import Loaded
 from towers.tables import mask
@@ -39,8 +40,22 @@ def scale_ratings(loaded: Loaded, scale: tuple[float, float] | None) -> tuple[Lo
     return loaded.with_column("rating", _arrow(mapped.cast(pl.Float32))), scale
 
 
-def _timestamps(loaded: Loaded, name: str) -> Loaded:
+def read_numbers(loaded: Loaded, name: str) -> Loaded:
+    """A column of numbers, or of text with numbers in it, as float64; rows with other text are set aside.
+
+    Raises:
+        InputError: a column of another type.
+    """
     column = loaded.table[name]
+    if pa.types.is_large_string(column.type) or pa.types.is_null(column.type):
+        return _parsed(loaded, name, pl.Series(column).cast(pl.Float64, strict=False), "not a number")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise InputError(f"{loaded.file}, column {name}: expected numbers, got {column.type}")
+    return loaded.with_column(name, _arrow(pl.Series(column).cast(pl.Float64)))
+
+
+def _timestamps(loaded: Loaded, name: str) -> Loaded:
+    column, where = loaded.table[name], f"{loaded.file}, column {name}"
     kind = column.type
     if pa.types.is_date(kind):
         column, kind = column.cast(pa.timestamp("s")), pa.timestamp("s")
@@ -49,27 +64,21 @@ def _timestamps(loaded: Loaded, name: str) -> Loaded:
         loaded = loaded.with_column(name, _arrow(seconds))
     elif pa.types.is_large_string(kind):
         text = pl.Series(column)
-        seconds = text.cast(pl.Float64, strict=False).fill_null(_dates(text))
-        loaded = _parsed(loaded, name, seconds, "neither a number nor a date")
+        numbers, dates = text.cast(pl.Float64, strict=False), seconds_of(text, where)
+        if not dates.count():
+            refuse_compact(numbers, where)
+        loaded = _parsed(loaded, name, numbers.fill_null(dates), "neither a number nor a date")
     else:
-        loaded = _real(loaded, name)
+        loaded = read_numbers(loaded, name)
+        refuse_compact(pl.Series(loaded.table[name]), where)
     loaded = loaded.without(mask(loaded.table[name].is_null()), f"missing {name}")
     seconds = loaded.table[name].to_numpy()
     sane = (seconds >= 0) & (seconds <= LAST_SECOND)
     return loaded.without(~sane, f"{name} not in seconds from 1970 to 9999", name)
 
 
-def _dates(text: pl.Series) -> pl.Series:
-    """Seconds since 1970 of ISO dates and times, null where there is none."""
-    try:
-        dates = text.str.to_datetime(strict=False, time_unit="us", time_zone="UTC")
-    except pl.exceptions.ComputeError:  # what older versions raise where no text at all is a date
-        return pl.repeat(None, len(text), dtype=pl.Float64, eager=True)
-    return dates.to_physical().cast(pl.Float64) / 10**6
-
-
 def _positions(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     loaded = loaded.without(mask(loaded.table[name].is_null()), f"missing {name}")
     values = loaded.table[name].to_numpy()
     whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2.0**63)
@@ -78,14 +87,14 @@ def _positions(loaded: Loaded, name: str) -> Loaded:
 
 
 def _ratings(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     # NaN is how frames without nulls, and files written from them, say that there is none.
     loaded = loaded.with_column(name, _arrow(pl.Series(loaded.table[name]).fill_nan(None)))
     return loaded.without(~_finite(loaded.table[name]), f"{name} is not finite", name)
 
 
 def _weights(loaded: Loaded, name: str) -> Loaded:
-    loaded = _real(loaded, name)
+    loaded = read_numbers(loaded, name)
     loaded = loaded.with_column(name, _arrow(pl.Series(loaded.table[name]).fill_null(1.0).cast(pl.Float32)))
     weights = loaded.table[name].to_numpy()
     return loaded.without(~(np.isfinite(weights) & (weights >= 0)), f"{name} is negative or not finite", name)
@@ -96,16 +105,6 @@ def _words(loaded: Loaded, name: str) -> Loaded:
         return loaded.with_column(name, loaded.table[name].cast(pa.large_string()))
     except pa.ArrowException as error:
         raise InputError(f"{loaded.file}, column {name}: expected text, got {loaded.table[name].type}") from error
-
-
-def _real(loaded: Loaded, name: str) -> Loaded:
-    """A column of numbers, or of text with numbers in it, as float64."""
-    column = loaded.table[name]
-    if pa.types.is_large_string(column.type) or pa.types.is_null(column.type):
-        return _parsed(loaded, name, pl.Series(column).cast(pl.Float64, strict=False), "not a number")
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        raise InputError(f"{loaded.file}, column {name}: expected numbers, got {column.type}")
-    return loaded.with_column(name, _arrow(pl.Series(column).cast(pl.Float64)))
 
 
 def _parsed(loaded: Loaded, name: str, values: pl.Series, complaint: str) -> Loaded:

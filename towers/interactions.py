@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,14 @@ class Interactions:
     Args:
         loaded: the events.
         people: ``user_id`` and attributes, one row a person, or None.
+        people_rejected: rows of their table that were set aside.
         rating_range: the ratings that became 0 and 1, or None where there are no ratings.
         ignored: columns of the source that are not read.
     """
 
     loaded: Loaded
     people: pa.Table | None = None
+    people_rejected: Rejected = field(default_factory=Rejected)
     rating_range: tuple[float, float] | None = None
     ignored: tuple[str, ...] = ()
 
@@ -69,8 +71,8 @@ class Interactions:
 
         Columns:
             user_id, item_id: strings or integers, kept as given.
-            timestamp: seconds since 1970 up to the year 9999, or dates and times (taken as UTC where they name no
-                zone). Optional, as all that follow.
+            timestamp: seconds since 1970 up to the year 9999, or ISO dates and times, each read by itself (UTC where
+                it names no offset). Optional, as all that follow.
             position: whole number; orders the events of a person, after timestamp if both are there.
             rating: a number on any scale; may be missing (empty, null or NaN) in some rows.
             event: what happened, such as ``purchase``.
@@ -88,10 +90,12 @@ class Interactions:
 
         Raises:
             InputError: a source that cannot be read, a missing column, ids of mixed types, a column of the wrong
-                type, or no event left.
+                type, dates of which nobody can say which day they mean (``01/02/2024``, ``20240102``), no event
+                left, or `people` of whom none is in the log.
         """
         loaded = read_table(source, ids=(USER_ID, ITEM_ID))
-        ignored = tuple(name for name in loaded.table.column_names if name not in COLUMNS)
+        names = loaded.table.column_names
+        ignored = tuple(name for name in names if name not in COLUMNS)
         loaded = replace(loaded, table=loaded.table.select([n for n in COLUMNS if n in loaded.table.column_names]))
         loaded = without_missing(without_missing(loaded, USER_ID), ITEM_ID)
         for name in loaded.table.column_names[2:]:
@@ -99,17 +103,19 @@ class Interactions:
         if "rating" in loaded.table.column_names:
             loaded, rating_range = scale_ratings(loaded, rating_range)
         elif rating_range is not None:
-            raise InputError(f"a rating_range was given, but {loaded.file} has no column 'rating'")
+            raise InputError(f"a rating_range was given, but {loaded.file} {missing_name('column', 'rating', names)}")
 
-        known_people = None
+        log = cls(loaded, rating_range=rating_range, ignored=ignored)
         if people is not None:
             crowd = without_duplicates(without_missing(read_table(people, ids=(USER_ID,)), USER_ID), USER_ID)
-            known_people = crowd.table
-            loaded = replace(loaded, rejected=loaded.rejected + crowd.rejected)
+            log = replace(log, people=crowd.table, people_rejected=crowd.rejected)
         if rejected_to is not None:
-            loaded.rejected.write(Path(rejected_to))
+            log.rejected.write(Path(rejected_to))
         refuse_empty(loaded)
-        return cls(loaded, known_people, rating_range, ignored)
+        if people is not None:
+            refuse_empty(crowd)
+            _refuse_strangers(log, crowd)
+        return log
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -122,8 +128,18 @@ class Interactions:
 
     @property
     def rejected(self) -> Rejected:
-        """The rows set aside so far."""
-        return self.loaded.rejected
+        """The rows set aside so far, those of `people` included."""
+        return self.loaded.rejected + self.people_rejected
+
+    @property
+    def described(self) -> int:
+        """How many people of the log are in `people`."""
+        users = self.table[USER_ID].unique()
+        return 0 if self.people is None else int((IdList(self.people[USER_ID]).rows(users) >= 0).sum())
+
+    def lacks(self, column: str) -> str:
+        """That the source has no such column, which one may be meant, and which it has."""
+        return f"{self.loaded.file} {missing_name('column', column, (*self.table.column_names, *self.ignored))}"
 
     def keep(self, chosen: np.ndarray) -> Interactions:
         """Only the events where bool ``(N,)`` `chosen` holds, such as one split. None is counted as set aside."""
@@ -187,7 +203,7 @@ class Interactions:
             counts &= ~(self._numbers("rating") < np.float32(positive.min_rating))
         if positive.events:
             if not self._has("event"):
-                raise InputError(f"positive events {positive.events} were asked for, but the log has no column 'event'")
+                raise InputError(f"positive events {positive.events} were asked for, but {self.lacks('event')}")
             found = self.table["event"].unique().drop_null().to_pylist()
             for event in positive.events:
                 if event not in found:
@@ -201,3 +217,10 @@ class Interactions:
         rows = IdList(self.people[USER_ID]).rows(users.array)
         sentences = templates.describe(self.people.drop_columns(USER_ID))
         return sentences.take(pa.array(rows, mask=rows < 0))
+
+
+def _refuse_strangers(log: Interactions, crowd: Loaded) -> None:
+    """Raise `InputError` where none of the people of a log is in the crowd that was given for it."""
+    if not log.described:
+        ours, theirs = (table[USER_ID].unique()[:3].to_pylist() for table in (log.table, crowd.table))
+        raise InputError(f"{crowd.file} has nobody of {log.loaded.file}: got {theirs}, the log has {ours}")

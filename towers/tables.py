@@ -73,12 +73,25 @@ def refuse_empty(loaded: Loaded) -> None:
         raise InputError(f"{loaded.file} has no usable row{_why_empty(loaded)}")
 
 
+def refuse_unread(data: object, kind: type) -> None:
+    """Raise `InputError` where something else stands for a `Catalog` or `Interactions`, such as the path of one."""
+    if not isinstance(data, kind):
+        raise InputError(f"expected a {kind.__name__}, got {type(data).__name__}; {kind.__name__}.read makes one")
+
+
 def missing_name(what: str, name: str, names: Iterable[str]) -> str:
     """``has no column 'titel' (did you mean 'title'?); it has: item_id, title``."""
     names = [str(n) for n in names]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest_name(name, names, likeness=0.5)
+    hint = f" (did you mean {near!r}?)" if near else ""
     return f"has no {what} {name!r}{hint}; it has: {', '.join(names) or 'none'}"
+
+
+def nearest_name(name: str, names: Iterable[str], *, likeness: float) -> str | None:
+    """Which of `names` is most like this one, in capitals or not; None where none is as alike as `likeness`, 0 to 1."""
+    folded = {one.casefold(): one for one in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=likeness)
+    return folded[near[0]] if near else None
 
 
 def mask(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -26,8 +26,8 @@ def read_csv(raw: bytes, file: str, *, delimiter: str, ids: tuple[str, ...]) -> 
     """A CSV or TSV file with a header, in UTF-8, fields quoted with ``"`` where needed.
 
     An empty field is a missing value. A column becomes integers or floats where that loses nothing (``007`` stays
-    text), a column of `ids` integers or text. Rows with too few or too many fields, or with bytes that are not UTF-8,
-    are set aside.
+    text), a column of `ids` integers (written ``1`` or, each of them, ``1.0``) or text. Rows with too few or too many
+    fields, or with bytes that are not UTF-8, are set aside.
 
     Raises:
         InputError: no header, two columns of one name, or a quotation mark that is never closed.
@@ -54,7 +54,7 @@ def read_csv(raw: bytes, file: str, *, delimiter: str, ids: tuple[str, ...]) -> 
     for name in names if mark else ():
         broken = pc.fill_null(pc.match_substring(loaded.table[name], mark), False)
         loaded = loaded.without(broken.to_numpy(), "invalid UTF-8", name)
-    columns = [_inferred(loaded.table[name], floats=name not in ids) for name in names]
+    columns = [_inferred(loaded.table[name], is_id=name in ids) for name in names]
     return Loaded(pa.table(columns, names=names), loaded.rows, file, loaded.rejected)
 
 
@@ -146,15 +146,18 @@ def _unclosed(raw: bytes, table: pa.Table, ragged: list[pa.csv.InvalidRow]) -> b
     return last is not None and "\n" in last and not raw.rstrip(b"\r\n").endswith(b'"')
 
 
-def _inferred(column: pa.ChunkedArray, *, floats: bool) -> pa.ChunkedArray:
-    """A column of text as integers or floats where every value is one and none is changed by that."""
+def _inferred(column: pa.ChunkedArray, *, is_id: bool) -> pa.ChunkedArray:
+    """A column of text as integers or floats where every value is one and none is changed by that.
+
+    Ids are floats only where each is written as `1.0`, as pandas writes integers beside missing values.
+    """
     text = pl.Series(column)
     if text.null_count() == len(text) or text.str.contains(r"^-?0\d").any():
         return column
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == text.null_count() and (whole.cast(pl.String) == text).all():
         return pa.chunked_array([whole.to_arrow()])
-    if floats:
+    if not is_id or text.str.contains(r"^-?\d+\.0$").all():
         real = text.cast(pl.Float64, strict=False)
         if real.null_count() == text.null_count():
             return pa.chunked_array([real.to_arrow()])

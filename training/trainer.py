@@ -18,6 +18,7 @@ from towers.history import Histories
 from towers.interactions import Interactions
 from towers.media import told_of
 from towers.model import KIND, TwoTower
+from towers.tables import refuse_unread
 from towers.template import columns_of
 from training.alignment import align, is_tuned
 from training.checkpoint import Checkpoints, checkpoint_folder, identity, remove_checkpoints
@@ -72,9 +73,9 @@ def train(
         progress: show a bar on standard error.
 
     Raises:
-        InputError: a recipe that cannot be used, a log in which nobody has two positive events, checkpoints of another
-            recipe or other data beside `out`, or a tracker that cannot begin; without a log, items with but one kind of
-            content, or a protocol.
+        InputError: what is no `Catalog` or `Interactions`, a recipe that cannot be used, a log in which nobody has two
+            positive events, checkpoints of another recipe or other data beside `out`, or a tracker that cannot begin;
+            without a log, items with but one kind of content, or a protocol.
         ArtefactError: `out` is something else, or cannot be written, or no checkpoint beside it can be read; raised
             before training.
 
@@ -84,6 +85,9 @@ def train(
     """
     out, weights = _path(out), _path(weights)
     settings = Recipe.read(recipe)
+    refuse_unread(catalog, Catalog)
+    if log is not None:
+        refuse_unread(log, Interactions)
     if log is None and protocol is not None:
         raise InputError(f"the protocol {protocol!r} needs a log")
     known = None if log is None else log.known(catalog)

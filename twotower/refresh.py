@@ -276,7 +276,7 @@ def _facts(model: Path) -> dict[str, Any]:
 
 def _times(log: Interactions) -> np.ndarray:
     if "timestamp" not in log.table.column_names:
-        raise InputError("a refresh needs to know what is new, and the log has no timestamp")
+        raise InputError(f"a refresh needs to know what is new, and {log.lacks('timestamp')}")
     return log.table["timestamp"].to_numpy()
 
 

@@ -55,6 +55,11 @@ def test_shard_by_shard_gives_the_items_and_vectors_of_the_model(tiny_run: Any, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "index"]  # no working folder
 
 
+def test_a_path_is_no_catalog() -> None:
+    with pytest.raises(InputError, match=r"expected a Catalog, got str; Catalog\.read makes one"):
+        build_index("runs/q", "clean.csv")  # type: ignore[arg-type]
+
+
 def test_a_killed_build_goes_on_at_the_shard_and_ends_with_the_same_bits(
     tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from indexing.attributes import as_attributes
 from indexing.exact import exact_search
 from indexing.index import ItemIndex
 from indexing.published import remember, write_version
@@ -576,7 +578,7 @@ NAN = np.full((2, DIMENSION), np.nan, np.float32)
         (["a", "b"], QUERIES[:2], numbers([1]), "1 rows for 2 items"),
         (["a", "b"], QUERIES[:2], {"colour": [1, 2]}, "the columns 'colour', this index has 'number'"),
         (["a", "b"], QUERIES[:2], numbers(["x", "y"]), r"of the index's types \(number: int64\)"),
-        (["a", "b"], QUERIES[:2], numbers([1.5, 2]), "of the index's types"),
+        (["a", "b"], QUERIES[:2], numbers([1.5, 2]), r"of the index's types \(number: int64\): Float value 1.5"),
         (["a", "b"], QUERIES[:2], 5, "a table or lists by column name, got int"),
     ],
 )
@@ -590,6 +592,12 @@ def test_batches_that_cannot_be_taken_change_nothing(folder, method, ids, vector
         assert files(folder) == before
         assert (len(writer), writer.waiting) == (COUNT - 1, 1)
         assert writer.index.ids.to_list() == NAMES[1:]
+
+
+def test_of_several_attributes_the_unfit_one_is_named():
+    schema = pa.schema({"title": pa.large_string(), "year": pa.int64()})
+    with pytest.raises(InputError, match=r"types \(year: int64\): Failed to parse string: 'nineteen'"):
+        as_attributes({"title": ["Heat"], "year": ["nineteen"]}, 1, schema)
 
 
 def test_other_refusals_change_nothing(folder):

@@ -144,6 +144,48 @@ def test_times_of_every_kind_become_seconds(column: pa.Array) -> None:
     assert Interactions.read(log_of(timestamp=column)).table["timestamp"].to_pylist() == [NOON_SECONDS]
 
 
+def test_each_text_is_a_time_by_itself() -> None:
+    times = {
+        "2020-01-01T12:00:00": 0.0,
+        "2020-01-01T12:00:00Z": 0.0,
+        "2020-01-01 12:00": 0.0,
+        "2020-01-01T14:00:00+02:00": 0.0,
+        "2020-01-01T08:30:00-0330": 0.0,
+        "2020-01-01T13:00:00.5+01": 0.5,
+        "2020-01-01T12:00:00.123456789Z": 0.123457,
+        "2020-01-01 12:00:00 UTC": 0.0,
+        "2020/1/1 12:00:01": 1.0,
+        "2020-01-01": -12 * 3600.0,
+        "1577880002": 2.0,
+    }
+    log = Interactions.read(log_of(timestamp=list(times)))
+    since = np.array(log.table["timestamp"].to_pylist()) - NOON_SECONDS
+    np.testing.assert_allclose(since, list(times.values()), atol=1e-6)
+    assert log.rejected.count == 0
+
+
+def test_what_is_no_time_costs_its_own_row() -> None:
+    bad = ["2020-02-30", "2020-01-01T25:00:00", "2020-13-01", "12:00", "2020-01-01T12:00:00 CET", "20200101T120000", ""]
+    log = Interactions.read(log_of(timestamp=["2020-01-01T12:00:00", *bad]))
+    assert log.table["timestamp"].to_pylist() == [NOON_SECONDS]
+    assert log.rejected.counts == {"timestamp is neither a number nor a date": len(bad)}
+
+
+@pytest.mark.parametrize("date", ["01/02/2024", "1/2/2024 10:00", "25/12/2024", "01-02-24", "01.02.2024"])
+def test_a_date_with_the_year_last_is_not_guessed(date: str) -> None:
+    with pytest.raises(InputError, match=f"column timestamp: '{date}' does not say which is the day.*as 2024-01-31"):
+        Interactions.read(log_of(timestamp=["2024-01-03", date]))
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+def test_days_without_hyphens_are_no_seconds(kind: pa.DataType) -> None:
+    days = pa.array([20240102, 20231231, None]).cast(kind)
+    with pytest.raises(InputError, match="column timestamp: 20240102 and all others look like days without hyphens"):
+        Interactions.read(log_of(timestamp=days))
+    log = Interactions.read(log_of(timestamp=pa.array([20240102, 20241399]).cast(kind)))  # the second is no day
+    assert log.table["timestamp"].to_pylist() == [20240102.0, 20241399.0]
+
+
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
 def test_dates_become_seconds(kind: pa.DataType) -> None:
     log = Interactions.read(log_of(timestamp=pa.array([date(2020, 1, 1)], kind)))
@@ -392,7 +434,7 @@ def test_what_counts_as_positive_is_one_setting() -> None:
     with pytest.raises(InputError, match=r"min_rating must lie in \[0, 1\], where ratings are mapped to, got 3"):
         Positive(min_rating=3)
     without = Interactions.read(log.table.select(["user_id", "item_id"]))
-    with pytest.raises(InputError, match="were asked for, but the log has no column 'event'"):
+    with pytest.raises(InputError, match="were asked for, but the Arrow table has no column 'event'"):
         without.histories(CATALOG, positive=Positive(events=("buy",)))
 
 
@@ -427,6 +469,30 @@ def test_people_are_described_in_words(tmp_path: Path) -> None:
     assert past.about.to_pylist() == ["gender F", "age 24, gender M, job title technician", None, None]
     assert log.rejected.summary() == "2 of 9 rows set aside: 1 missing user_id, 1 duplicate user_id"
     assert {row["file"] for row in log.rejected.rows} == {str(tmp_path / "people.tsv")}
+    assert log.people_rejected.summary() == "2 of 5 rows set aside: 1 missing user_id, 1 duplicate user_id"
+    assert log.loaded.rejected.summary() == "none of 4 rows set aside"
+    assert log.described == 3
+
+
+def test_people_of_another_log_are_refused() -> None:
+    log = pa.table({"user_id": [1, 2, 1], "item_id": ["a", "b", "c"]})
+    people = pa.table({"user_id": ["u1", "u2"], "age": [30, 40]})
+    with pytest.raises(InputError, match=r"has nobody of the Arrow table: got \['u1', 'u2'\], the log has \[1, 2\]"):
+        Interactions.read(log, people=people)
+    assert Interactions.read(log, people=people.set_column(0, "user_id", pa.array(["u1", "2"]))).described == 1
+    with pytest.raises(InputError, match="has no usable row"):
+        Interactions.read(log, people=people[:0])
+
+
+def test_a_column_that_is_missed_may_be_another_one() -> None:
+    log = {"user_id": ["u"], "item_id": ["a"], "RATING": [5], "time": [1]}
+    with pytest.raises(
+        InputError, match=r"no column 'rating' \(did you mean 'RATING'\?\); it has: user_id, item_id, RA"
+    ):
+        Interactions.read(pa.table(log), rating_range=(1, 5))
+    assert Interactions.read(pa.table(log)).lacks("timestamp") == (
+        "the Arrow table has no column 'timestamp' (did you mean 'time'?); it has: user_id, item_id, RATING, time"
+    )
 
 
 def test_people_without_attributes_say_nothing() -> None:

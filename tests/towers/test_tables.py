@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,22 @@ def test_csv_types_are_inferred_only_where_nothing_is_lost(tmp_path: Path) -> No
 def test_csv_ids_never_become_floats(tmp_path: Path) -> None:
     path = write(tmp_path, "t.csv", "item_id,n\n1.5,1\n1e3,2\n")
     assert read_table(path, ids=("item_id",)).table["item_id"].to_pylist() == ["1.5", "1e3"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["1.0", "-20.0", "", "0.0"], [1, -20, 0]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["1.0", "2.5"], ["1.0", "2.5"]),
+        (["1.0", "2.00"], ["1.0", "2.00"]),
+        (["1.0", "tt2.0"], ["1.0", "tt2.0"]),
+        (["1.0", "007.0"], ["1.0", "007.0"]),
+    ],
+)
+def test_csv_ids_that_pandas_wrote_as_floats_are_integers(written: list[str], read: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", "item_id,n\n" + "".join(f"{value},1\n" for value in written))
+    assert read_table(path, ids=("item_id",)).table["item_id"].drop_null().to_pylist() == read
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])

@@ -405,6 +405,14 @@ def test_nobody_with_enough_events_is_refused(world: World, events: int, message
         train(world.catalog, log, recipe=world.recipe({"text": False}), progress=False)
 
 
+def test_a_path_is_no_catalog_and_no_log() -> None:
+    catalog = Catalog.read(pl.DataFrame({"item_id": ["a"]}))
+    with pytest.raises(InputError, match=r"expected a Catalog, got str; Catalog\.read makes one"):
+        train("clean.csv", "log.csv")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"expected a Interactions, got str; Interactions\.read makes one"):
+        train(catalog, "log.csv")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [("HNSV32", "FAISS refuses an index of kind 'HNSV32'"), ("IVF400,Flat", "over 40 vectors of 16 dimensions")],

@@ -126,6 +126,15 @@ def test_old_interests_fade_as_fast_as_is_asked(ask: Run, tiny_run: Any) -> None
     one_sentence(ask("recommend", history="m01", **{"half-life": 0}), "a number of days above 0", code=2)
 
 
+@pytest.mark.parametrize("scheme", ["", "sqlite:///"])
+def test_a_store_that_is_not_there_is_not_made(ask: Run, tmp_path: Path, scheme: str) -> None:
+    store = f"{scheme}{tmp_path / 'typo.db'}"
+    sentence = f"there is no store {store}; the service keeps its own in serve/store.sqlite beside the catalog"
+    one_sentence(ask("recommend", history="m01", store=store), sentence, 2)
+    one_sentence(ask("explain", "m02", history="m01", store=store), sentence, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_log_is_read_on_the_scale_of_the_model(ask: Run, tiny_run: Any, tmp_path: Path) -> None:
     header, *rows = tiny_run.events.read_text("utf-8").splitlines()
     some = [row for row in rows if row.split(",")[2] in "234"]
@@ -133,6 +142,32 @@ def test_a_log_is_read_on_the_scale_of_the_model(ask: Run, tiny_run: Any, tmp_pa
     (tmp_path / "events.csv").write_text("\n".join([header, *some]) + "\n", "utf-8")
     done = ask("recommend", "--json", user=some[0].split(",")[0], interactions=tmp_path / "events.csv")
     assert (done.code, done.err) == (0, "")
+
+
+def test_what_is_not_read_of_a_log_is_told(ask: Run, tiny_run: Any, tmp_path: Path) -> None:
+    rows = tiny_run.events.read_text("utf-8").splitlines()[1:]
+    events = tmp_path / "log.csv"
+    header = "user_id,item_id,Rating,TIME,device"
+    events.write_text("\n".join([header, *(f"{row},phone" for row in rows)]) + "\n", "utf-8")
+    done = ask("recommend", "--json", user=7, interactions=events)
+    told = f"{events}: not read: Rating (did you mean rating?), TIME (did you mean timestamp?), device\n"
+    assert (done.code, done.err) == (0, told)
+
+
+def test_people_and_their_log_are_told_apart(ask: Run, tiny_run: Any, tmp_path: Path) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text("user_id,job\n1,artist\n1,pilot\n2,cook\n99,judge\n", "utf-8")
+    given = {"user": 7, "interactions": tiny_run.events, "people": people}
+    aside = f"{people}: 1 of 4 rows set aside: 1 duplicate user_id\n"
+    assert ask("recommend", **given).err == f"{aside}{people}: has 2 of 30 people of {tiny_run.events}\n"
+    people.write_text("user_id,job\nu1,artist\n", "utf-8")
+    one_sentence(ask("recommend", **given), "people.csv has nobody of", 2)
+
+
+@pytest.mark.parametrize("options", [("--people", "people.csv"), ("--rating-range", 1, 5)])
+def test_what_tells_of_a_log_needs_one(run: Run, tiny_run: Any, tmp_path: Path, options: tuple[Any, ...]) -> None:
+    done = run("train", "--catalog", tiny_run.items, "--out", tmp_path / "model", *options)
+    one_sentence(done, "--people and --rating-range tell of a log: give --interactions with them", 2)
 
 
 def test_index_info_says_what_is_there(run: Run, tiny_run: Any) -> None:

@@ -69,6 +69,15 @@ def test_lists_of_another_library_stand_in_the_table(tiny_run: Any, tmp_path: Pa
     assert "people with fewer items than are looked at" in done.stderr
 
 
+def test_what_is_not_read_of_a_log_is_told(tiny_run: Any, tmp_path: Path) -> None:
+    events = tmp_path / "log.csv"
+    pl.read_csv(tiny_run.events).rename({"timestamp": "Timestamp"}).write_csv(events)
+    done = ask(replace(tiny_run, events=events), "--baselines", "most-popular")
+    assert f"{events}: not read: Timestamp (did you mean timestamp?)\n" in done.stderr
+    done = ask(replace(tiny_run, events=events), "--baselines", "most-popular", "--protocol", "temporal")
+    assert "has no column 'timestamp' (did you mean 'Timestamp'?)" in str(done.exception)
+
+
 def lists(folder: Path, name: str, people: list[Any], item: str = "m05") -> str:
     pl.DataFrame({"user_id": people, "item_id": [item] * len(people)}).write_csv(folder / name)
     return str(folder / name)

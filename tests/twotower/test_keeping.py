@@ -71,6 +71,12 @@ def test_a_life_on_the_command_line(run: Any, tmp_path: Path) -> None:
             "--workers is for --ray: without it the items are embedded here",
             2,
         ),
+        (
+            ["build", "--vectors", "v.parquet", "--out", "new", "--shard", "-3"],
+            "--shard are for --model and --catalog",
+            2,
+        ),
+        (["tune", "NOTHING", "--recall", "95"], "recall must be in (0, 1], latency and memory above 0; got (95.0, ", 2),
         (["add", "INDEX"], "where do the items come from? Give --model and --catalog, or --vectors", 2),
         (["add", "INDEX", "--vectors", "no.parquet"], "no.parquet cannot be read as parquet", 2),
         (["rollback", "INDEX"], "is the first version, there is none to go back to", 2),

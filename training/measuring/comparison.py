@@ -42,6 +42,8 @@ def split_log(protocol: str, log: Interactions, catalog: Catalog, positive: Posi
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"evaluation {missing_name('protocol', protocol, PROTOCOLS)}")
+    if protocol == "temporal" and "timestamp" not in log.table.column_names:
+        raise InputError(f"a cut in time needs times, and {log.lacks('timestamp')}; or use leave-one-out")
     users, histories = log.histories(catalog, positive=positive)
     makers: dict[str, Callable[[], Split]] = {
         "leave-one-out": lambda: leave_one_out(histories),

@@ -187,7 +187,9 @@ def split_words(log: Interactions, catalog: Catalog, *, positive: Positive | Non
         InputError: the log has no such column, and what `Interactions.histories` raises.
     """
     if "split" not in log.table.column_names:
-        raise InputError(f"{log.loaded.file} has no column 'split' that says train, validation or test for each event")
+        raise InputError(
+            f"a split that is given says train, validation or test for each event, and {log.lacks('split')}"
+        )
     # The words travel as the events' texts, so that whatever orders the events orders them, too.
     others = [name for name in log.table.column_names if name != "text"]
     table = log.table.select(others).append_column("text", log.table["split"])

@@ -126,7 +126,7 @@ def _retriever(
     from serving.retriever import Retriever
     from towers.model import TwoTower
 
+    gathered = None if store is None else open_store(store)
     items, towers = read_catalog(catalog), TwoTower.load(model)
     log = None if interactions is None else read_log(interactions, people, towers.config.rating.range)
-    gathered = None if store is None else open_store(store)
     return Retriever(towers, index, items, log, store=gathered, half_life=half_life)

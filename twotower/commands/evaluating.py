@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, tell, tell_rejected
+from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, read_log_of, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,6 @@ def evaluate(
     from dataclasses import replace
 
     from towers.errors import InputError
-    from towers.interactions import Interactions
     from towers.model import TwoTower
     from training.config import Recipe
     from training.measuring.comparison import Comparison, sample_people, split_log
@@ -68,9 +67,7 @@ def evaluate(
     items, ours = read_catalog(catalog), TwoTower.load(model) if model is not None else None
     settings = Recipe.read(recipe)
     config = ours.config if ours is not None else settings
-    log = Interactions.read(interactions, people=people_file, rating_range=rating_range or config.rating.range)
-    log = log.known(items)
-    tell_rejected(interactions, log.rejected)
+    log = read_log_of(items, interactions, people_file, rating_range or config.rating.range)
     users, split = split_log(protocol, log, items, config.data)
     if model is not None:
         refuse_other_events(model, split, protocol)
@@ -160,7 +157,8 @@ def _read_lists(comparison: Comparison, path: Path, users: IdList, catalog: Cata
     if not (lists.rows >= 0).any():
         why = ", ".join(f"{count:,} {reason}" for reason, count in lists.notes.items())
         raise InputError(
-            f"{path} recommends nothing to the people asked about: {why}; its ids must be those of the log"
+            f"{path} recommends nothing to the people asked about: {why}; its ids must be those of the log, "
+            "its ranks or scores numbers"
         )
     for reason, count in lists.notes.items():
         tell(f"{path}: {count:,} {reason}")

@@ -60,7 +60,9 @@ def build(
     vectors: OwnVectors = None,
     ids: Ids = None,
     kind: Annotated[str, typer.Option(help="FAISS factory string, Milvus's index type, or auto.")] = "auto",
-    shard: Annotated[int, typer.Option(help="Items of a shard; a build that is killed goes on at the shard.")] = 4096,
+    shard: Annotated[
+        int | None, typer.Option(help="Items of a shard; a build that is killed goes on at the shard. Default: 4096.")
+    ] = None,
     mmap: Annotated[
         bool, typer.Option("--mmap", help="Keep vectors in files, not in memory; for kinds of lists.")
     ] = False,
@@ -76,7 +78,7 @@ def build(
     With --out, a build that was killed goes on when the same command is given again. Rows, pictures and sounds that
     cannot be used, and items of which nothing is left, are written, with the reason, to OUT.rejected.jsonl.
     """
-    from indexing.build import build_index, make_of
+    from indexing.build import SHARD, build_index, make_of
     from indexing.index import ItemIndex
     from indexing.milvus import MilvusIndex
     from indexing.nearest import FLAT
@@ -93,11 +95,14 @@ def build(
             raise InputError("--workers is for --ray: without it the items are embedded here, in this process")
         assert model is not None
         items, own = read_catalog(catalog), kind if store is None else FLAT  # type: ignore[arg-type]
+        size = SHARD if shard is None else shard
         if store is not None:
             MilvusIndex.refuse_early(store, kind, make_of(TwoTower.load(model), items))
-        built = build_index(model, items, out=out, kind=own, shard=shard, mmap=mmap, ray=ray, workers=workers)
-    elif mmap or ray or workers is not None:
-        raise InputError("--mmap, --ray and --workers are for --model and --catalog: own vectors are read whole")
+        built = build_index(model, items, out=out, kind=own, shard=size, mmap=mmap, ray=ray, workers=workers)
+    elif mmap or ray or workers is not None or shard is not None:
+        raise InputError(
+            "--mmap, --ray, --workers and --shard are for --model and --catalog: own vectors are read whole"
+        )
     else:
         built = ItemIndex.from_arrays(*_own(vectors, ids), kind=kind if store is None else FLAT)
         if out is not None:

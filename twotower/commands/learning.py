@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from towers.errors import InputError
 from twotower.commands.reading import (
     CatalogFile,
     ModelFolder,
     Weights,
+    read_catalog,
+    read_log_of,
     tell,
-    tell_rejected,
 )
 
 app = typer.Typer()
@@ -54,20 +56,17 @@ def train(
     from the start).
     On several GPUs or CPUs: torchrun --nproc-per-node 2 -m twotower train ...
     """
-    from towers.catalog import Catalog
-    from towers.interactions import Interactions
     from training.checkpoint import checkpoint_folder
     from training.config import Recipe
     from training.trainer import train
 
+    if interactions is None and (people is not None or rating_range is not None):
+        raise InputError("--people and --rating-range tell of a log: give --interactions with them, or leave them out")
     settings = Recipe.read(recipe)
-    items = Catalog.read(catalog)
-    tell_rejected(catalog, items.rejected)
+    items = read_catalog(catalog)
     log = None
     if interactions is not None:
-        log = Interactions.read(interactions, people=people, rating_range=rating_range or settings.rating.range)
-        log = log.known(items)
-        tell_rejected(interactions, log.rejected)
+        log = read_log_of(items, interactions, people, rating_range or settings.rating.range)
     try:
         train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from towers.errors import MissingExtraError
+from towers.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +52,7 @@ def read_offered(path: Path) -> Catalog:
 
 
 def read_log(path: Path, people: Path | None, rating_range: tuple[float, float] | None) -> Interactions:
-    """The log; rows set aside are told of.
+    """The log, to be asked about; what is not read of it, and rows set aside, are told of.
 
     Args:
         path: the log.
@@ -63,20 +64,42 @@ def read_log(path: Path, people: Path | None, rating_range: tuple[float, float] 
     log = Interactions.read(path, people=people)
     if None not in (log.rating_range, rating_range) and log.rating_range != rating_range:
         log = Interactions.read(path, people=people, rating_range=rating_range)
-    tell_rejected(path, log.rejected)
+    _tell_log(path, people, log)
+    return log
+
+
+def read_log_of(
+    items: Catalog, path: Path, people: Path | None, rating_range: tuple[float, float] | None
+) -> Interactions:
+    """The events of these items, to learn from and to measure by; what is not read, and rows set aside, are told of.
+
+    Args:
+        items: the catalog.
+        path: the log.
+        people: attributes of people, or None.
+        rating_range: the scale of its ratings, or None for what is found.
+    """
+    from towers.interactions import Interactions
+
+    log = Interactions.read(path, people=people, rating_range=rating_range).known(items)
+    _tell_log(path, people, log)
     return log
 
 
 def open_store(uri: str) -> Store:
-    """The store of feedback at a path or URI.
+    """The store of feedback that is at a path or URI: a mistyped one would be a new store that knows nobody.
 
     Raises:
+        InputError: there is no such file.
         MissingExtraError: SQLAlchemy is not installed.
     """
     try:
         from serving.store.store import Store
     except ImportError as error:
         raise MissingExtraError("a store needs SQLAlchemy: pip install 'twotower[serve]'") from error
+    file = uri.removeprefix("sqlite:///").split("?")[0] if uri.startswith("sqlite:///") else uri
+    if not ("://" in file or file.startswith("file:") or Path(file).is_file()):
+        raise InputError(f"there is no store {uri}; the service keeps its own in serve/store.sqlite beside the catalog")
     return Store.open(uri)
 
 
@@ -84,6 +107,26 @@ def tell_rejected(path: Path, rejected: Rejected) -> None:
     """One line on standard error, if any row was set aside."""
     if rejected.count:
         tell(f"{path}: {rejected.summary()}")
+
+
+def _tell_log(path: Path, people: Path | None, log: Interactions) -> None:
+    if log.ignored:
+        tell(f"{path}: not read: {', '.join(_unread(log))}")
+    tell_rejected(path, log.loaded.rejected)
+    if people is not None and log.people is not None:
+        tell_rejected(people, log.people_rejected)
+        tell(f"{people}: has {log.described:,} of {len(log.table['user_id'].unique()):,} people of {path}")
+
+
+def _unread(log: Interactions) -> Iterator[str]:
+    """Each column that is not read, with the one that it may be meant for and that the log lacks."""
+    from towers.interactions import COLUMNS
+    from towers.tables import nearest_name
+
+    lacking = [name for name in COLUMNS if name not in log.table.column_names]
+    for name in log.ignored:
+        near = nearest_name(name, lacking, likeness=0.6)
+        yield f"{name} (did you mean {near}?)" if near else name
 
 
 def tell(sentence: str) -> None:

@@ -50,10 +50,6 @@ def refresh(
     if model is not None:
         name = begin(folder, model, items, log)
         return _show(f"release {name} of {folder} is current; next: without --model", {"release": name}, json)
-    if store is not None and "://" not in store and not Path(store).is_file():
-        raise InputError(
-            f"there is no store {store}; the service keeps its own in serve/store.sqlite beside the catalog"
-        )
     gathered = None if store is None else open_store(store)
     outcome = improve(folder, items, log, store=gathered, epochs=epochs, keep=keep, dry_run=dry_run)
     _show(outcome.said, outcome.to_json(), json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, show, tell, tell_rejected
+from twotower.commands.reading import CatalogFile, Json, Weights, read_catalog, read_log_of, show, tell
 
 if TYPE_CHECKING:
     from training.search import Found, Trial
@@ -45,16 +45,13 @@ def tune(
     """
     import tomllib
 
-    from towers.interactions import Interactions
     from training.config import Recipe
     from training.search import read_space, search
     from twotower.search_page import write_search_page
 
     settings = Recipe.read(recipe)
     items = read_catalog(catalog)
-    log = Interactions.read(interactions, people=people, rating_range=rating_range or settings.rating.range)
-    log = log.known(items)
-    tell_rejected(interactions, log.rejected)
+    log = read_log_of(items, interactions, people, rating_range or settings.rating.range)
     found = search(
         items,
         log,

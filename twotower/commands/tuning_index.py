@@ -44,6 +44,7 @@ def tune(
     from indexing.index import ItemIndex
     from indexing.published import waiting_changes
 
+    tuning.check_wishes(recall, latency, memory)  # before anything is read
     index = ItemIndex.load(folder)
     if waiting := waiting_changes(folder):  # before minutes of measuring, not after them
         raise ArtefactError(waiting)

@@ -159,6 +159,9 @@ def test_a_log_is_split_by_the_name_of_a_protocol(catalog: Catalog) -> None:
     assert split_log("temporal", log, catalog, Positive())[1].cuts is not None
     with pytest.raises(InputError, match="has no protocol 'temporel' \\(did you mean 'temporal'"):
         split_log("temporel", log, catalog, Positive())
+    other = log.table.rename_columns({"timestamp": "Time"})
+    with pytest.raises(InputError, match=r"needs times, and .* has no column 'timestamp' \(did you mean 'Time'\?\)"):
+        split_log("temporal", Interactions.read(other), catalog, Positive())
 
 
 def test_a_sample_of_people_is_fixed_and_in_order() -> None:

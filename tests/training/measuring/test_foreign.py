@@ -37,6 +37,29 @@ def test_the_order_is_by_rank_or_score_or_as_it_stands(name: str, numbers: list[
     assert found.rows[0].tolist() == ([3, 1, -1] if name == "note" else [1, 3, -1])
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_ranks_that_are_text_are_read_as_numbers(tmp_path: Path, ending: str) -> None:
+    ranks = ["10", "2", "1", "n/a", None, "11", "nan"]
+    frame = pl.DataFrame({"user_id": ["ann"] * 7, "item_id": list("dcbafea"), "rank": ranks})
+    file = tmp_path / f"lists.{ending}"
+    frame.write_parquet(file) if ending == "parquet" else frame.write_csv(file)
+    found = read_lists(file, USERS, ASKED, CATALOG, 4)
+    assert found.rows[1].tolist() == [1, 2, 3, 4]  # as text 1, 10, 11, 2
+    assert found.notes["rows whose rank is no number"] == 3
+    assert "rows without an id" not in found.notes
+
+
+def test_a_score_that_is_nan_is_not_the_best() -> None:
+    found = lists([("ann", "a", float("nan")), ("ann", "b", -1.0), ("ann", "c", 0.5), ("ann", "d", None)], "score")
+    assert found.rows[1].tolist() == [2, 1, -1]
+    assert found.notes["rows whose score is no number"] == 2
+
+
+def test_ranks_of_another_type_are_refused() -> None:
+    with pytest.raises(InputError, match="column rank: expected numbers, got bool"):
+        lists([("ann", "a", True)], "rank")
+
+
 def test_what_no_ranker_may_return_is_set_aside_and_counted() -> None:
     rows = [("cleo", item) for item in ("a", "b", "x", "b", "c", "d", "e")]
     rows += [("ann", "f"), (None, "a"), ("bob", "a"), ("eve", "a")]
