@@ -61,6 +61,7 @@ def serve(
             "`twotower keys add NAME --role admin --file keys.json` and give --keys keys.json, or leave out --host"
         )
     _check_installed()
+    from serving.rerank.recipe import read_steps
     from serving.store.store import Store
     from serving.web.changes import FOLDER, Changes
     from serving.web.limits import Limits
@@ -78,7 +79,7 @@ def serve(
         log=None if interactions is None else lambda towers: read_log(interactions, people, towers.config.rating.range),
         store=own,
         changes=Changes(folder),
-        settings={"steps": steps, "half_life": half_life},
+        settings={"steps": read_steps(steps), "half_life": half_life},
     )
     tell("loading")
     run(source, own, keys=ring, limits=given, host=host, port=port, ready=tell)
