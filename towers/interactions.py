@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ class Interactions:
         """How many people of the log are in `people`."""
         users = self.table[USER_ID].unique()
         return 0 if self.people is None else int((IdList(self.people[USER_ID]).rows(users) >= 0).sum())
+
+    def summary(self) -> str:
+        """What was read, in words: ``2,345 events of 250 people, 2023-10-01 to 2024-03-12, ratings from 1 to 5``."""
+        said = [f"{len(self):,} events of {len(self.table[USER_ID].unique()):,} people", "without times"]
+        if self._has("timestamp") and len(self):
+            ends = pc.min_max(self.table["timestamp"]).as_py()
+            said[1] = " to ".join(f"{datetime.fromtimestamp(ends[end], UTC):%Y-%m-%d}" for end in ("min", "max"))
+        low, high = self.rating_range or (None, None)
+        return ", ".join([*said, "without ratings" if low is None else f"ratings from {low:g} to {high:g}"])
 
     def lacks(self, column: str) -> str:
         """That the source has no such column, which one may be meant, and which it has."""

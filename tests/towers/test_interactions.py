@@ -484,6 +484,14 @@ def test_people_of_another_log_are_refused() -> None:
         Interactions.read(log, people=people[:0])
 
 
+def test_what_was_read_in_words() -> None:
+    bare = pa.table({"user_id": [1, 2, 1], "item_id": ["a", "b", "c"]})
+    assert Interactions.read(bare).summary() == "3 events of 2 people, without times, without ratings"
+    times, ratings = ["2024-01-02", "2024-03-04T10:00:00Z", "2023-12-31"], [1, 4.5, 2]
+    full = bare.append_column("timestamp", [times]).append_column("rating", [ratings])
+    assert Interactions.read(full).summary() == "3 events of 2 people, 2023-12-31 to 2024-03-04, ratings from 1 to 4.5"
+
+
 def test_a_column_that_is_missed_may_be_another_one() -> None:
     log = {"user_id": ["u"], "item_id": ["a"], "RATING": [5], "time": [1]}
     with pytest.raises(

@@ -67,6 +67,7 @@ def train(
     log = None
     if interactions is not None:
         log = read_log_of(items, interactions, people, rating_range or settings.rating.range)
+        tell(f"{interactions}: {log.summary()}")
     try:
         train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
