@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from towers.ids import IdList
 from towers.interactions import Interactions, Positive
 from training.config import Recipe
 from training.measuring.baselines import baseline_grids, tune
-from training.measuring.comparison import DEPTH, OURS, split_log
+from training.measuring.comparison import DEPTH, split_log
 from training.measuring.evaluate import Result, evaluate, score
 from training.measuring.foreign import read_lists
 from training.measuring.metrics import paired_difference
@@ -48,7 +48,7 @@ class Task:
         name: of the benchmark.
         folder: where its files lie in the data folder.
         read: reads catalog and log from the data folder.
-        recipes: settings of each of our rows; the one named `OURS` is compared with the others.
+        recipes: settings of each of our rows; the first of them that is run is compared with the others.
         peers: settings of each row of RecTools (``benchmarks/peers``).
         published: recall@10 and ndcg@10 of papers that used these files, by name and source.
         refits: whether models are refitted with the validation events before they are tested.
@@ -121,7 +121,7 @@ def run(task: Task, doc: str | None) -> tuple[Record, bool]:
         "them in the history; full ranking through the index, seen items excluded; 95 % intervals by bootstrap over "
         "people",
         "published": {name: {"recall@10": r, "ndcg@10": n} for name, (r, n) in task.published.items()},
-        "differences": list(_differences(found)),
+        "differences": list(_differences(found, [name for name in task.recipes if name in options.only])),
         "jobs": {job.name: outcome.notes for job, outcome in zip(jobs, outcomes, strict=True)},
     }
     _show(record)
@@ -222,16 +222,16 @@ def ask_baselines(catalog: Catalog, split: Split, counts: np.ndarray) -> Outcome
     return Outcome(results, notes)
 
 
-def _differences(found: dict[tuple[str, int], Result]) -> Iterator[dict[str, Any]]:
-    """Ours less every other row on the same people."""
-    for seed in sorted({seed for method, seed in found if method == OURS}):
-        ours = found[OURS, seed]
+def _differences(found: dict[tuple[str, int], Result], ours: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The first of our rows less every other row on the same people."""
+    for name, seed in [key for key in sorted(found) if key[0] in ours[:1]]:
+        first = found[name, seed]
         for (method, other), theirs in found.items():
-            if method == OURS or other not in (seed, 0):
+            if method == name or other not in (seed, 0):
                 continue
             for metric in COMPARED:
-                difference = paired_difference(ours.per_person[metric], theirs.per_person[metric])
-                names = {"metric": metric, "split": GIVEN, "seed": seed, "ours": OURS, "theirs": method}
+                difference = paired_difference(first.per_person[metric], theirs.per_person[metric])
+                names = {"metric": metric, "split": GIVEN, "seed": seed, "ours": name, "theirs": method}
                 yield {**names, "difference": plain(difference)}
 
 

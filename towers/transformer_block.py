@@ -35,7 +35,7 @@ class Looks(NamedTuple):
 
 
 def newest_of(
-    seen: Bool[Tensor, "b 1 t t"], count: int, age: Float[Tensor, "b 1 t t"] | None = None
+    seen: Bool[Tensor, "b 1 t t"], count: int, age: Float[Tensor, "#b 1 t t"] | None = None
 ) -> Float[Tensor, "b 1 t t"]:
     """Weights that make a mean of the newest events that each event sees.
 

@@ -219,8 +219,10 @@ def test_heads_that_do_not_divide_the_dimension_are_refused() -> None:
 @pytest.mark.parametrize(
     "settings", [{}, {"blocks": 1}, {"blocks": 3, "gaps": False}, {"ratings": False}, {"recent": 0}, {"recent": 3}]
 )
-@pytest.mark.parametrize("events", [2, 7, 8, 9])
-def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str, Any], events: int) -> None:
+@pytest.mark.parametrize(("events", "half_life"), [(2, None), (7, 3 * DAY), (8, None), (9, None), (9, 3 * DAY)])
+def test_without_each_event_is_what_reading_without_it_gives(
+    settings: dict[str, Any], events: int, half_life: float | None
+) -> None:
     """The reader reads 8 events; a ninth one comes into its sight when another is left out."""
     torch.manual_seed(0)
     reader = SequenceReader(config=SequenceConfig(length=8, **settings), dimension=16, interests=2).eval()
@@ -233,7 +235,9 @@ def test_without_each_event_is_what_reading_without_it_gives(settings: dict[str,
     times, ratings = np.arange(events) ** 4 * 100.0, np.linspace(0, 1, events)
     past = Histories.of([list(range(5, 5 + events))], times=[times.tolist()], ratings=[ratings.tolist()])
     with torch.inference_mode():
-        found = without_each_event(reader, vectors, SequenceBatch.of(past, 9))
+        found = without_each_event(reader, vectors, SequenceBatch.of(past, 9), half_life)
         left = past.without_each(past.items[-8:])
-        torch.testing.assert_close(found, reader(vectors, SequenceBatch.of(left, 8))[:, -1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            found, reader(vectors, SequenceBatch.of(left, 8), half_life)[:, -1], atol=1e-5, rtol=0
+        )
     assert found.shape == (min(events, 8), 2, 16)

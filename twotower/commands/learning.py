@@ -67,13 +67,14 @@ def train(
     log = None
     if interactions is not None:
         log = read_log_of(items, interactions, people, rating_range or settings.rating.range)
-        tell(f"{interactions}: {log.summary()}")
     try:
         train(items, log, recipe=settings, protocol=protocol, out=out, weights=weights)
     except KeyboardInterrupt:
         if checkpoint_folder(out).exists():
             tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
         raise
+    if log is not None:
+        tell(f"learned from {interactions}: {log.summary()}")
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 
