@@ -65,8 +65,7 @@ def _timestamps(loaded: Loaded, name: str) -> Loaded:
     elif pa.types.is_large_string(kind):
         text = pl.Series(column)
         numbers, dates = text.cast(pl.Float64, strict=False), seconds_of(text, where)
-        if not dates.count():
-            refuse_compact(numbers, where)
+        refuse_compact(numbers, where)
         loaded = _parsed(loaded, name, numbers.fill_null(dates), "neither a number nor a date")
     else:
         loaded = read_numbers(loaded, name)

@@ -7,11 +7,12 @@ import polars as pl
 from towers.errors import InputError
 
 ISO = (
-    r"^(?<date>\d{4}[-/]\d{1,2}[-/]\d{1,2})"
+    r"^(?<date>\d{4}[-/.]\d{1,2}[-/.]\d{1,2})"
     r"(?:[T ](?<time>\d{1,2}:\d{2})(?::(?<second>\d{2})(?<fraction>\.\d+)?)?"
-    r" ?(?:Z|UTC|(?<sign>[+-])(?<hours>\d{2}):?(?<minutes>\d{2})?)?)?$"
+    r" ?(?:Z|UTC|(?<sign>[+-])(?<hours>[01]\d|2[0-3]):?(?<minutes>[0-5]\d)?)?)?$"
 )
-DAY_OR_MONTH_FIRST = r"^\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})\b"
+BASIC = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})?"  # without hyphens and colons; a time tells it from a number
+YEAR_LAST = r"^\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})([T ]|$)"
 FIRST_COMPACT, LAST_COMPACT = 1900_01_01, 2100_12_31  # as seconds, a few weeks of August 1970
 
 
@@ -23,16 +24,18 @@ def seconds_of(text: pl.Series, where: str) -> pl.Series:
         where: file and column, for the message.
 
     Raises:
-        InputError: a date in which day and month could change places.
+        InputError: more dates whose year comes last, so that day and month could change places, than others.
     """
-    unclear = text.filter(text.str.contains(DAY_OR_MONTH_FIRST))
-    if len(unclear):
+    extended = text.str.replace(BASIC, "$1-$2-${3}T$4:$5:$6").str.replace(r":([Z+-]|$)", "$1")
+    parts = extended.str.extract_groups(ISO).struct.unnest()
+    unclear = text.filter(text.str.contains(YEAR_LAST))
+    if len(unclear) > parts["date"].count():
         raise InputError(
-            f"{where}: {unclear[0]!r} does not say which is the day and which the month: write dates as 2024-01-31"
+            f"{where}: {unclear[0]!r} does not begin with the year, so that day and month could change places: write "
+            "dates as 2024-01-31"
         )
-    parts = text.str.extract_groups(ISO).struct.unnest()
     whole = pl.concat_str(
-        pl.col("date").str.replace_all("/", "-"),
+        pl.col("date").str.replace_all(r"[/.]", "-"),
         pl.col("time").fill_null("00:00"),
         pl.col("second").fill_null("00"),
         separator=" ",
@@ -44,8 +47,9 @@ def seconds_of(text: pl.Series, where: str) -> pl.Series:
 
 
 def refuse_compact(numbers: pl.Series, where: str) -> None:
-    """Raise `InputError` where all numbers look like 20240131: days, which would be read as seconds of August 1970."""
-    found = numbers.drop_nulls()
+    """Raise `InputError` where all numbers above 0 look like 20240131: days, not seconds of August 1970."""
+    found = numbers.fill_nan(None).drop_nulls()
+    found = found.filter(found > 0)
     month, day = found // 100 % 100, found % 100
     days = found.is_between(FIRST_COMPACT, LAST_COMPACT) & month.is_between(1, 12) & day.is_between(1, 31)
     if len(found) and (days & (found == found.floor())).all():

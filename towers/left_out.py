@@ -37,9 +37,9 @@ def without_each_event(
     hidden = reader.embed(vectors, _part(batch, older, events))[:, place]
     prior = reader.embed(vectors, _part(batch, 0, events - 1))
     without = torch.arange(events, device=vectors.device) == torch.arange(older, events, device=vectors.device)[:, None]
-    looks_before = reader.looks(_part(batch, 0, events - 1), half_life)
+    looks_before = reader.looks(_part(batch, 0, events - 1), half_life).to(prior.dtype)
     looks = reader.looks(batch, half_life, reader.seen(batch) & ~without[:, None, None])
-    looks = looks.each(lambda part: part[:, :, older:])
+    looks = looks.to(prior.dtype).each(lambda part: part[:, :, older:])
     for number, block in enumerate(reader.blocks, start=1):
         assert isinstance(block, Block)
         query, *anew = (part[0].transpose(0, 1) for part in block.look(hidden))

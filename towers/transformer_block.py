@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FILTERED = 0.7  # share of the filter beside attention, the best of BSARec's table for goods
+FILTERED = 0.7  # share of the filter beside attention, what BSARec has for Beauty
 BEYOND = 0.25  # at first
 
 

@@ -191,6 +191,10 @@ def _fitted(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
         try:
             fitted[name] = _exact(name, kind, value) if is_whole(kind) and not pa.types.is_integer(kind) else value
             pa.array([fitted[name]], kind)
+            if isinstance(value, bool) != pa.types.is_boolean(kind) and value is not None:
+                raise TypeError("true and false are no numbers")
+            if isinstance(value, float) and pa.types.is_integer(kind) and not value.is_integer():
+                raise ValueError("expected a whole number")  # Arrow would cut it
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             got = f"item {row[ITEM_ID]!r} does not fit the column {name!r}, which is of {kind}: got {value!r:.50}"
             raise InputError(f"{got}; {expected(kind) or error}") from error

@@ -74,7 +74,7 @@ def train(
             tell(f"the same command goes on from the last checkpoint, in {checkpoint_folder(out)}")
         raise
     if log is not None:
-        tell(f"learned from {interactions}: {log.summary()}")
+        tell(f"read of {interactions}: {log.summary()}")
     tell(f"the model is in {out}; next: twotower index build --model {out} --catalog {catalog} --out FOLDER")
 
 

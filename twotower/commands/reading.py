@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,7 +98,7 @@ def open_store(uri: str) -> Store:
         from serving.store.store import Store
     except ImportError as error:
         raise MissingExtraError("a store needs SQLAlchemy: pip install 'twotower[serve]'") from error
-    file = uri.removeprefix("sqlite:///").split("?")[0] if uri.startswith("sqlite:///") else uri
+    file = re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0]
     if not ("://" in file or file.startswith("file:") or Path(file).is_file()):
         raise InputError(f"there is no store {uri}; the service keeps its own in serve/store.sqlite beside the catalog")
     return Store.open(uri)

@@ -174,6 +174,7 @@ OF_MANY_TYPES = pa.table(
         "price": pa.array([Decimal("9.99"), None], pa.decimal128(5, 2)),
         "doc": pa.array([None, None], pa.struct({"file": pa.string(), "pages": pa.int64()})),
         "cover": pa.array([None, None], pa.binary()),
+        "pages": pa.array([3, None], pa.int16()),
     }
 )
 
@@ -211,6 +212,9 @@ def test_dates_times_decimals_and_structs_are_put_as_they_are_told(
         ("price", "cheap", "which is of decimal128(5, 2): got 'cheap'; expected a number"),
         ("price", 9.999, "got 9.999"),
         ("price", 1000, "got 1000"),
+        ("price", True, "got True"),
+        ("pages", 1.5, "got 1.5; expected a whole number"),
+        ("pages", False, "got False; true and false are no numbers"),
         ("title", 7, "got 7; expected a text"),
         ("doc", "manual.pdf", "got 'manual.pdf'; "),
     ],
