@@ -157,7 +157,7 @@ def _inferred(column: pa.ChunkedArray, *, is_id: bool) -> pa.ChunkedArray:
     whole = text.cast(pl.Int64, strict=False)
     if whole.null_count() == text.null_count() and (whole.cast(pl.String) == text).all():
         return pa.chunked_array([whole.to_arrow()])
-    if not is_id or text.str.contains(r"^-?\d+\.0$").all():
+    if not is_id or text.str.contains(r"^-?\d{1,15}\.0$").all():  # more digits a float does not keep
         real = text.cast(pl.Float64, strict=False)
         if real.null_count() == text.null_count():
             return pa.chunked_array([real.to_arrow()])

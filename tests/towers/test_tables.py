@@ -105,6 +105,7 @@ def test_csv_ids_never_become_floats(tmp_path: Path) -> None:
         (["1.0", "2.00"], ["1.0", "2.00"]),
         (["1.0", "tt2.0"], ["1.0", "tt2.0"]),
         (["1.0", "007.0"], ["1.0", "007.0"]),
+        (["1.0", "9007199254740993.0"], ["1.0", "9007199254740993.0"]),
     ],
 )
 def test_csv_ids_that_pandas_wrote_as_floats_are_integers(written: list[str], read: list[Any], tmp_path: Path) -> None:
