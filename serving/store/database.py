@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,7 +149,8 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def settings(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin where `begin` below says, not where the driver thinks
-        for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+        _into_wal(connection)
+        for setting in ("synchronous=FULL", "secure_delete=ON"):
             connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
@@ -157,6 +160,19 @@ def _sqlite(url: URL) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
 
     return engine
+
+
+def _into_wal(connection: sqlite3.Connection) -> None:
+    """WAL mode, which SQLite does not wait for where several connections open a new file at once: it says "locked"."""
+    until = time.monotonic() + WAIT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _make(path: Path) -> None:

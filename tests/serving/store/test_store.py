@@ -96,6 +96,18 @@ def test_writers_side_by_side_keep_each_event_once_and_a_reader_misses_none(uri:
         assert len({(one.person, one.id) for one in seen}) == 100
 
 
+def test_many_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """SQLite refuses to wait for another connection that changes a new file to its log."""
+
+    def opened(path: Path) -> int:
+        with Store.open(path) as store:
+            return store.count()
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(40):
+            assert list(threads.map(opened, [tmp_path / f"{number}.db"] * 8)) == [0] * 8
+
+
 def test_readers_go_on_while_more_writers_wait_than_there_are_connections(uri: str) -> None:
     with Store.open(uri) as store, Store.open(uri) as other, ThreadPoolExecutor(20) as threads:
         with other._database.writing():
