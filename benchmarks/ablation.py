@@ -69,6 +69,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "no item text": {"item": {"text": False}},
     "no BERT reader": {"user": {"text": False}},
     "no sequence reader": {"user": {"sequence": False}, "train": {"epochs": 8, "evaluate_every": 4}},
+    "attention alone": {"user": {"sequence": {"recent": 0}}},
     "BERT frozen": {"user": {"text": {"tune": 0}}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
     KNOWN: {},
@@ -101,6 +102,7 @@ GOODS: dict[str, dict[str, Any]] = {
     "no id vectors": {"item": {"ids": False}},
     "no item text": {"item": {"text": False}},
     "no id dropout": {"item": {"id_dropout": 0.0}},
+    "attention alone": {"user": {"sequence": {"recent": 0}}},
     "sampled softmax": {"train": {"softmax": "sampled", "uniform_negatives": 1024}},
     "sampled softmax, no correction": {
         "train": {"softmax": "sampled", "uniform_negatives": 1024, "correction": "none"}

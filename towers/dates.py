@@ -54,8 +54,8 @@ def refuse_compact(numbers: pl.Series, where: str) -> None:
     days = found.is_between(FIRST_COMPACT, LAST_COMPACT) & month.is_between(1, 12) & day.is_between(1, 31)
     if len(found) and (days & (found == found.floor())).all():
         raise InputError(
-            f"{where}: {found[0]:.0f} and all others look like days without hyphens, expected seconds since 1970, or "
-            "dates: write 2024-01-31 for 20240131"
+            f"{where}: {found[0]:.0f} and all other numbers look like days without hyphens, expected seconds since "
+            "1970, or dates: write 2024-01-31 for 20240131"
         )
 
 

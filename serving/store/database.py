@@ -169,8 +169,9 @@ def _into_wal(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # of an extended code the last byte
+            if not is_busy or time.monotonic() > until:
                 raise
             time.sleep(0.01)
 
