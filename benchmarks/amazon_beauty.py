@@ -54,6 +54,7 @@ TASK = Task(
     },
     peers={name: {"model": name, **CHOSEN} for name in ("esasrec", "sasrec")},
     published={
+        "BSARec (AAAI 2024, its authors' log)": (0.1008, 0.0611),  # github.com/yehjin-shin/BSARec, src/output
         "eSASRec (RecSys 2025)": (0.0928, 0.0523),
         "SASRec with sampled softmax (RecSys 2025)": (0.0921, 0.0531),
         "HSTU, recalculated (RecSys 2025)": (0.0788, 0.0439),

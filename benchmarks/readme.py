@@ -55,9 +55,13 @@ HEADLINES = (
         "Somebody new, ten answers", "cold-people", "cold-people", "recall@20/10", "adaptive", "random-questions"
     ),
     Headline(
-        "Amazon Beauty, next purchase", "amazon-beauty", "given", "recall@10", "twotower", "eSASRec (RecSys 2025)"
+        "Amazon Beauty, next purchase", "amazon-beauty", "given", "recall@10", "twotower",
+        "BSARec (AAAI 2024, its authors' log)",
     ),
-    Headline("Amazon Beauty, order counted", "amazon-beauty", "given", "ndcg@10", "twotower", "eSASRec (RecSys 2025)"),
+    Headline(
+        "Amazon Beauty, order counted", "amazon-beauty", "given", "ndcg@10", "twotower",
+        "BSARec (AAAI 2024, its authors' log)",
+    ),
     Headline("Amazon Beauty, in the same run", "amazon-beauty", "given", "recall@10", "twotower", "sasrec"),
     Headline(
         "MovieLens-1M, next film, of ids", "ml-1m-ids", "given", "recall@10", "twotower-id",
